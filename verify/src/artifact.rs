@@ -1,0 +1,35 @@
+//! An artifact as verification sees it: its digests.
+
+use crate::key::HashAlgorithm;
+use std::collections::BTreeMap;
+
+/// The digests of one artifact. Whoever holds the artifact computes them, from a stream if it is
+/// large; [`Bundle::artifact_hash`](crate::bundle::Bundle::artifact_hash) says which one is needed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Artifact(BTreeMap<HashAlgorithm, Vec<u8>>);
+
+impl Artifact {
+    /// An artifact known by one digest; `None` when the digest's length is not that of `hash`.
+    #[must_use]
+    pub fn from_digest(hash: HashAlgorithm, digest: &[u8]) -> Option<Self> {
+        let fits = digest.len() == hash.digest_len();
+        fits.then(|| Self(BTreeMap::from([(hash, digest.to_vec())])))
+    }
+
+    /// An artifact in memory; all digests are computed.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(HashAlgorithm::ALL.into_iter().map(|hash| (hash, hash.digest(bytes))).collect())
+    }
+
+    /// Its digest under `hash`, if that one was computed.
+    #[must_use]
+    pub fn digest(&self, hash: HashAlgorithm) -> Option<&[u8]> {
+        self.0.get(&hash).map(Vec::as_slice)
+    }
+
+    /// The digests there are.
+    pub fn digests(&self) -> impl Iterator<Item = (HashAlgorithm, &[u8])> {
+        self.0.iter().map(|(hash, digest)| (*hash, digest.as_slice()))
+    }
+}

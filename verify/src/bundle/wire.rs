@@ -1,0 +1,559 @@
+//! The JSON of bundles, member by member, as `sigstore_bundle.proto` and `sigstore_rekor.proto` have it.
+
+use super::{Bundle, Content, LogEntry, Material, MessageSignature, Proof, Version};
+use crate::dsse::Envelope;
+use crate::encoding::{base64, from_base64};
+use crate::key::HashAlgorithm;
+use crate::limits::{
+    MAX_CERTIFICATE, MAX_CHAIN, MAX_CHECKPOINT, MAX_ENTRY, MAX_PAYLOAD, MAX_PROOF, MAX_TIMESTAMP,
+};
+use crate::merkle::Hash;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Protobuf `bytes`: standard base64, padded.
+#[derive(Clone, Debug)]
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        from_base64(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&base64(&self.0))
+    }
+}
+
+/// Protobuf `int64`, never negative here: written as a string, read as string or number.
+#[derive(Clone, Copy, Debug, Default)]
+struct Int64(i64);
+
+impl<'de> Deserialize<'de> for Int64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Spelling {
+            Number(i64),
+            Text(String),
+        }
+        let expected = || de::Error::custom("expected a whole number from 0 to 2^63-1, in decimal");
+        let number = match Spelling::deserialize(deserializer).map_err(|_| expected())? {
+            Spelling::Number(number) => number,
+            Spelling::Text(text) => {
+                let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse().ok().filter(|_| digits).ok_or_else(expected)?
+            }
+        };
+        if number < 0 { Err(expected()) } else { Ok(Self(number)) }
+    }
+}
+
+impl Serialize for Int64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Protobuf enumeration of hash algorithms: by name, or by number.
+#[derive(Clone, Copy, Debug)]
+struct HashName(HashAlgorithm);
+
+impl<'de> Deserialize<'de> for HashName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Spelling {
+            Number(i64),
+            Name(String),
+        }
+        let found = match Spelling::deserialize(deserializer)? {
+            Spelling::Number(number) => usize::try_from(number)
+                .ok()
+                .and_then(|number| HashAlgorithm::ALL.get(number.checked_sub(1)?).copied()),
+            Spelling::Name(name) => HashAlgorithm::from_name(&name),
+        };
+        let expected = "expected SHA2_256, SHA2_384 or SHA2_512";
+        found.map(Self).ok_or_else(|| de::Error::custom(expected))
+    }
+}
+
+impl Serialize for HashName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireBundle {
+    media_type: String,
+    verification_material: WireMaterial,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_signature: Option<WireMessage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dsse_envelope: Option<WireEnvelope>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireMaterial {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<WireKeyHint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x509_certificate_chain: Option<WireChain>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<WireRaw>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tlog_entries: Option<Vec<WireEntry>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp_verification_data: Option<WireTimestamps>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireKeyHint {
+    hint: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireChain {
+    certificates: Option<Vec<WireRaw>>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireRaw {
+    raw_bytes: Bytes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireTimestamps {
+    rfc3161_timestamps: Option<Vec<WireTimestamp>>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireTimestamp {
+    signed_timestamp: Bytes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireMessage {
+    message_digest: WireDigest,
+    signature: Bytes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireDigest {
+    algorithm: HashName,
+    digest: Bytes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireEnvelope {
+    payload: Bytes,
+    payload_type: String,
+    signatures: Vec<WireSignature>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireSignature {
+    sig: Bytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyid: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireEntry {
+    log_index: Option<Int64>,
+    log_id: WireLogId,
+    kind_version: WireKind,
+    integrated_time: Option<Int64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inclusion_promise: Option<WirePromise>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inclusion_proof: Option<WireProof>,
+    canonicalized_body: Bytes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireLogId {
+    key_id: Bytes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireKind {
+    kind: String,
+    version: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WirePromise {
+    signed_entry_timestamp: Bytes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireProof {
+    log_index: Option<Int64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root_hash: Option<Bytes>,
+    tree_size: Option<Int64>,
+    hashes: Option<Vec<Bytes>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<WireCheckpoint>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireCheckpoint {
+    envelope: String,
+}
+
+pub(super) fn read_bundle(json: &[u8]) -> Result<Bundle, Error> {
+    let wire: WireBundle = serde_json::from_slice(json).map_err(json_error)?;
+    let version = Version::from_media_type(&wire.media_type)
+        .ok_or_else(|| Error::MediaType { found: shortened(&wire.media_type) })?;
+    let material = wire.verification_material;
+    let entries = material.tlog_entries.unwrap_or_default();
+    let timestamps = material.timestamp_verification_data.and_then(|data| data.rfc3161_timestamps);
+    Ok(Bundle {
+        version,
+        entries: entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        timestamps: timestamps
+            .unwrap_or_default()
+            .into_iter()
+            .map(|timestamp| sized("signedTimestamp", timestamp.signed_timestamp, MAX_TIMESTAMP))
+            .collect::<Result<_, _>>()?,
+        material: match (material.certificate, material.x509_certificate_chain, material.public_key)
+        {
+            (Some(certificate), None, None) => Material::Certificate(raw(certificate)?),
+            (None, Some(chain), None) => {
+                let certificates = chain.certificates.unwrap_or_default();
+                let found = certificates.len();
+                if found == 0 {
+                    return Err(Error::Empty { member: "x509CertificateChain.certificates" });
+                }
+                if found > MAX_CHAIN {
+                    let member = "x509CertificateChain.certificates";
+                    return Err(Error::TooMany { member, limit: MAX_CHAIN, found });
+                }
+                Material::Chain(certificates.into_iter().map(raw).collect::<Result<_, _>>()?)
+            }
+            (None, None, Some(key)) => Material::PublicKey { hint: key.hint.unwrap_or_default() },
+            (certificate, chain, key) => {
+                let found = [certificate.is_some(), chain.is_some(), key.is_some()];
+                let found = found.into_iter().filter(|present| *present).count();
+                let members = "certificate, x509CertificateChain, publicKey";
+                return Err(Error::Choice { members, found });
+            }
+        },
+        content: match (wire.message_signature, wire.dsse_envelope) {
+            (Some(message), None) => Content::Message(MessageSignature {
+                hash: message.message_digest.algorithm.0,
+                digest: filled("messageDigest.digest", message.message_digest.digest)?,
+                signature: filled("messageSignature.signature", message.signature)?,
+            }),
+            (None, Some(envelope)) => Content::Dsse(read_envelope(envelope)?),
+            (message, _) => {
+                let found = if message.is_some() { 2 } else { 0 };
+                return Err(Error::Choice { members: "messageSignature, dsseEnvelope", found });
+            }
+        },
+    })
+}
+
+fn read_envelope(envelope: WireEnvelope) -> Result<Envelope, Error> {
+    let found = envelope.signatures.len();
+    let [signature] =
+        <[_; 1]>::try_from(envelope.signatures).map_err(|_| Error::EnvelopeSignatures { found })?;
+    Ok(Envelope {
+        payload_type: envelope.payload_type,
+        payload: sized("dsseEnvelope.payload", envelope.payload, MAX_PAYLOAD)?,
+        signature: filled("dsseEnvelope.signatures[0].sig", signature.sig)?,
+        key_id: signature.keyid.unwrap_or_default(),
+    })
+}
+
+pub(super) fn read_entry(json: &[u8]) -> Result<LogEntry, Error> {
+    entry(serde_json::from_slice(json).map_err(json_error)?)
+}
+
+fn entry(wire: WireEntry) -> Result<LogEntry, Error> {
+    let log_id = wire.log_id.key_id.0;
+    Ok(LogEntry {
+        log_index: unsigned(wire.log_index),
+        log_id: log_id[..].try_into().map_err(|_| Error::Length {
+            member: "logId.keyId",
+            expected: 32,
+            found: log_id.len(),
+        })?,
+        kind: wire.kind_version.kind,
+        version: wire.kind_version.version,
+        integrated_time: wire.integrated_time.unwrap_or_default().0,
+        promise: wire
+            .inclusion_promise
+            .map(|promise| filled("signedEntryTimestamp", promise.signed_entry_timestamp))
+            .transpose()?,
+        proof: wire.inclusion_proof.map(proof).transpose()?,
+        body: sized("canonicalizedBody", wire.canonicalized_body, 4 * MAX_ENTRY)?,
+    })
+}
+
+fn proof(wire: WireProof) -> Result<Proof, Error> {
+    let hashes = wire.hashes.unwrap_or_default();
+    if hashes.len() > MAX_PROOF {
+        let (member, found) = ("inclusionProof.hashes", hashes.len());
+        return Err(Error::TooMany { member, limit: MAX_PROOF, found });
+    }
+    let checkpoint = wire.checkpoint.map(|checkpoint| checkpoint.envelope).unwrap_or_default();
+    if checkpoint.len() > MAX_CHECKPOINT {
+        return Err(Error::TooLong { limit: MAX_CHECKPOINT, found: checkpoint.len() });
+    }
+    Ok(Proof {
+        log_index: unsigned(wire.log_index),
+        tree_size: unsigned(wire.tree_size),
+        root: wire.root_hash.map(|root| hash("inclusionProof.rootHash", &root)).transpose()?,
+        hashes: hashes
+            .iter()
+            .map(|bytes| hash("inclusionProof.hashes", bytes))
+            .collect::<Result<_, _>>()?,
+        checkpoint,
+    })
+}
+
+fn hash(member: &'static str, bytes: &Bytes) -> Result<Hash, Error> {
+    let found = bytes.0.len();
+    Hash::try_from(&bytes.0[..]).map_err(|_| Error::Length { member, expected: 32, found })
+}
+
+fn unsigned(number: Option<Int64>) -> u64 {
+    u64::try_from(number.unwrap_or_default().0).expect("read as not negative")
+}
+
+fn raw(certificate: WireRaw) -> Result<Vec<u8>, Error> {
+    sized("rawBytes", certificate.raw_bytes, MAX_CERTIFICATE)
+}
+
+fn sized(member: &'static str, bytes: Bytes, limit: usize) -> Result<Vec<u8>, Error> {
+    let found = bytes.0.len();
+    if found > limit {
+        return Err(Error::MemberTooLong { member, limit, found });
+    }
+    filled(member, bytes)
+}
+
+fn filled(member: &'static str, bytes: Bytes) -> Result<Vec<u8>, Error> {
+    if bytes.0.is_empty() { Err(Error::Empty { member }) } else { Ok(bytes.0) }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+pub(super) fn write_bundle(bundle: &Bundle) -> String {
+    let mut material = WireMaterial {
+        public_key: None,
+        x509_certificate_chain: None,
+        certificate: None,
+        tlog_entries: Some(bundle.entries.iter().map(wire_entry).collect()),
+        timestamp_verification_data: (!bundle.timestamps.is_empty()).then(|| WireTimestamps {
+            rfc3161_timestamps: Some(
+                bundle
+                    .timestamps
+                    .iter()
+                    .map(|der| WireTimestamp { signed_timestamp: Bytes(der.clone()) })
+                    .collect(),
+            ),
+        }),
+    };
+    match &bundle.material {
+        Material::PublicKey { hint } => {
+            material.public_key = Some(WireKeyHint { hint: Some(hint.clone()) });
+        }
+        Material::Certificate(der) => {
+            material.certificate = Some(WireRaw { raw_bytes: Bytes(der.clone()) });
+        }
+        // Generation 0.3 has no chains; the verifier takes intermediates from its trusted root.
+        Material::Chain(chain) => {
+            material.certificate =
+                chain.first().map(|der| WireRaw { raw_bytes: Bytes(der.clone()) });
+        }
+    }
+    let (message_signature, dsse_envelope) = match &bundle.content {
+        Content::Message(message) => {
+            let digest = Bytes(message.digest.clone());
+            let algorithm = HashName(message.hash);
+            let signature = Bytes(message.signature.clone());
+            let message_digest = WireDigest { algorithm, digest };
+            (Some(WireMessage { message_digest, signature }), None)
+        }
+        Content::Dsse(envelope) => {
+            let keyid = (!envelope.key_id.is_empty()).then(|| envelope.key_id.clone());
+            let signatures = vec![WireSignature { sig: Bytes(envelope.signature.clone()), keyid }];
+            let payload = Bytes(envelope.payload.clone());
+            let payload_type = envelope.payload_type.clone();
+            (None, Some(WireEnvelope { payload, payload_type, signatures }))
+        }
+    };
+    let wire = WireBundle {
+        media_type: super::MEDIA_TYPE.to_owned(),
+        verification_material: material,
+        message_signature,
+        dsse_envelope,
+    };
+    serde_json::to_string(&wire).expect("strings and numbers only")
+}
+
+pub(super) fn write_entry(entry: &LogEntry) -> String {
+    serde_json::to_string(&wire_entry(entry)).expect("strings and numbers only")
+}
+
+fn wire_entry(entry: &LogEntry) -> WireEntry {
+    let int = |number: u64| Some(Int64(i64::try_from(number).expect("a log's numbers fit")));
+    WireEntry {
+        log_index: int(entry.log_index),
+        log_id: WireLogId { key_id: Bytes(entry.log_id.to_vec()) },
+        kind_version: WireKind { kind: entry.kind.clone(), version: entry.version.clone() },
+        integrated_time: Some(Int64(entry.integrated_time)),
+        inclusion_promise: entry
+            .promise
+            .clone()
+            .map(|promise| WirePromise { signed_entry_timestamp: Bytes(promise) }),
+        inclusion_proof: entry.proof.as_ref().map(|proof| WireProof {
+            log_index: int(proof.log_index),
+            root_hash: proof.root.map(|root| Bytes(root.as_bytes().to_vec())),
+            tree_size: int(proof.tree_size),
+            hashes: Some(proof.hashes.iter().map(|hash| Bytes(hash.as_bytes().to_vec())).collect()),
+            checkpoint: Some(WireCheckpoint { envelope: proof.checkpoint.clone() }),
+        }),
+        canonicalized_body: Bytes(entry.body.clone()),
+    }
+}
+
+fn json_error(error: serde_json::Error) -> Error {
+    Error::Json(JsonError {
+        line: error.line(),
+        column: error.column(),
+        message: error.to_string(),
+    })
+}
+
+/// Where and why the JSON is not that of a bundle.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct JsonError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in bytes.
+    pub column: usize,
+    /// What the reader expected and found, with the place.
+    pub message: String,
+}
+
+/// Why bytes are no bundle.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Above the limit for the whole.
+    #[error("{found} bytes are above the limit of {limit}")]
+    TooLong {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not JSON, or not these members.
+    #[error("not a Sigstore bundle: {0}")]
+    Json(JsonError),
+    /// Another file, or a generation from the future.
+    #[error("expected a bundle of version 0.1, 0.2 or 0.3, found media type {found:?}")]
+    MediaType {
+        /// Its beginning.
+        found: String,
+    },
+    /// None or several members of a choice.
+    #[error("expected exactly one of {members}, found {found}")]
+    Choice {
+        /// The members to choose from.
+        members: &'static str,
+        /// How many there are.
+        found: usize,
+    },
+    /// Nothing where something is needed.
+    #[error("{member} is empty")]
+    Empty {
+        /// The member.
+        member: &'static str,
+    },
+    /// Another length than the type has.
+    #[error("{member}: expected {expected} bytes, found {found}")]
+    Length {
+        /// The member.
+        member: &'static str,
+        /// Bytes expected.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// Above the limit for this member.
+    #[error("{member}: {found} bytes are above the limit of {limit}")]
+    MemberTooLong {
+        /// The member.
+        member: &'static str,
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// A list that is too long.
+    #[error("{member}: at most {limit} are read, found {found}")]
+    TooMany {
+        /// The member.
+        member: &'static str,
+        /// Elements allowed.
+        limit: usize,
+        /// Elements found.
+        found: usize,
+    },
+    /// DSSE allows many signatures, bundles one.
+    #[error("expected one signature in the DSSE envelope, found {found}")]
+    EnvelopeSignatures {
+        /// Signatures found.
+        found: usize,
+    },
+    /// A chain in generation 0.3.
+    #[error("a bundle of version 0.3 carries one certificate, found a chain")]
+    ChainInV03,
+    /// A lone certificate in generations that carry chains.
+    #[error("a bundle of version {version} carries a certificate chain, found a lone certificate")]
+    CertificateBeforeV03 {
+        /// The bundle's generation.
+        version: Version,
+    },
+    /// Generation 0.1 without promise.
+    #[error("log entry {entry}: a bundle of version 0.1 needs an inclusion promise, found none")]
+    NoPromise {
+        /// Its place, from 0.
+        entry: usize,
+    },
+    /// Generations 0.2 and 0.3 without proof.
+    #[error("log entry {entry}: expected an inclusion proof with a checkpoint, found none")]
+    NoProof {
+        /// Its place, from 0.
+        entry: usize,
+    },
+}

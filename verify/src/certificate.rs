@@ -1,0 +1,488 @@
+//! X.509 certificates (RFC 5280) as far as signing needs them, and the identity that a signing
+//! certificate carries in its subject alternative name and Fulcio's extensions.
+//!
+//! Refused: anything but DER, trailing bytes, two different signature algorithms, an extension twice,
+//! a certificate above [`MAX_CERTIFICATE`] bytes.
+
+use crate::limits::MAX_CERTIFICATE;
+use const_oid::ObjectIdentifier;
+use der::asn1::{AnyRef, BitStringRef, IntRef, OctetStringRef, Utf8StringRef};
+use der::{Decode as _, Encode as _, Sequence};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::time::Time;
+
+/// Extended key usage: code signing.
+pub const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
+/// Extended key usage: time stamping.
+pub const TIME_STAMPING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.8");
+/// The list of signed certificate timestamps (RFC 6962, section 3.3).
+pub const SCT_LIST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
+/// The poison that makes a precertificate useless as a certificate (RFC 6962, section 3.1).
+pub const POISON: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.3");
+/// Basic constraints.
+pub const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+/// Key usage.
+pub const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+/// Extended key usage.
+pub const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+/// Subject alternative name.
+pub const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+/// Subject key identifier.
+pub const SUBJECT_KEY_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
+/// Authority key identifier.
+pub const AUTHORITY_KEY_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+/// Name constraints.
+pub const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
+
+/// `1.3.6.1.4.1.57264.1.<number>`: Fulcio's extensions, and 7, its otherName type.
+#[must_use]
+pub fn sigstore_oid(number: u8) -> ObjectIdentifier {
+    SIGSTORE.push_arc(number.into()).expect("one short arc more fits")
+}
+
+const SIGSTORE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
+
+/// Fulcio's extensions that carry a claim: number and name, as in JSON reports. 7 is no extension.
+pub const CLAIMS: [(u8, &str); 23] = [
+    (1, "issuerV1"),
+    (2, "githubWorkflowTrigger"),
+    (3, "githubWorkflowSHA"),
+    (4, "githubWorkflowName"),
+    (5, "githubWorkflowRepository"),
+    (6, "githubWorkflowRef"),
+    (8, "issuer"),
+    (9, "buildSignerURI"),
+    (10, "buildSignerDigest"),
+    (11, "runnerEnvironment"),
+    (12, "sourceRepositoryURI"),
+    (13, "sourceRepositoryDigest"),
+    (14, "sourceRepositoryRef"),
+    (15, "sourceRepositoryIdentifier"),
+    (16, "sourceRepositoryOwnerURI"),
+    (17, "sourceRepositoryOwnerIdentifier"),
+    (18, "buildConfigURI"),
+    (19, "buildConfigDigest"),
+    (20, "buildTrigger"),
+    (21, "runInvocationURI"),
+    (22, "sourceRepositoryVisibilityAtSigning"),
+    (23, "deploymentEnvironment"),
+    (24, "tokenSubject"),
+];
+
+/// TBSCertificate of RFC 5280, section 4.1, every part kept as the bytes it came in: der re-encodes
+/// what it read to the same bytes, because DER has one encoding of each value.
+#[derive(Clone, Sequence)]
+pub(crate) struct Tbs<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", default = "Default::default")]
+    version: u8,
+    serial: IntRef<'a>,
+    signature: AnyRef<'a>,
+    issuer: AnyRef<'a>,
+    validity: Validity,
+    subject: AnyRef<'a>,
+    spki: AnyRef<'a>,
+    #[asn1(context_specific = "1", tag_mode = "IMPLICIT", optional = "true")]
+    issuer_unique_id: Option<BitStringRef<'a>>,
+    #[asn1(context_specific = "2", tag_mode = "IMPLICIT", optional = "true")]
+    subject_unique_id: Option<BitStringRef<'a>>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
+    pub(crate) extensions: Option<Vec<RawExtension<'a>>>,
+}
+
+#[derive(Clone, Sequence)]
+struct Validity {
+    not_before: Time,
+    not_after: Time,
+}
+
+#[derive(Clone, Sequence)]
+pub(crate) struct RawExtension<'a> {
+    pub(crate) id: ObjectIdentifier,
+    #[asn1(default = "Default::default")]
+    critical: bool,
+    value: &'a OctetStringRef,
+}
+
+#[derive(Sequence)]
+pub(crate) struct Signed<'a> {
+    pub(crate) tbs: AnyRef<'a>,
+    algorithm: AnyRef<'a>,
+    signature: BitStringRef<'a>,
+}
+
+#[derive(Sequence)]
+struct Algorithm<'a> {
+    oid: ObjectIdentifier,
+    #[asn1(optional = "true")]
+    parameters: Option<AnyRef<'a>>,
+}
+
+/// A certificate that was read, nothing about it verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    tbs: Vec<u8>,
+    serial: Vec<u8>,
+    issuer: Vec<u8>,
+    subject: Vec<u8>,
+    spki: Vec<u8>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    extensions: Vec<Extension>,
+    signature_algorithm: ObjectIdentifier,
+    signature: Vec<u8>,
+}
+
+/// One extension of a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Extension {
+    /// Its type.
+    pub id: ObjectIdentifier,
+    /// Whether a reader that does not know it must refuse the certificate.
+    pub critical: bool,
+    /// The content of extnValue's OCTET STRING.
+    pub value: Vec<u8>,
+}
+
+impl Certificate {
+    /// Reads one certificate, DER, without bytes after it.
+    ///
+    /// # Errors
+    /// When `der` is no certificate, see the module's list of refusals.
+    pub fn parse(der: &[u8]) -> Result<Self, Error> {
+        if der.len() > MAX_CERTIFICATE {
+            return Err(Error::TooLong { limit: MAX_CERTIFICATE, found: der.len() });
+        }
+        let malformed = |error: der::Error| Error::Encoding { reason: error.to_string() };
+        let signed = Signed::from_der(der).map_err(malformed)?;
+        let tbs_der = signed.tbs.to_der().map_err(malformed)?;
+        let tbs = Tbs::from_der(&tbs_der).map_err(malformed)?;
+        if tbs.version != 2 {
+            return Err(Error::Version { found: tbs.version });
+        }
+        if signed.algorithm != tbs.signature {
+            return Err(Error::TwoAlgorithms);
+        }
+        let algorithm: Algorithm<'_> = signed.algorithm.decode_as().map_err(malformed)?;
+        let signature = signed.signature.as_bytes().ok_or(Error::SignatureBits)?;
+        let mut extensions: Vec<Extension> = Vec::new();
+        for RawExtension { id, critical, value } in tbs.extensions.unwrap_or_default() {
+            if extensions.iter().any(|other| other.id == id) {
+                return Err(Error::RepeatedExtension { id });
+            }
+            extensions.push(Extension { id, critical, value: value.as_bytes().to_vec() });
+        }
+        Ok(Self {
+            serial: tbs.serial.as_bytes().to_vec(),
+            issuer: tbs.issuer.to_der().map_err(malformed)?,
+            subject: tbs.subject.to_der().map_err(malformed)?,
+            spki: tbs.spki.to_der().map_err(malformed)?,
+            not_before: timestamp(tbs.validity.not_before)?,
+            not_after: timestamp(tbs.validity.not_after)?,
+            extensions,
+            signature_algorithm: algorithm.oid,
+            signature: signature.to_vec(),
+            der: der.to_vec(),
+            tbs: tbs_der,
+        })
+    }
+
+    /// The whole certificate, DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// TBSCertificate, DER: the signed part.
+    #[must_use]
+    pub fn tbs(&self) -> &[u8] {
+        &self.tbs
+    }
+
+    /// The serial number, big endian, two's complement, as in DER.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    /// The issuer's Name, DER.
+    #[must_use]
+    pub fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
+
+    /// The subject's Name, DER.
+    #[must_use]
+    pub fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    /// SubjectPublicKeyInfo, DER.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// First second of validity.
+    #[must_use]
+    pub const fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// Last second of validity, itself included.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Whether `time` lies within the certificate's validity, both ends included.
+    #[must_use]
+    pub fn valid_at(&self, time: Timestamp) -> bool {
+        (self.not_before..=self.not_after).contains(&time)
+    }
+
+    /// The algorithm of the issuer's signature.
+    #[must_use]
+    pub const fn signature_algorithm(&self) -> ObjectIdentifier {
+        self.signature_algorithm
+    }
+
+    /// The issuer's signature.
+    #[must_use]
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
+    /// All extensions in their order.
+    #[must_use]
+    pub fn extensions(&self) -> &[Extension] {
+        &self.extensions
+    }
+
+    /// The extension of type `id`.
+    #[must_use]
+    pub fn extension(&self, id: ObjectIdentifier) -> Option<&Extension> {
+        self.extensions.iter().find(|extension| extension.id == id)
+    }
+
+    /// Basic constraints: whether this is a CA and how many CAs may stand below it.
+    ///
+    /// # Errors
+    /// When the extension is malformed.
+    pub fn basic_constraints(&self) -> Result<Option<BasicConstraints>, Error> {
+        self.decode(BASIC_CONSTRAINTS, "basic constraints", |value| {
+            BasicConstraints::from_der(value).ok()
+        })
+    }
+
+    /// Key usage bits.
+    ///
+    /// # Errors
+    /// When the extension is malformed.
+    pub fn key_usage(&self) -> Result<Option<KeyUsage>, Error> {
+        self.decode(KEY_USAGE, "key usage", |value| KeyUsage::from_der(value).ok())
+    }
+
+    /// Extended key usages.
+    ///
+    /// # Errors
+    /// When the extension is malformed.
+    pub fn extended_key_usage(&self) -> Result<Option<Vec<ObjectIdentifier>>, Error> {
+        let decode = |value: &[u8]| ExtendedKeyUsage::from_der(value).ok().map(|usage| usage.0);
+        self.decode(EXTENDED_KEY_USAGE, "extended key usage", decode)
+    }
+
+    /// The identity in subject alternative name and extensions.
+    ///
+    /// # Errors
+    /// When there is no name of a kind that Fulcio writes, an extension is malformed, or the two
+    /// extensions for the issuer disagree.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        let names = self
+            .decode(SUBJECT_ALT_NAME, "subject alternative name", |value| {
+                SubjectAltName::from_der(value).ok()
+            })?
+            .ok_or(Error::NoIdentity)?;
+        let subject = pick_subject(&names.0).ok_or(Error::NoIdentity)?;
+        let mut claims = BTreeMap::new();
+        for extension in &self.extensions {
+            let Some(number) = claim_number(extension.id) else { continue };
+            let text = claim_text(number, &extension.value).ok_or(Error::Claim { number })?;
+            claims.insert(number, text);
+        }
+        match (claims.get(&1), claims.get(&8)) {
+            (Some(first), Some(second)) if first != second => {
+                Err(Error::TwoIssuers { v1: first.clone(), v2: second.clone() })
+            }
+            _ => Ok(Identity { subject, claims }),
+        }
+    }
+
+    fn decode<T>(
+        &self,
+        id: ObjectIdentifier,
+        name: &'static str,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.extension(id)
+            .map(|extension| decode(&extension.value).ok_or(Error::Extension { name }))
+            .transpose()
+    }
+}
+
+fn timestamp(time: Time) -> Result<Timestamp, Error> {
+    let seconds = i64::try_from(time.to_unix_duration().as_secs()).map_err(|_| Error::Time)?;
+    Timestamp::from_second(seconds).map_err(|_| Error::Time)
+}
+
+fn claim_number(id: ObjectIdentifier) -> Option<u8> {
+    CLAIMS.iter().map(|&(number, _)| number).find(|&number| sigstore_oid(number) == id)
+}
+
+/// Numbers 1 to 6 are bare UTF-8, all later ones a DER UTF8String.
+fn claim_text(number: u8, value: &[u8]) -> Option<String> {
+    if number < 7 {
+        String::from_utf8(value.to_vec()).ok()
+    } else {
+        Utf8StringRef::from_der(value).ok().map(|text| text.as_str().to_owned())
+    }
+}
+
+/// First URI, else first e-mail address, else Fulcio's otherName: the order of all clients.
+fn pick_subject(names: &[GeneralName]) -> Option<Subject> {
+    let uri = names.iter().find_map(|name| match name {
+        GeneralName::UniformResourceIdentifier(uri) => Some(Subject::Uri(uri.to_string())),
+        _ => None,
+    });
+    let email = || {
+        names.iter().find_map(|name| match name {
+            GeneralName::Rfc822Name(email) => Some(Subject::Email(email.to_string())),
+            _ => None,
+        })
+    };
+    let other = || {
+        names.iter().find_map(|name| match name {
+            GeneralName::OtherName(other) if other.type_id == sigstore_oid(7) => {
+                let text: Utf8StringRef<'_> = other.value.decode_as().ok()?;
+                Some(Subject::Username(text.as_str().to_owned()))
+            }
+            _ => None,
+        })
+    };
+    uri.or_else(email).or_else(other)
+}
+
+/// Whom a signing certificate names. Trust in it comes from the certificate's chain alone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    subject: Subject,
+    claims: BTreeMap<u8, String>,
+}
+
+impl Identity {
+    /// The subject alternative name.
+    #[must_use]
+    pub const fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Who vouched for the subject: the OIDC issuer.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get(&8).or_else(|| self.claims.get(&1)).map(String::as_str)
+    }
+
+    /// Fulcio's extensions by number, see [`CLAIMS`].
+    #[must_use]
+    pub const fn claims(&self) -> &BTreeMap<u8, String> {
+        &self.claims
+    }
+}
+
+/// A subject alternative name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Subject {
+    /// A workload: workflow, service account, SPIFFE ID.
+    Uri(String),
+    /// A person.
+    Email(String),
+    /// `name!domain`.
+    Username(String),
+}
+
+impl Subject {
+    /// The name without its kind.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Uri(text) | Self::Email(text) | Self::Username(text) => text,
+        }
+    }
+}
+
+/// Why bytes are no certificate, or name nobody.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Above the limit.
+    #[error("a certificate of {found} bytes is above the limit of {limit}")]
+    TooLong {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not DER, or not a certificate.
+    #[error("expected an X.509 certificate in DER: {reason}")]
+    Encoding {
+        /// What the decoder met, and where.
+        reason: String,
+    },
+    /// Not version 3.
+    #[error("expected an X.509 certificate of version 3 (2 in DER), found {found} in DER")]
+    Version {
+        /// The field's value.
+        found: u8,
+    },
+    /// Signed and unsigned parts name different algorithms.
+    #[error("the certificate names two different signature algorithms")]
+    TwoAlgorithms,
+    /// The signature is not whole bytes.
+    #[error("the certificate's signature is not a whole number of bytes")]
+    SignatureBits,
+    /// The same extension again.
+    #[error("the certificate has extension {id} twice")]
+    RepeatedExtension {
+        /// Its type.
+        id: ObjectIdentifier,
+    },
+    /// An extension that does not decode.
+    #[error("the certificate's {name} extension is malformed")]
+    Extension {
+        /// Its name in RFC 5280.
+        name: &'static str,
+    },
+    /// A date beyond what is representable.
+    #[error("the certificate's validity is not a representable time")]
+    Time,
+    /// No subject alternative name of a known kind.
+    #[error("expected a subject alternative name: a URI, an e-mail address or a Fulcio user name")]
+    NoIdentity,
+    /// One of Fulcio's extensions does not decode.
+    #[error("Fulcio extension 1.3.6.1.4.1.57264.1.{number} is malformed")]
+    Claim {
+        /// Its last arc.
+        number: u8,
+    },
+    /// Extensions 1 and 8 disagree.
+    #[error("the certificate names two issuers: {v1:?} (extension 1) and {v2:?} (extension 8)")]
+    TwoIssuers {
+        /// Extension 1.
+        v1: String,
+        /// Extension 8.
+        v2: String,
+    },
+}

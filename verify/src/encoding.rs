@@ -1,0 +1,60 @@
+//! Strict text encodings: standard base64 with padding (RFC 4648, section 4) and hexadecimal.
+//!
+//! Refused: missing or surplus padding, the URL alphabet, white space, non-zero trailing bits. Two
+//! texts for the same bytes would let a signed object be altered without breaking its signature.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Standard base64, padded.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Decodes standard base64, padded.
+///
+/// # Errors
+/// When the text is not the one canonical encoding of some bytes.
+pub fn from_base64(text: &str) -> Result<Vec<u8>, Error> {
+    STANDARD.decode(text).map_err(|_| Error::Base64)
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    hex::encode(bytes)
+}
+
+/// Decodes hexadecimal of either case.
+///
+/// # Errors
+/// On an odd length or any other character.
+pub fn from_hex(text: &str) -> Result<Vec<u8>, Error> {
+    hex::decode(text).map_err(|_| Error::Hex)
+}
+
+/// The text is not what the encoding allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not standard base64 with padding.
+    #[error("expected standard base64 with padding")]
+    Base64,
+    /// Not hexadecimal.
+    #[error("expected pairs of hexadecimal digits")]
+    Hex,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_text_of_some_bytes_is_accepted() {
+        assert_eq!(from_base64("AAECAw==").unwrap(), [0, 1, 2, 3]);
+        for near_miss in ["AAECAw", "AAECAw=", "AAECAx==", "AAEC Aw==", "AAECAw==\n", "__8="] {
+            assert_eq!(from_base64(near_miss), Err(Error::Base64), "{near_miss:?}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Bounds on hostile input. Each number says where it comes from.
+
+/// Largest bundle that is read, in bytes. A bundle carries an attestation's payload (SBOMs of tens of
+/// megabytes exist, see [`MAX_PAYLOAD`]) in base64; everything else in it is small.
+pub const MAX_BUNDLE: usize = 48 << 20;
+
+/// Largest DSSE payload, in bytes. Ours: 32 MiB, twice what GitHub's attestation action allows.
+pub const MAX_PAYLOAD: usize = 32 << 20;
+
+/// Largest trusted root file, in bytes. The public-good one is 7 KiB; ours: room for a thousand keys.
+pub const MAX_TRUSTED_ROOT: usize = 4 << 20;
+
+/// Most log entries in one bundle (sigstore-go has the same limit).
+pub const MAX_LOG_ENTRIES: usize = 32;
+
+/// Most timestamps in one bundle (sigstore-go has the same limit).
+pub const MAX_TIMESTAMPS: usize = 32;
+
+/// Most certificates in a bundle's chain (Rekor takes at most ten).
+pub const MAX_CHAIN: usize = 10;
+
+/// Most subjects of one in-toto statement (sigstore-go has the same limit).
+pub const MAX_SUBJECTS: usize = 1024;
+
+/// Most digests of one subject (sigstore-go has the same limit).
+pub const MAX_SUBJECT_DIGESTS: usize = 32;
+
+/// Largest certificate, in bytes DER. Fulcio's are near 1 KiB; a log entry ends at 64 KiB anyway.
+pub const MAX_CERTIFICATE: usize = 64 << 10;
+
+/// Largest RFC 3161 response, in bytes DER. Real ones are 1 to 6 KiB.
+pub const MAX_TIMESTAMP: usize = 256 << 10;
+
+/// Largest checkpoint with its signatures, in bytes. Sixteen ML-DSA cosignatures fit.
+pub const MAX_CHECKPOINT: usize = 128 << 10;
+
+/// Largest log entry, in bytes: the u16 length of a C2SP entry bundle.
+pub const MAX_ENTRY: usize = 65_535;
+
+/// Most hashes in an inclusion or consistency proof: one a level of a tree of 2^63 leaves.
+pub const MAX_PROOF: usize = 64;
+
+/// Most signature lines in a note. C2SP signed-note asks readers to take at least 16.
+pub const MAX_NOTE_SIGNATURES: usize = 100;

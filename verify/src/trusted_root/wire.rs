@@ -1,0 +1,164 @@
+//! The members of `trusted_root.json`, for reading and for writing one.
+
+use crate::encoding::{base64, from_base64};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustedRoot {
+    /// [`MEDIA_TYPE`](super::MEDIA_TYPE) when written.
+    pub media_type: String,
+    /// Logs of signatures.
+    #[serde(default, deserialize_with = "list")]
+    pub tlogs: Vec<Log>,
+    /// Authorities for signing certificates.
+    #[serde(default, deserialize_with = "list")]
+    pub certificate_authorities: Vec<Authority>,
+    /// Logs of certificates.
+    #[serde(default, deserialize_with = "list")]
+    pub ctlogs: Vec<Log>,
+    /// Timestamp authorities.
+    #[serde(default, deserialize_with = "list")]
+    pub timestamp_authorities: Vec<Authority>,
+}
+
+/// `TransparencyLogInstance`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Log {
+    /// Its host is the origin of a Rekor v2 log.
+    #[serde(default)]
+    pub base_url: String,
+    /// `SHA2_256`.
+    pub hash_algorithm: String,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Its ID.
+    pub log_id: LogId,
+    /// Version 0.2: the same as `log_id`. Not written: older clients refuse it.
+    #[serde(default, skip_serializing)]
+    pub checkpoint_key_id: Option<LogId>,
+    /// Version 0.2: who runs it. Not written: older clients refuse it.
+    #[serde(default, skip_serializing)]
+    pub operator: Option<String>,
+}
+
+/// A log's key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PublicKey {
+    /// SubjectPublicKeyInfo, DER; base64 in JSON.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    pub raw_bytes: Vec<u8>,
+    /// `PublicKeyDetails` by name.
+    pub key_details: String,
+    /// When it is trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_for: Option<Window>,
+}
+
+/// A log's ID.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LogId {
+    /// 32 bytes; base64 in JSON.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    pub key_id: Vec<u8>,
+}
+
+/// A time span, RFC 3339, both ends included.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Window {
+    /// First instant.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_time",
+        deserialize_with = "read_time"
+    )]
+    pub start: Option<Timestamp>,
+    /// Last instant.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_time",
+        deserialize_with = "read_time"
+    )]
+    pub end: Option<Timestamp>,
+}
+
+/// `CertificateAuthority`: for certificates or for timestamps.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Authority {
+    /// Who it is.
+    #[serde(default)]
+    pub subject: DistinguishedName,
+    /// Where it is served.
+    #[serde(default)]
+    pub uri: String,
+    /// Its certificates: the issuing one (for timestamps: the signing one) first, the root last.
+    pub cert_chain: CertificateChain,
+    /// When it is trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_for: Option<Window>,
+    /// Version 0.2: who runs it. Not written: older clients refuse it.
+    #[serde(default, skip_serializing)]
+    pub operator: Option<String>,
+}
+
+/// Two parts of a name, for people.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DistinguishedName {
+    /// O.
+    #[serde(default)]
+    pub organization: String,
+    /// CN.
+    #[serde(default)]
+    pub common_name: String,
+}
+
+/// Certificates in order.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateChain {
+    /// The certificates.
+    #[serde(default, deserialize_with = "list")]
+    pub certificates: Vec<Certificate>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Certificate {
+    /// DER; base64 in JSON.
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    pub raw_bytes: Vec<u8>,
+}
+
+/// `null` is an empty list.
+fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(source: D) -> Result<Vec<T>, D::Error> {
+    Option::deserialize(source).map(Option::unwrap_or_default)
+}
+
+fn read_bytes<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<u8>, D::Error> {
+    from_base64(&String::deserialize(source)?).map_err(de::Error::custom)
+}
+
+fn write_bytes<S: Serializer>(bytes: &[u8], target: S) -> Result<S::Ok, S::Error> {
+    target.serialize_str(&base64(bytes))
+}
+
+fn read_time<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Timestamp>, D::Error> {
+    let text: Option<String> = Option::deserialize(source)?;
+    let expected = |_| de::Error::custom("expected a time in RFC 3339");
+    text.map(|text| text.parse().map_err(expected)).transpose()
+}
+
+fn write_time<S: Serializer>(time: &Option<Timestamp>, target: S) -> Result<S::Ok, S::Error> {
+    target.collect_str(&time.expect("absent times are not written"))
+}

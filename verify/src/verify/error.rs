@@ -1,0 +1,184 @@
+//! Why a bundle does not prove what it claims: one variant a reason, each with a stable code.
+
+use crate::key::HashAlgorithm;
+use crate::{bundle, certificate, chain, checkpoint, key, merkle, note, sct, statement, timestamp};
+use jiff::Timestamp;
+
+/// The reason of a refusal. `Display` says what was expected and what was found.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum Error {
+    /// The file is no bundle.
+    #[error(transparent)]
+    Bundle(bundle::Error),
+    /// Signed with a managed key, which the caller must name.
+    #[error(
+        "the bundle is signed with a key of its own and carries no certificate: expected a certificate"
+    )]
+    KeyNeeded,
+    /// The certificate does not parse, or names nobody.
+    #[error(transparent)]
+    CertificateFormat(certificate::Error),
+    /// The certificate's key is not accepted.
+    #[error("the signing certificate's key: {0}")]
+    CertificateKey(key::Error),
+    /// The key signs messages only.
+    #[error("the signing key has no digest to verify from: Ed25519 signs whole messages")]
+    NoPrehash,
+    /// The caller knows the artifact by other digests.
+    #[error("the artifact's {} digest is needed to verify this bundle", hash.short_name())]
+    DigestNeeded { hash: HashAlgorithm },
+    /// The bundle is for another artifact.
+    #[error("the bundle is for another artifact: expected {}:{expected}, found {}:{found}", hash.short_name(), hash.short_name())]
+    OtherArtifact { hash: HashAlgorithm, expected: String, found: String },
+    /// The digest is not of the hash that the key signs.
+    #[error("the signing key signs {} digests, found a {} digest", expected.name(), found.name())]
+    DigestHash { expected: HashAlgorithm, found: HashAlgorithm },
+    /// The envelope holds something else than a statement.
+    #[error("expected payload type application/vnd.in-toto+json, found {found:?}")]
+    PayloadType { found: String },
+    /// The payload is no statement.
+    #[error(transparent)]
+    Statement(statement::Error),
+    /// The statement is about other artifacts.
+    #[error(
+        "the statement is about other artifacts: none of its subjects has this artifact's digest"
+    )]
+    NotASubject,
+    /// Nothing says when the signature was made.
+    #[error("expected a timestamp of the signature, found none")]
+    NoTimestamp,
+    /// Only authorities that are not trusted.
+    #[error(
+        "no timestamp is by an authority of the trusted root: the bundle may be from another instance"
+    )]
+    UnknownTimestampAuthority,
+    /// The same timestamp again.
+    #[error("timestamp {place} repeats an earlier one")]
+    RepeatedTimestamp { place: usize },
+    /// A timestamp does not hold.
+    #[error("timestamp {place}: {reason}")]
+    Timestamp { place: usize, reason: timestamp::Error },
+    /// No path to a trusted authority.
+    #[error(transparent)]
+    Chain(chain::Error),
+    /// The certificate was not logged.
+    #[error("expected a signed certificate timestamp in the certificate, found none")]
+    NoSct,
+    /// The list does not parse.
+    #[error(transparent)]
+    Sct(sct::Error),
+    /// Only logs that are not trusted.
+    #[error("no signed certificate timestamp is by a certificate log of the trusted root")]
+    UnknownCertificateLog,
+    /// The log's signature does not hold.
+    #[error("the certificate log's receipt does not hold: {0}")]
+    SctSignature(key::Error),
+    /// Outside the log's time.
+    #[error(
+        "the certificate log was not trusted at {milliseconds} ms since the epoch: expected {valid}"
+    )]
+    SctTime { milliseconds: u64, valid: String },
+    /// Not logged.
+    #[error("expected a log entry, found none")]
+    NoEntry,
+    /// Only logs that are not trusted.
+    #[error(
+        "no log entry is of a log of the trusted root: the bundle may be from another instance"
+    )]
+    UnknownLog,
+    /// The same entry again.
+    #[error("log entry {place} repeats an earlier one")]
+    RepeatedEntry { place: usize },
+    /// A kind that is not verified.
+    #[error("expected a log entry of kind hashedrekord 0.0.2, found {found:?}")]
+    EntryKind { found: String },
+    /// A time or promise where the log signs none.
+    #[error(
+        "log entry {place}: a Rekor v2 entry has neither integrated time nor promise, found one"
+    )]
+    UnsignedTime { place: usize },
+    /// No proof.
+    #[error("log entry {place}: expected an inclusion proof, found none")]
+    NoProof { place: usize },
+    /// The entry is about another signature.
+    #[error("the log entry has another {member}: expected {expected}, found {found}")]
+    OtherEntry { member: &'static str, expected: String, found: String },
+    /// The entry's bytes are not canonical.
+    #[error("the log entry is not the canonical encoding of this signature")]
+    EntryEncoding,
+    /// Outside the log's time.
+    #[error("the log was not trusted at {time}: expected {valid}")]
+    LogTime { time: Timestamp, valid: String },
+    /// Not a signed note.
+    #[error("checkpoint: {0}")]
+    Note(note::Error),
+    /// Not a tree head.
+    #[error("checkpoint: {0}")]
+    Checkpoint(checkpoint::Error),
+    /// The tree head of another log.
+    #[error("the checkpoint is of another log: expected origin {expected:?}, found {found:?}")]
+    OtherOrigin { expected: String, found: String },
+    /// The log's line is missing.
+    #[error(
+        "expected a signature by {name} with key ID {key_id} on the checkpoint (log {log_id}), found none"
+    )]
+    NoLogSignature { name: String, key_id: String, log_id: String },
+    /// The log's line does not hold.
+    #[error("the checkpoint's signature does not hold: {0}")]
+    CheckpointSignature(key::Error),
+    /// What the bundle says of the tree is not what the log signed.
+    #[error(
+        "the inclusion proof's {member} is not the checkpoint's: expected {expected}, found {found}"
+    )]
+    ProofDiffers { member: &'static str, expected: String, found: String },
+    /// The path leads elsewhere.
+    #[error(transparent)]
+    Inclusion(merkle::InclusionError),
+    /// The signature does not hold.
+    #[error("the signature does not hold: {0}")]
+    Signature(key::Error),
+}
+
+impl Error {
+    /// A stable code for machines, `UPPER_SNAKE_CASE`.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Bundle(_) => "BUNDLE_MALFORMED",
+            Self::KeyNeeded => "KEY_NEEDED",
+            Self::CertificateFormat(_) | Self::CertificateKey(_) => "CERTIFICATE_MALFORMED",
+            Self::NoPrehash | Self::DigestHash { .. } => "ALGORITHM_UNSUPPORTED",
+            Self::DigestNeeded { .. } => "DIGEST_NEEDED",
+            Self::OtherArtifact { .. } => "ARTIFACT_MISMATCH",
+            Self::PayloadType { .. } => "PAYLOAD_TYPE",
+            Self::Statement(_) => "STATEMENT_MALFORMED",
+            Self::NotASubject => "ARTIFACT_NOT_A_SUBJECT",
+            Self::NoTimestamp => "TIMESTAMP_MISSING",
+            Self::UnknownTimestampAuthority => "TIMESTAMP_AUTHORITY_UNKNOWN",
+            Self::RepeatedTimestamp { .. } | Self::Timestamp { .. } => "TIMESTAMP_INVALID",
+            Self::Chain(chain::Error::OtherIssuer) => "CERTIFICATE_AUTHORITY_UNKNOWN",
+            Self::Chain(chain::Error::OutsideValidity { .. }) => "CERTIFICATE_NOT_VALID_THEN",
+            Self::Chain(_) => "CERTIFICATE_INVALID",
+            Self::NoSct => "SCT_MISSING",
+            Self::Sct(_) | Self::SctSignature(_) | Self::SctTime { .. } => "SCT_INVALID",
+            Self::UnknownCertificateLog => "CERTIFICATE_LOG_UNKNOWN",
+            Self::NoEntry => "LOG_ENTRY_MISSING",
+            Self::UnknownLog => "LOG_UNKNOWN",
+            Self::RepeatedEntry { .. } | Self::UnsignedTime { .. } => "LOG_ENTRY_INVALID",
+            Self::EntryKind { .. } => "LOG_ENTRY_KIND",
+            Self::OtherEntry { .. } | Self::EntryEncoding => "LOG_ENTRY_MISMATCH",
+            Self::LogTime { .. } => "LOG_NOT_TRUSTED_THEN",
+            Self::Note(_)
+            | Self::Checkpoint(_)
+            | Self::OtherOrigin { .. }
+            | Self::NoLogSignature { .. }
+            | Self::CheckpointSignature(_) => "CHECKPOINT_INVALID",
+            Self::NoProof { .. } | Self::ProofDiffers { .. } | Self::Inclusion(_) => {
+                "INCLUSION_INVALID"
+            }
+            Self::Signature(_) => "SIGNATURE_INVALID",
+        }
+    }
+}
