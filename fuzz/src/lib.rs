@@ -1,0 +1,105 @@
+//! Fuzz targets, one a parser. Each asks: no panic, bounded work, and what was read writes back.
+
+use countersign_verify::bundle::{Bundle, LogEntry};
+use countersign_verify::certificate::Certificate;
+use countersign_verify::checkpoint::Checkpoint;
+use countersign_verify::note::Note;
+use countersign_verify::statement::Statement;
+use countersign_verify::tile::{EntryBundle, Tile, decode_entries, encode_entries};
+use countersign_verify::{Artifact, TrustedRoot, sct, timestamp, verify_json};
+
+/// Every target by name.
+pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+    ("bundle", bundle),
+    ("certificate", certificate),
+    ("note", note),
+    ("sct", sct_list),
+    ("statement", statement),
+    ("tile", tile),
+    ("timestamp", timestamp_token),
+    ("trusted_root", trusted_root),
+    ("verify", verification),
+];
+
+/// Bundles and log replies.
+pub fn bundle(data: &[u8]) {
+    if let Ok(bundle) = Bundle::parse(data) {
+        let written = bundle.to_json();
+        let again = Bundle::parse(written.as_bytes()).expect("what was written reads");
+        assert_eq!(again.to_json(), written);
+    }
+    if let Ok(entry) = LogEntry::parse(data) {
+        let again = LogEntry::parse(entry.to_json().as_bytes()).expect("what was written reads");
+        assert_eq!(again, entry);
+    }
+}
+
+/// Certificates, identities, precertificate bodies.
+pub fn certificate(data: &[u8]) {
+    if let Ok(certificate) = Certificate::parse(data) {
+        assert_eq!(certificate.der(), data);
+        let _ = certificate.identity();
+        let _ = (certificate.basic_constraints(), certificate.key_usage());
+        let tbs = sct::precertificate_tbs(data).expect("a certificate that parses has a body");
+        assert!(tbs.len() <= certificate.tbs().len());
+    }
+}
+
+/// Signed notes and checkpoints.
+pub fn note(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(note) = Note::parse(text) {
+        assert_eq!(note.to_string(), text);
+        if let Ok(checkpoint) = Checkpoint::parse(note.text()) {
+            assert_eq!(checkpoint.text(), note.text());
+        }
+    }
+}
+
+/// SCT lists.
+pub fn sct_list(data: &[u8]) {
+    if let Ok(scts) = sct::parse_list_extension(data) {
+        assert_eq!(sct::list_extension(&scts), data);
+        for sct in scts {
+            let _ = sct.leaf_index();
+        }
+    }
+}
+
+/// in-toto statements.
+pub fn statement(data: &[u8]) {
+    let _ = Statement::parse(data);
+}
+
+/// Tile paths and entry bundles.
+pub fn tile(data: &[u8]) {
+    if let Ok(entries) = decode_entries(data) {
+        assert_eq!(encode_entries(entries), data);
+    }
+    let Ok(path) = std::str::from_utf8(data) else { return };
+    if let Some(tile) = Tile::parse_path(path) {
+        assert_eq!(tile.path(), path);
+    }
+    if let Some(bundle) = EntryBundle::parse_path("entries", path) {
+        assert_eq!(bundle.path("entries"), path);
+    }
+}
+
+/// RFC 3161 responses.
+pub fn timestamp_token(data: &[u8]) {
+    let verdict = timestamp::verify(data, b"signature", &[]);
+    assert!(verdict.is_err(), "nobody is trusted here");
+}
+
+/// Trusted roots.
+pub fn trusted_root(data: &[u8]) {
+    let _ = TrustedRoot::parse(data);
+}
+
+/// The whole procedure, without any trust: never a yes.
+pub fn verification(data: &[u8]) {
+    let empty = br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
+    let root = TrustedRoot::parse(empty).expect("an empty root is one");
+    let report = verify_json(data, &Artifact::from_bytes(b"artifact"), &root);
+    assert!(report.result().is_err(), "nobody is trusted here");
+}

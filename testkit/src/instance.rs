@@ -1,0 +1,317 @@
+//! A whole instance in memory: certificate authority, both logs, timestamp authority.
+
+use crate::der::{oid, sequence, set, tlv};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+};
+use countersign_verify::bundle::{Bundle, Content, LogEntry, Material, MessageSignature, Proof};
+use countersign_verify::certificate::Certificate;
+use countersign_verify::dsse::{Envelope, IN_TOTO};
+use countersign_verify::encoding::base64;
+use countersign_verify::entry::{Verifier, hashedrekord_v2_body};
+use countersign_verify::key::{HashAlgorithm, KeyDetails, ed25519_spki};
+use countersign_verify::merkle::{Hash, leaf_hash, node_hash};
+use countersign_verify::note::{self, Note};
+use countersign_verify::sct::{Sct, list_extension, precert_signed_data};
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData as _, SanType,
+};
+
+/// The log's host: origin and signature name.
+const HOST: &str = "log.example.test";
+/// 1.3.6.1.4.1.57264.1
+const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
+const SCT_LIST: [u64; 11] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2, 0];
+const SHA256: [u32; 9] = [2, 16, 840, 1, 101, 3, 4, 2, 1];
+
+/// Keys and certificates of an instance; each one made has its own.
+pub struct Instance {
+    root: Vec<u8>,
+    issuer_certificate: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
+    timestamp_certificate: Vec<u8>,
+    timestamp_key: KeyPair,
+    certificate_log: KeyPair,
+    log: Ed25519KeyPair,
+    /// When everything is made; the trusted root starts an hour before.
+    pub now: Timestamp,
+}
+
+/// A signing certificate with its key.
+pub struct Signer {
+    /// DER.
+    pub certificate: Vec<u8>,
+    key: EcdsaKeyPair,
+}
+
+impl Instance {
+    /// An instance with fresh keys, at a fixed time.
+    #[must_use]
+    pub fn new() -> Self {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let [root_key, issuer_key, timestamp_key, certificate_log] =
+            [(); 4].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
+        let root_params = authority("root", now, vec![]);
+        let root = root_params.self_signed(&root_key).unwrap().der().to_vec();
+        let root = (root, Issuer::new(root_params, root_key));
+        let issuer_params = authority("issuer", now, vec![ExtendedKeyUsagePurpose::CodeSigning]);
+        let issuer_certificate = issuer_params.signed_by(&issuer_key, &root.1).unwrap();
+        let mut stamping = params(now, 3600 * 24 * 365);
+        stamping.distinguished_name.push(DnType::CommonName, "timestamps");
+        stamping.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // rcgen writes extended key usage without the critical mark that RFC 3161 demands.
+        let purpose = sequence(&[&oid(&[1, 3, 6, 1, 5, 5, 7, 3, 8])]);
+        let mut usage = CustomExtension::from_oid_content(&[2, 5, 29, 37], purpose);
+        usage.set_criticality(true);
+        stamping.custom_extensions = vec![usage];
+        let timestamp_certificate = stamping.signed_by(&timestamp_key, &root.1).unwrap();
+        let seed: [u8; 32] = aws_lc_rs::rand::generate(&SystemRandom::new()).unwrap().expose();
+        Self {
+            root: root.0,
+            issuer_certificate: issuer_certificate.der().to_vec(),
+            issuer: Issuer::new(issuer_params, issuer_key),
+            timestamp_certificate: timestamp_certificate.der().to_vec(),
+            timestamp_key,
+            certificate_log,
+            log: Ed25519KeyPair::from_seed_unchecked(&seed).unwrap(),
+            now,
+        }
+    }
+
+    /// `trusted_root.json`.
+    #[must_use]
+    pub fn trusted_root(&self) -> String {
+        let window = serde_json::json!({ "start": (self.now - jiff::SignedDuration::from_hours(1)).to_string() });
+        let log = |url: &str, spki: &[u8], details: &str, id: &[u8]| {
+            serde_json::json!({
+                "baseUrl": url, "hashAlgorithm": "SHA2_256",
+                "publicKey": { "rawBytes": base64(spki), "keyDetails": details, "validFor": window },
+                "logId": { "keyId": base64(id) } })
+        };
+        let chain = |certificates: &[&[u8]]| {
+            let certificates =
+                certificates.iter().map(|der| serde_json::json!({ "rawBytes": base64(der) }));
+            serde_json::json!({
+                "subject": {}, "uri": "https://authority.example.test",
+                "certChain": { "certificates": certificates.collect::<Vec<_>>() }, "validFor": window })
+        };
+        let certificate_log = self.certificate_log.subject_public_key_info();
+        serde_json::json!({
+            "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+            "tlogs": [log(&format!("https://{HOST}"), &ed25519_spki(&self.log_key()), "PKIX_ED25519", &self.log_id())],
+            "certificateAuthorities": [chain(&[&self.issuer_certificate, &self.root])],
+            "ctlogs": [log("https://ct.example.test", &certificate_log, "PKIX_ECDSA_P256_SHA_256",
+                Hash::of(&certificate_log).as_bytes())],
+            "timestampAuthorities": [chain(&[&self.timestamp_certificate, &self.root])],
+        })
+        .to_string()
+    }
+
+    /// A signing certificate for a workflow's URI, as the OIDC issuer `issuer` vouches for it.
+    #[must_use]
+    pub fn certify(&self, uri: &str, issuer: &str) -> Signer {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let spki = spki(&key);
+        let mut leaf = params(self.now, 600);
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        leaf.use_authority_key_identifier_extension = true;
+        leaf.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        let fulcio = |number, value| {
+            CustomExtension::from_oid_content(&[&FULCIO[..], &[number]].concat(), value)
+        };
+        leaf.custom_extensions = vec![
+            fulcio(1, issuer.as_bytes().to_vec()),
+            fulcio(8, tlv(0x0c, issuer.as_bytes())),
+            fulcio(12, tlv(0x0c, b"https://git.example.test/acme/widget")),
+        ];
+        // What the log signs is this certificate's body, before the receipt is added to it.
+        let unlogged = leaf.signed_by(&spki, &self.issuer).unwrap();
+        let body = Certificate::parse(unlogged.der()).unwrap();
+        let timestamp = u64::try_from(self.now.as_millisecond()).unwrap();
+        let issuer_key_hash = *Hash::of(&self.issuer.key().subject_public_key_info()).as_bytes();
+        let extensions = vec![0, 0, 5, 0, 0, 0, 0, 7];
+        let signed = precert_signed_data(timestamp, &issuer_key_hash, body.tbs(), &extensions);
+        let sct = Sct {
+            log_id: *Hash::of(&self.certificate_log.subject_public_key_info()).as_bytes(),
+            timestamp,
+            extensions,
+            signature: rcgen::SigningKey::sign(&self.certificate_log, &signed).unwrap(),
+        };
+        let list = CustomExtension::from_oid_content(&SCT_LIST[..10], list_extension(&[sct]));
+        leaf.custom_extensions.push(list);
+        let certificate = leaf.signed_by(&spki, &self.issuer).unwrap().der().to_vec();
+        Signer { certificate, key }
+    }
+
+    /// A complete bundle over `artifact`.
+    #[must_use]
+    pub fn sign(&self, signer: &Signer, artifact: &[u8]) -> Bundle {
+        let signature = signer.sign(artifact);
+        let digest = HashAlgorithm::Sha256.digest(artifact);
+        let content = MessageSignature { hash: HashAlgorithm::Sha256, digest, signature };
+        let (digest, signature) = (content.digest.clone(), content.signature.clone());
+        self.bundle(signer, &digest, &signature, Content::Message(content))
+    }
+
+    /// A complete bundle with an in-toto statement about `artifact`.
+    #[must_use]
+    pub fn attest(&self, signer: &Signer, artifact: &[u8]) -> Bundle {
+        let digest = countersign_verify::encoding::hex(&HashAlgorithm::Sha256.digest(artifact));
+        let statement = serde_json::json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{ "name": "artifact", "digest": { "sha256": digest } }],
+            "predicateType": "https://example.test/predicate", "predicate": {} });
+        let mut envelope = Envelope {
+            payload_type: IN_TOTO.to_owned(),
+            payload: statement.to_string().into_bytes(),
+            signature: vec![],
+            key_id: String::new(),
+        };
+        envelope.signature = signer.sign(&envelope.pae());
+        let signature = envelope.signature.clone();
+        let digest = envelope.pae_digest(HashAlgorithm::Sha256);
+        self.bundle(signer, &digest, &signature, Content::Dsse(envelope))
+    }
+
+    fn bundle(&self, signer: &Signer, digest: &[u8], signature: &[u8], content: Content) -> Bundle {
+        let body = hashedrekord_v2_body(
+            HashAlgorithm::Sha256,
+            digest,
+            signature,
+            Verifier::Certificate(&signer.certificate),
+            KeyDetails::EcdsaP256Sha256,
+        );
+        let material = Material::Certificate(signer.certificate.clone());
+        Bundle::new(material, vec![self.log(body)], vec![self.timestamp(signature)], content)
+            .unwrap()
+    }
+
+    /// Logs `body` as leaf 2 of a tree of three.
+    #[must_use]
+    pub fn log(&self, body: Vec<u8>) -> LogEntry {
+        let [first, second] = [b"first", &b"other"[..]].map(leaf_hash);
+        let left = node_hash(&first, &second);
+        let root = node_hash(&left, &leaf_hash(&body));
+        let text = format!("{HOST}\n3\n{root}\n");
+        let signature = note::Signature {
+            name: HOST.to_owned(),
+            key_id: self.log_id()[..4].try_into().unwrap(),
+            signature: self.log.sign(text.as_bytes()).as_ref().to_vec(),
+        };
+        LogEntry {
+            log_index: 2,
+            log_id: self.log_id(),
+            kind: "hashedrekord".to_owned(),
+            version: "0.0.2".to_owned(),
+            integrated_time: 0,
+            promise: None,
+            proof: Some(Proof {
+                log_index: 2,
+                tree_size: 3,
+                root: Some(root),
+                hashes: vec![left],
+                checkpoint: Note::new(text, vec![signature]).unwrap().to_string(),
+            }),
+            body,
+        }
+    }
+
+    /// An RFC 3161 response over `signed`, a minute after the certificate was issued.
+    #[must_use]
+    pub fn timestamp(&self, signed: &[u8]) -> Vec<u8> {
+        let sha256 = sequence(&[&oid(&SHA256), &[5, 0]]);
+        let digest = |bytes: &[u8]| tlv(4, &HashAlgorithm::Sha256.digest(bytes));
+        let time =
+            (self.now + jiff::SignedDuration::from_mins(1)).strftime("%Y%m%d%H%M%SZ").to_string();
+        let info = sequence(&[
+            &tlv(2, &[1]),
+            &oid(&[1, 3, 6, 1, 4, 1, 57264, 2]),
+            &sequence(&[&sha256, &digest(signed)]),
+            &tlv(2, &[0x01, 0x23, 0x45]),
+            &tlv(0x18, time.as_bytes()),
+            &sequence(&[&tlv(2, &[1])]),
+        ]);
+        let content_type = oid(&[1, 2, 840, 113549, 1, 9, 16, 1, 4]);
+        let attribute = |arcs: &[u32], value: &[u8]| sequence(&[&oid(arcs), &set(&[value])]);
+        let certificate_id =
+            sequence(&[&sequence(&[&sequence(&[&digest(&self.timestamp_certificate)])])]);
+        let attributes = set(&[
+            &attribute(&[1, 2, 840, 113549, 1, 9, 3], &content_type),
+            &attribute(&[1, 2, 840, 113549, 1, 9, 4], &digest(&info)),
+            &attribute(&[1, 2, 840, 113549, 1, 9, 16, 2, 47], &certificate_id),
+        ]);
+        let signature = rcgen::SigningKey::sign(&self.timestamp_key, &attributes).unwrap();
+        let certificate = Certificate::parse(&self.timestamp_certificate).unwrap();
+        let signer = sequence(&[
+            &tlv(2, &[1]),
+            &sequence(&[certificate.issuer(), &tlv(2, certificate.serial())]),
+            &sha256,
+            &[&[0xa0], &attributes[1..]].concat(),
+            &sequence(&[&oid(&[1, 2, 840, 10045, 4, 3, 2])]),
+            &tlv(4, &signature),
+        ]);
+        let signed_data = sequence(&[
+            &tlv(2, &[3]),
+            &set(&[&sha256]),
+            &sequence(&[&content_type, &tlv(0xa0, &tlv(4, &info))]),
+            &set(&[&signer]),
+        ]);
+        let token = sequence(&[&oid(&[1, 2, 840, 113549, 1, 7, 2]), &tlv(0xa0, &signed_data)]);
+        sequence(&[&sequence(&[&tlv(2, &[0])]), &token])
+    }
+
+    fn log_key(&self) -> [u8; 32] {
+        self.log.public_key().as_ref().try_into().unwrap()
+    }
+
+    fn log_id(&self) -> [u8; 32] {
+        note::ed25519_key_id(HOST, &self.log_key())
+    }
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Signer {
+    /// ECDSA on P-256 with SHA-256, ASN.1 DER.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.key.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+    }
+}
+
+fn spki(key: &EcdsaKeyPair) -> rcgen::SubjectPublicKeyInfo {
+    use aws_lc_rs::encoding::AsDer as _;
+    let der = key.public_key().as_der().unwrap();
+    rcgen::SubjectPublicKeyInfo::from_der(der.as_ref()).unwrap()
+}
+
+fn params(now: Timestamp, seconds: i64) -> CertificateParams {
+    let time = |at: Timestamp| time::OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = time(now);
+    params.not_after = time(now + jiff::SignedDuration::from_secs(seconds));
+    params
+}
+
+fn authority(
+    name: &str,
+    now: Timestamp,
+    usages: Vec<ExtendedKeyUsagePurpose>,
+) -> CertificateParams {
+    let mut params = params(now, 3600 * 24 * 365);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.extended_key_usages = usages;
+    params
+}
