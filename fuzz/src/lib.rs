@@ -8,8 +8,11 @@ use countersign_verify::statement::Statement;
 use countersign_verify::tile::{EntryBundle, Tile, decode_entries, encode_entries};
 use countersign_verify::{Artifact, TrustedRoot, sct, timestamp, verify_json};
 
+/// One parser under test.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("bundle", bundle),
     ("certificate", certificate),
     ("note", note),

@@ -125,7 +125,7 @@ fn without_meaning(path: &str, altered: &Value) -> Option<&'static str> {
         {
             Some("null is absent in protobuf JSON")
         }
-        "/messageSignature/messageDigest/algorithm" if *altered == Value::from(1) => {
+        "/messageSignature/messageDigest/algorithm" if *altered == 1 => {
             Some("the number of SHA2_256: protobuf JSON reads names and numbers")
         }
         "/mediaType" if altered == "application/vnd.dev.sigstore.bundle+json;version=0.3" => {
