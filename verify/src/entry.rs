@@ -1,10 +1,51 @@
 //! Entries of signature logs: the canonical body that is hashed into the tree.
 //!
 //! A body is RFC 8785 JSON. A verifier does not pick an entry apart: it writes the body that the
-//! bundle implies and compares bytes, so that no field can be overlooked.
+//! bundle implies and compares bytes, so that no field can be overlooked. Only the hashes over what
+//! a bundle no longer holds (the envelope as it was sent) are taken from the body they stand in.
 
-use crate::encoding::base64;
+mod attestation;
+
+pub use attestation::{dsse_v1_matches, dsse_v2_body, intoto_matches};
+
+use crate::encoding::{base64, hex};
 use crate::key::{HashAlgorithm, KeyDetails};
+
+/// The kinds of entries that are understood.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// `hashedrekord` 0.0.1 (Rekor v1).
+    HashedRekordV1,
+    /// `dsse` 0.0.1 (Rekor v1).
+    DsseV1,
+    /// `intoto` 0.0.2 (Rekor v1).
+    Intoto,
+    /// `hashedrekord` 0.0.2 (Rekor v2).
+    HashedRekordV2,
+    /// `dsse` 0.0.2 (Rekor v2 until mid 2026): read, never written.
+    DsseV2,
+}
+
+impl Kind {
+    /// The kind of that name and version.
+    #[must_use]
+    pub fn named(kind: &str, version: &str) -> Option<Self> {
+        Some(match (kind, version) {
+            ("hashedrekord", "0.0.1") => Self::HashedRekordV1,
+            ("dsse", "0.0.1") => Self::DsseV1,
+            ("intoto", "0.0.2") => Self::Intoto,
+            ("hashedrekord", "0.0.2") => Self::HashedRekordV2,
+            ("dsse", "0.0.2") => Self::DsseV2,
+            _ => return None,
+        })
+    }
+
+    /// Whether it is of a Rekor v1 log, which promises inclusion and tells the time.
+    #[must_use]
+    pub const fn is_v1(self) -> bool {
+        matches!(self, Self::HashedRekordV1 | Self::DsseV1 | Self::Intoto)
+    }
+}
 
 /// Who verifies the signature of an entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +79,50 @@ pub fn hashedrekord_v2_body(
     .into_bytes()
 }
 
+/// The body of a `hashedrekord` 0.0.1 entry (Rekor v1).
+#[must_use]
+pub fn hashedrekord_v1_body(
+    hash: HashAlgorithm,
+    digest: &[u8],
+    signature: &[u8],
+    verifier: Verifier<'_>,
+) -> Vec<u8> {
+    let (hash, digest, signature) = (hash.short_name(), hex(digest), base64(signature));
+    let pem = base64(verifier.to_pem().as_bytes());
+    format!(
+        r#"{{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{{"data":{{"hash":{{"algorithm":"{hash}","value":"{digest}"}}}},"signature":{{"content":"{signature}","publicKey":{{"content":"{pem}"}}}}}}}}"#
+    )
+    .into_bytes()
+}
+
+/// What a Rekor v1 log signs as its promise to include an entry: RFC 8785 JSON of the entry's body,
+/// time (seconds since the epoch), log ID and index over all shards.
+#[must_use]
+pub fn promise_signed_data(
+    body: &[u8],
+    integrated_time: i64,
+    log_id: &[u8; 32],
+    index: u64,
+) -> Vec<u8> {
+    let (body, log_id) = (base64(body), hex(log_id));
+    format!(
+        r#"{{"body":"{body}","integratedTime":{integrated_time},"logID":"{log_id}","logIndex":{index}}}"#
+    )
+    .into_bytes()
+}
+
+impl Verifier<'_> {
+    /// PEM with lines of 64 characters and a final line feed, as Rekor v1 writes it.
+    fn to_pem(self) -> String {
+        let (label, bytes) = match self {
+            Verifier::Certificate(der) => ("CERTIFICATE", der),
+            Verifier::PublicKey(spki) => ("PUBLIC KEY", spki),
+        };
+        der::pem::encode_string(label, der::pem::LineEnding::LF, bytes)
+            .expect("memory is the only limit")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +145,25 @@ mod tests {
         assert_eq!(
             format!("{:?}", leaf_hash(&body)),
             "f065f71220f8ce46e193663f1bf779067be20bff5089265358225e7709c6fcc0"
+        );
+        let body = hashedrekord_v1_body(
+            HashAlgorithm::Sha256,
+            &HashAlgorithm::Sha256.digest(b"hello\n"),
+            &[0x30, 6, 2, 1, 1, 2, 1, 2],
+            Verifier::PublicKey(&spki),
+        );
+        assert_eq!(body.len(), 473);
+        assert_eq!(
+            format!("{:?}", leaf_hash(&body)),
+            "cea31d1639350ba021b78bc51e5619c35295bfbe7cec7b2ee39d902e49eb9acb"
+        );
+        let log_id = HashAlgorithm::Sha256.digest(&spki);
+        let promise =
+            promise_signed_data(&body, 1_764_000_000, log_id[..].try_into().unwrap(), 4_163_431);
+        assert_eq!(promise.len(), 765);
+        assert_eq!(
+            hex(&HashAlgorithm::Sha256.digest(&promise)),
+            "ea29ba6c99caf44fae96849431642f9a9ce21d9c63e8e7e7123d517b5d9399c3"
         );
     }
 }

@@ -51,8 +51,9 @@ pub struct LoggedEntry {
     pub log: String,
     /// The entry's place in it.
     pub index: u64,
-    /// Leaves in the tree that the proof leads to.
-    pub tree_size: u64,
+    /// Leaves in the tree that the proof leads to; `None` where a bundle of generation 0.1 carries the
+    /// log's promise alone.
+    pub tree_size: Option<u64>,
 }
 
 impl Verified {
@@ -187,11 +188,12 @@ fn match_artifact(
                 let (expected, found) = (hex(&message.digest), hex(digest));
                 return Err(Error::OtherArtifact { hash, expected, found });
             }
-            if hash != signed_hash {
+            // Old clients sign SHA-256 digests with keys on larger curves; no entry of Rekor v2 does.
+            if hash != signed_hash && hash != HashAlgorithm::Sha256 {
                 return Err(Error::DigestHash { expected: signed_hash, found: hash });
             }
-            let digest = digest.to_vec();
-            Subject { hash, signed_hash, signed_digest: digest.clone(), digest, statement: None }
+            let (digest, signed_digest) = (digest.to_vec(), digest.to_vec());
+            Subject { hash, signed_hash: hash, signed_digest, digest, statement: None }
         }
         Content::Dsse(envelope) => {
             if envelope.payload_type != IN_TOTO {
@@ -214,8 +216,9 @@ fn match_artifact(
     Ok((subject, found))
 }
 
-/// Timestamps by authorities that are not in the trusted root are passed over, as other clients do;
-/// a broken one by a trusted authority is refused.
+/// From timestamp authorities and from the promises of Rekor v1 logs. Timestamps by authorities that
+/// are not in the trusted root are passed over, as other clients do; a broken one by a trusted
+/// authority is refused.
 fn trusted_times(bundle: &Bundle, root: &TrustedRoot) -> Result<(Vec<TrustedTime>, String), Error> {
     let signature = bundle.content().signature();
     let mut times: Vec<TrustedTime> = Vec::new();
@@ -232,14 +235,17 @@ fn trusted_times(bundle: &Bundle, root: &TrustedRoot) -> Result<(Vec<TrustedTime
             Err(reason) => return Err(Error::Timestamp { place, reason }),
         }
     }
+    times.extend(log::promised_times(bundle, root)?);
     let found: Vec<_> = times
         .iter()
         .map(|TrustedTime { time, authority }| format!("{time} by {authority}"))
         .collect();
-    match (times.is_empty(), bundle.timestamps().len()) {
+    let promised = bundle.entries().iter().any(|entry| entry.promise.is_some());
+    match (times.is_empty(), bundle.timestamps().is_empty()) {
         (false, _) => Ok((times, found.join(", "))),
-        (true, 0) => Err(Error::NoTimestamp),
-        (true, _) => Err(Error::UnknownTimestampAuthority),
+        (true, false) => Err(Error::UnknownTimestampAuthority),
+        (true, true) if promised => Err(Error::UnknownLog),
+        (true, true) => Err(Error::NoTimestamp),
     }
 }
 
@@ -306,12 +312,15 @@ fn check_signature(
     subject: &Subject,
 ) -> Result<((), String), Error> {
     let signature = bundle.content().signature();
-    signer
-        .key
-        .verify_digest(subject.signed_hash, &subject.signed_digest, signature)
-        .map_err(Error::Signature)?;
-    let found = format!("{} with {}", signer.key.kind(), subject.signed_hash.short_name());
-    Ok(((), found))
+    let mut hash = subject.signed_hash;
+    let mut verdict = signer.key.verify_digest(hash, &subject.signed_digest, signature);
+    if let (Err(_), Content::Dsse(envelope)) = (&verdict, bundle.content()) {
+        // As for messages: keys on larger curves once signed SHA-256 digests.
+        hash = HashAlgorithm::Sha256;
+        verdict = signer.key.verify_digest(hash, &envelope.pae_digest(hash), signature);
+    }
+    verdict.map_err(Error::Signature)?;
+    Ok(((), format!("{} with {}", signer.key.kind(), hash.short_name())))
 }
 
 impl Bundle {

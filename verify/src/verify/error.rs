@@ -47,7 +47,7 @@ pub enum Error {
     )]
     NotASubject,
     /// Nothing says when the signature was made.
-    #[error("expected a timestamp of the signature, found none")]
+    #[error("expected a timestamp of the signature or a log's promise, found neither")]
     NoTimestamp,
     /// Only authorities that are not trusted.
     #[error(
@@ -92,16 +92,33 @@ pub enum Error {
     #[error("log entry {place} repeats an earlier one")]
     RepeatedEntry { place: usize },
     /// A kind that is not verified.
-    #[error("expected a log entry of kind hashedrekord 0.0.2, found {found:?}")]
+    #[error(
+        "expected a log entry of kind hashedrekord, dsse or intoto in a version in use, found {found:?}"
+    )]
     EntryKind { found: String },
+    /// An entry about an envelope beside a message signature, or the reverse.
+    #[error("the log entry is of a kind for other content than the bundle has")]
+    EntryForOtherContent,
+    /// The entry is about another envelope, signature or certificate.
+    #[error("the {kind} log entry is not about this envelope, its signature and its certificate")]
+    OtherEnvelope { kind: &'static str },
+    /// The log's promise does not hold.
+    #[error("log entry {place}: the log's promise of inclusion does not hold: {reason}")]
+    Promise { place: usize, reason: key::Error },
+    /// A promise without a time.
+    #[error("log entry {place}: expected an integrated time with the promise, found none")]
+    NoIntegratedTime { place: usize },
+    /// An unsigned time that contradicts the certificate.
+    #[error("the log entry's integrated time {time} is outside the signing certificate's validity")]
+    IntegratedTime { time: Timestamp },
     /// A time or promise where the log signs none.
     #[error(
         "log entry {place}: a Rekor v2 entry has neither integrated time nor promise, found one"
     )]
     UnsignedTime { place: usize },
     /// No proof.
-    #[error("log entry {place}: expected an inclusion proof, found none")]
-    NoProof { place: usize },
+    #[error("log entry {index}: expected an inclusion proof, found none")]
+    NoProof { index: u64 },
     /// The entry is about another signature.
     #[error("the log entry has another {member}: expected {expected}, found {found}")]
     OtherEntry { member: &'static str, expected: String, found: String },
@@ -166,9 +183,15 @@ impl Error {
             Self::UnknownCertificateLog => "CERTIFICATE_LOG_UNKNOWN",
             Self::NoEntry => "LOG_ENTRY_MISSING",
             Self::UnknownLog => "LOG_UNKNOWN",
-            Self::RepeatedEntry { .. } | Self::UnsignedTime { .. } => "LOG_ENTRY_INVALID",
+            Self::RepeatedEntry { .. }
+            | Self::UnsignedTime { .. }
+            | Self::IntegratedTime { .. } => "LOG_ENTRY_INVALID",
+            Self::Promise { .. } | Self::NoIntegratedTime { .. } => "LOG_PROMISE_INVALID",
             Self::EntryKind { .. } => "LOG_ENTRY_KIND",
-            Self::OtherEntry { .. } | Self::EntryEncoding => "LOG_ENTRY_MISMATCH",
+            Self::OtherEntry { .. }
+            | Self::EntryEncoding
+            | Self::EntryForOtherContent
+            | Self::OtherEnvelope { .. } => "LOG_ENTRY_MISMATCH",
             Self::LogTime { .. } => "LOG_NOT_TRUSTED_THEN",
             Self::Note(_)
             | Self::Checkpoint(_)

@@ -1,20 +1,55 @@
 //! The two steps about the log: the entry is about this bundle, and it is in the log.
 
 use super::{Error, LoggedEntry, Signer, Subject, TrustedTime};
-use crate::bundle::{Bundle, LogEntry, Proof};
+use crate::bundle::{Bundle, Content, LogEntry, Version};
 use crate::checkpoint::Checkpoint;
 use crate::encoding::{base64, hex};
-use crate::entry::{Verifier, hashedrekord_v2_body};
+use crate::entry::{self, Kind, Verifier};
+use crate::key::HashAlgorithm;
 use crate::merkle::InclusionProof;
 use crate::note::Note;
 use crate::trusted_root::{Log, TrustedRoot};
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// An entry of a trusted log that is about this bundle; not yet known to be in the log.
 pub(super) struct Matching<'a> {
     entry: &'a LogEntry,
-    proof: &'a Proof,
+    kind: Kind,
     log: &'a Log,
+    /// Generation 0.1: the log's promise, verified with the trusted times, may stand for the proof.
+    promise_suffices: bool,
+}
+
+/// Times out of the promises of Rekor v1 logs. A promise of a trusted log that does not hold is
+/// refused; a time without promise is nobody's word and is passed over.
+pub(super) fn promised_times(
+    bundle: &Bundle,
+    root: &TrustedRoot,
+) -> Result<Vec<TrustedTime>, Error> {
+    let mut times = Vec::new();
+    for (place, entry) in bundle.entries().iter().enumerate() {
+        let Some(log) = root.logs().iter().find(|log| *log.id() == entry.log_id) else { continue };
+        let v1 = Kind::named(&entry.kind, &entry.version).is_some_and(Kind::is_v1);
+        let Some(promise) = entry.promise.as_ref().filter(|_| v1) else { continue };
+        let signed = entry::promise_signed_data(
+            &entry.body,
+            entry.integrated_time,
+            &entry.log_id,
+            entry.log_index,
+        );
+        log.key()
+            .verify_message(&signed, promise)
+            .map_err(|reason| Error::Promise { place, reason })?;
+        let time = Timestamp::from_second(entry.integrated_time).ok();
+        let time =
+            time.filter(|_| entry.integrated_time != 0).ok_or(Error::NoIntegratedTime { place })?;
+        if !log.valid_for().contains(time) {
+            return Err(Error::LogTime { time, valid: log.valid_for().to_string() });
+        }
+        times.push(TrustedTime { time, authority: log.base_url().to_owned() });
+    }
+    Ok(times)
 }
 
 /// Every entry by a trusted log must be about this very signature; entries of unknown logs are passed
@@ -33,27 +68,22 @@ pub(super) fn matching_entries<'a>(
             return Err(Error::RepeatedEntry { place });
         }
         let Some(log) = root.logs().iter().find(|log| *log.id() == entry.log_id) else { continue };
-        if (entry.kind.as_str(), entry.version.as_str()) != ("hashedrekord", "0.0.2") {
-            let found = format!("{} {}", entry.kind, entry.version).chars().take(100).collect();
-            return Err(Error::EntryKind { found });
-        }
+        let kind = Kind::named(&entry.kind, &entry.version).ok_or_else(|| Error::EntryKind {
+            found: format!("{} {}", entry.kind, entry.version).chars().take(100).collect(),
+        })?;
         // Rekor v2 makes no promises and tells no time; what stands there has no signature.
-        if entry.promise.is_some() || entry.integrated_time != 0 {
+        if !kind.is_v1() && (entry.promise.is_some() || entry.integrated_time != 0) {
             return Err(Error::UnsignedTime { place });
         }
-        let details = signer.key.details().ok_or(Error::NoPrehash)?;
-        let expected = hashedrekord_v2_body(
-            subject.signed_hash,
-            &subject.signed_digest,
-            bundle.content().signature(),
-            Verifier::Certificate(signer.certificate.der()),
-            details,
-        );
-        if entry.body != expected {
-            return Err(difference(&expected, &entry.body));
+        // A time that nobody signed must at least not contradict the certificate.
+        let time = Timestamp::from_second(entry.integrated_time)
+            .map_err(|_| Error::UnsignedTime { place })?;
+        if entry.integrated_time != 0 && !signer.certificate.valid_at(time) {
+            return Err(Error::IntegratedTime { time });
         }
-        let proof = entry.proof.as_ref().ok_or(Error::NoProof { place })?;
-        matching.push(Matching { entry, proof, log });
+        check_body(kind, &entry.body, bundle, signer, subject)?;
+        let promise_suffices = bundle.version() == Version::V01 && entry.promise.is_some();
+        matching.push(Matching { entry, kind, log, promise_suffices });
     }
     if matching.is_empty() {
         let none = bundle.entries().is_empty();
@@ -68,26 +98,79 @@ pub(super) fn matching_entries<'a>(
     Ok((matching, found.join(", ")))
 }
 
+fn check_body(
+    kind: Kind,
+    body: &[u8],
+    bundle: &Bundle,
+    signer: &Signer,
+    subject: &Subject,
+) -> Result<(), Error> {
+    let verifier = Verifier::Certificate(signer.certificate.der());
+    let (hash, digest) = (subject.signed_hash, &subject.signed_digest);
+    let details = signer.key.details().ok_or(Error::NoPrehash)?;
+    let signature = bundle.content().signature();
+    let expected = match (kind, bundle.content()) {
+        (Kind::HashedRekordV2, _) => {
+            if details.hash() != Some(hash) {
+                let expected = details.hash().unwrap_or(HashAlgorithm::Sha256);
+                return Err(Error::DigestHash { expected, found: hash });
+            }
+            entry::hashedrekord_v2_body(hash, digest, signature, verifier, details)
+        }
+        (Kind::HashedRekordV1, Content::Message(_)) => {
+            entry::hashedrekord_v1_body(hash, digest, signature, verifier)
+        }
+        (Kind::DsseV2, Content::Dsse(envelope)) => entry::dsse_v2_body(envelope, verifier, details),
+        (Kind::DsseV1, Content::Dsse(envelope)) => {
+            let same = entry::dsse_v1_matches(body, envelope, verifier);
+            return if same { Ok(()) } else { Err(Error::OtherEnvelope { kind: "dsse" }) };
+        }
+        (Kind::Intoto, Content::Dsse(envelope)) => {
+            let same = entry::intoto_matches(body, envelope, verifier);
+            return if same { Ok(()) } else { Err(Error::OtherEnvelope { kind: "intoto" }) };
+        }
+        (Kind::HashedRekordV1, Content::Dsse(_))
+        | (Kind::DsseV1 | Kind::DsseV2 | Kind::Intoto, Content::Message(_)) => {
+            return Err(Error::EntryForOtherContent);
+        }
+    };
+    if body == expected { Ok(()) } else { Err(difference(kind, &expected, body)) }
+}
+
 /// Names the first member in which two bodies differ; both are compared as text, so that a body
 /// which is no JSON, or other JSON of the same meaning, is told apart as well.
-fn difference(expected: &[u8], found: &[u8]) -> Error {
+fn difference(kind: Kind, expected: &[u8], found: &[u8]) -> Error {
     let read = |body| serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
     let (expected, found) = (read(expected), read(found));
-    let spec = "/spec/hashedRekordV002";
-    for (name, path) in [
-        ("digest", "/data/digest"),
-        ("digest algorithm", "/data/algorithm"),
-        ("signature", "/signature/content"),
-        ("certificate", "/signature/verifier/x509Certificate/rawBytes"),
-        ("key details", "/signature/verifier/keyDetails"),
-    ] {
+    let members: &[(&str, &str)] = match kind {
+        Kind::HashedRekordV1 => &[
+            ("digest", "/spec/data/hash/value"),
+            ("digest algorithm", "/spec/data/hash/algorithm"),
+            ("signature", "/spec/signature/content"),
+            ("certificate", "/spec/signature/publicKey/content"),
+        ],
+        Kind::HashedRekordV2 => &[
+            ("digest", "/spec/hashedRekordV002/data/digest"),
+            ("digest algorithm", "/spec/hashedRekordV002/data/algorithm"),
+            ("signature", "/spec/hashedRekordV002/signature/content"),
+            ("certificate", "/spec/hashedRekordV002/signature/verifier/x509Certificate/rawBytes"),
+            ("key details", "/spec/hashedRekordV002/signature/verifier/keyDetails"),
+        ],
+        Kind::DsseV2 => &[
+            ("payload digest", "/spec/dsseV002/payloadHash/digest"),
+            ("signature", "/spec/dsseV002/signatures/0/content"),
+            ("certificate", "/spec/dsseV002/signatures/0/verifier/x509Certificate/rawBytes"),
+        ],
+        Kind::DsseV1 | Kind::Intoto => &[],
+    };
+    for &(member, path) in members {
         let at = |body: &Value| {
-            let text = body.pointer(&format!("{spec}{path}")).and_then(Value::as_str);
+            let text = body.pointer(path).and_then(Value::as_str);
             text.map_or_else(|| "nothing".to_owned(), |text| text.chars().take(120).collect())
         };
         let (expected, found) = (at(&expected), at(&found));
         if expected != found {
-            return Error::OtherEntry { member: name, expected, found };
+            return Error::OtherEntry { member, expected, found };
         }
     }
     Error::EntryEncoding
@@ -99,13 +182,26 @@ pub(super) fn included_entries(
     times: &[TrustedTime],
 ) -> Result<(Vec<LoggedEntry>, String), Error> {
     let mut included = Vec::with_capacity(entries.len());
-    for Matching { entry, proof, log } in entries {
+    for Matching { entry, kind, log, promise_suffices } in entries {
         for TrustedTime { time, .. } in times {
             if !log.valid_for().contains(*time) {
                 return Err(Error::LogTime { time: *time, valid: log.valid_for().to_string() });
             }
         }
-        let checkpoint = signed_checkpoint(&proof.checkpoint, log)?;
+        let proof = match &entry.proof {
+            Some(proof) if !(*promise_suffices && proof.checkpoint.is_empty()) => proof,
+            _ if *promise_suffices => {
+                let (log, index) = (log.base_url().to_owned(), entry.log_index);
+                included.push(LoggedEntry { log, index, tree_size: None });
+                continue;
+            }
+            _ => return Err(Error::NoProof { index: entry.log_index }),
+        };
+        let checkpoint = if kind.is_v1() {
+            v1_checkpoint(&proof.checkpoint, log)?
+        } else {
+            signed_checkpoint(&proof.checkpoint, log)?
+        };
         let same = |member, expected: String, found: String| {
             if expected == found {
                 Ok(())
@@ -113,55 +209,87 @@ pub(super) fn included_entries(
                 Err(Error::ProofDiffers { member, expected, found })
             }
         };
-        same("log index", entry.log_index.to_string(), proof.log_index.to_string())?;
-        // Root and size may be absent (0); the checkpoint's are the signed ones.
-        if let Some(root) = proof.root {
-            same("root hash", checkpoint.root.to_string(), root.to_string())?;
+        // A v1 log counts its entries over all shards and proves them within one.
+        if !kind.is_v1() {
+            same("log index", entry.log_index.to_string(), proof.log_index.to_string())?;
         }
-        if proof.tree_size != 0 {
+        // Rekor v2 may leave root and size out; the checkpoint's are the signed ones.
+        if proof.root.is_some() || kind.is_v1() {
+            let found = proof.root.map_or_else(|| "nothing".to_owned(), |root| root.to_string());
+            same("root hash", checkpoint.root.to_string(), found)?;
+        }
+        if proof.tree_size != 0 || kind.is_v1() {
             same("tree size", checkpoint.size.to_string(), proof.tree_size.to_string())?;
         }
-        InclusionProof::new(entry.log_index, checkpoint.size, proof.hashes.clone())
+        InclusionProof::new(proof.log_index, checkpoint.size, proof.hashes.clone())
             .and_then(|path| path.verify(&entry.body, &checkpoint.root))
             .map_err(Error::Inclusion)?;
         included.push(LoggedEntry {
             log: log.base_url().to_owned(),
             index: entry.log_index,
-            tree_size: checkpoint.size,
+            tree_size: Some(checkpoint.size),
         });
     }
     let found: Vec<_> = included
         .iter()
-        .map(|entry| format!("leaf {} of {} in {}", entry.index, entry.tree_size, entry.log))
+        .map(|LoggedEntry { log, index, tree_size }| match tree_size {
+            Some(size) => format!("entry {index}, in a tree of {size}, of {log}"),
+            None => format!("entry {index}, promised by {log}"),
+        })
         .collect();
     Ok((included, found.join(", ")))
 }
 
-/// Reads a checkpoint and checks the log's own signature on it. Lines by keys that are not the log's,
-/// of witnesses for instance, are passed over.
+/// Reads a Rekor v2 checkpoint and checks the log's own signature on it. Lines by keys that are not the
+/// log's, of witnesses for instance, are passed over.
 ///
 /// # Errors
 /// When it is no checkpoint, names another log, or has no line by the log that holds.
 pub fn signed_checkpoint(envelope: &str, log: &Log) -> Result<Checkpoint, Error> {
-    let note = Note::parse(envelope).map_err(Error::Note)?;
-    let checkpoint = Checkpoint::parse(note.text()).map_err(Error::Checkpoint)?;
+    let (note, checkpoint) = read_checkpoint(envelope)?;
     if checkpoint.origin != log.host() {
         let (expected, found) = (log.host().to_owned(), checkpoint.origin);
         return Err(Error::OtherOrigin { expected, found });
     }
+    check_log_signature(&note, log.host(), log)?;
+    Ok(checkpoint)
+}
+
+/// A Rekor v1 tree head: its origin is `<name> - <tree ID>`, where the name is the log's own choice.
+fn v1_checkpoint(envelope: &str, log: &Log) -> Result<Checkpoint, Error> {
+    let (note, checkpoint) = read_checkpoint(envelope)?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match checkpoint.origin.rsplit_once(" - ").filter(|(_, tree)| digits(tree)) {
+        Some((name, _)) => check_log_signature(&note, name, log)?,
+        None => {
+            let expected = "<name> - <tree ID>".to_owned();
+            return Err(Error::OtherOrigin { expected, found: checkpoint.origin });
+        }
+    }
+    Ok(checkpoint)
+}
+
+fn read_checkpoint(envelope: &str) -> Result<(Note, Checkpoint), Error> {
+    let note = Note::parse(envelope).map_err(Error::Note)?;
+    let checkpoint = Checkpoint::parse(note.text()).map_err(Error::Checkpoint)?;
+    Ok((note, checkpoint))
+}
+
+/// At least one line under `name` and the log's key ID must hold.
+fn check_log_signature(note: &Note, name: &str, log: &Log) -> Result<(), Error> {
     let mut reason = None;
     for line in note.signatures() {
-        if line.name != log.host() || line.key_id != log.id()[..4] {
+        if line.name != name || line.key_id != log.id()[..4] {
             continue;
         }
         match log.key().verify_message(note.text().as_bytes(), &line.signature) {
-            Ok(()) => return Ok(checkpoint),
+            Ok(()) => return Ok(()),
             Err(error) => reason = Some(error),
         }
     }
     Err(reason.map_or_else(
         || Error::NoLogSignature {
-            name: log.host().to_owned(),
+            name: name.to_owned(),
             key_id: hex(&log.id()[..4]),
             log_id: base64(log.id()),
         },
