@@ -1,0 +1,210 @@
+//! HTTP as this client uses it: bounded in time and size, never redirected.
+//!
+//! A redirect could carry a token to another host, so none is followed. Roots of TLS are loaded only
+//! when a URL needs them: they cost more than all the rest of a signature on a local instance.
+
+use crate::retry::{self, Retryable};
+use std::time::Duration;
+use url::Url;
+
+/// Largest reply that is read, in bytes: a log entry with its proof is below 256 KiB.
+const MAX_REPLY: usize = 1 << 20;
+
+/// Longest wait for one reply. A log answers only when a checkpoint covers the entry; cosign allows 90 s.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client for a set of services.
+#[derive(Clone, Debug)]
+pub struct Http(reqwest::Client);
+
+/// A reply that was read whole.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+    retry_after: Option<Duration>,
+}
+
+impl Http {
+    /// A client that will be used for `urls`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new<'a>(urls: impl IntoIterator<Item = &'a Url>) -> Result<Self, Error> {
+        let builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .connect_timeout(Duration::from_secs(10))
+            .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
+        let plain = urls.into_iter().all(|url| url.scheme() == "http");
+        let builder = if plain { builder.tls_certs_only([]).no_proxy() } else { builder };
+        builder.build().map(Self).map_err(|error| Error::Setup { reason: chain(&error) })
+    }
+
+    /// Fetches `url`.
+    ///
+    /// # Errors
+    /// When there is no reply, it is too large, or its status is not a success.
+    pub async fn get(&self, url: &Url) -> Result<Vec<u8>, Error> {
+        self.send(|| self.0.get(url.clone()), url).await
+    }
+
+    /// Fetches `url` with a bearer token.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_with_token(&self, url: &Url, token: &str) -> Result<Vec<u8>, Error> {
+        self.send(|| self.0.get(url.clone()).bearer_auth(token), url).await
+    }
+
+    /// Posts `body`, with a bearer token if there is one. Repeated when the service was busy or away:
+    /// each of our services answers a repeat as it answered the first.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post(
+        &self,
+        url: &Url,
+        content_type: &str,
+        body: &[u8],
+        token: Option<&str>,
+    ) -> Result<Vec<u8>, Error> {
+        let request = || {
+            let request = self.0.post(url.clone()).header("content-type", content_type);
+            let request = request.body(body.to_vec());
+            match token {
+                Some(token) => request.bearer_auth(token),
+                None => request,
+            }
+        };
+        self.send(request, url).await
+    }
+
+    async fn send(
+        &self,
+        request: impl Fn() -> reqwest::RequestBuilder,
+        url: &Url,
+    ) -> Result<Vec<u8>, Error> {
+        retry::until_budget(retry::BUDGET, || async {
+            let reply = read(request(), url).await?;
+            match reply.status {
+                200..=299 => Ok(reply.body),
+                status => Err(Error::Status {
+                    url: url.to_string(),
+                    status,
+                    message: message(&reply.body),
+                    retry_after: reply.retry_after,
+                }),
+            }
+        })
+        .await
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder, url: &Url) -> Result<Reply, Error> {
+    let unreachable = |error: reqwest::Error| Error::Unreachable {
+        url: url.to_string(),
+        reason: chain(&error.without_url()),
+    };
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get("retry-after");
+    let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > MAX_REPLY {
+            return Err(Error::TooLong { url: url.to_string(), limit: MAX_REPLY });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Reply { status, body, retry_after: retry_after.map(Duration::from_secs) })
+}
+
+/// What the service says went wrong: `message` of the error body all Sigstore services use, with our
+/// own `next` step where there is one; else the beginning of the text.
+fn message(body: &[u8]) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let text = |pointer| json.as_ref().and_then(|json| json.pointer(pointer)?.as_str());
+    match (text("/message"), text("/details/0/next")) {
+        (Some(message), Some(next)) => format!("{message} ({next})"),
+        (Some(message), None) => message.to_owned(),
+        (None, _) => String::from_utf8_lossy(body).chars().take(300).collect(),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Why there is no good reply.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The client could not be made.
+    #[error("TLS cannot be set up: {reason}")]
+    Setup {
+        /// What failed.
+        reason: String,
+    },
+    /// No connection, no reply, or not in time.
+    #[error("{url} did not answer: {reason}")]
+    Unreachable {
+        /// The service.
+        url: String,
+        /// What failed.
+        reason: String,
+    },
+    /// The service said no.
+    #[error("{url} answered {status}: {message}")]
+    Status {
+        /// The service.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What it says.
+        message: String,
+        /// When to try again.
+        retry_after: Option<Duration>,
+    },
+    /// A reply above the limit.
+    #[error("{url} answered with more than {limit} bytes")]
+    TooLong {
+        /// The service.
+        url: String,
+        /// Bytes allowed.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// Whether the service read the request and refused it for good.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status { status: 400..=428 | 430..=499, .. })
+    }
+}
+
+impl Retryable for Error {
+    fn retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+            Self::Setup { .. } | Self::TooLong { .. } => false,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The network side of signing: identity tokens, certificate authority, log, timestamps, trust files.
+//!
+//! [`sign::sign`] is the flow; everything else is one of its steps. Verification needs none of this:
+//! it is pure and stands in `countersign-verify`.
+
+pub mod http;
+pub mod retry;
+pub mod services;
+pub mod sign;
+pub mod token;
+pub mod trust;

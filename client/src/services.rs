@@ -1,0 +1,141 @@
+//! The calls of the signing flow: certificate authority (Fulcio's protocol), log (Rekor v2),
+//! timestamp authority (RFC 3161).
+
+use crate::http::{self, Http};
+use crate::token::IdentityToken;
+use countersign_verify::bundle::LogEntry;
+use countersign_verify::encoding::base64;
+use countersign_verify::key::{HashAlgorithm, KeyDetails};
+use der::asn1::{Null, OctetStringRef};
+use der::{Encode as _, Sequence};
+use serde::Deserialize;
+use url::Url;
+
+/// Asks the CA at `base` for a certificate of `public_key` (SubjectPublicKeyInfo, DER), with `proof`, a
+/// signature over the token's challenge. Returns the certificate, DER.
+///
+/// # Errors
+/// When the CA refuses, is away, or answers something else.
+pub async fn certificate(
+    http: &Http,
+    base: &Url,
+    token: &IdentityToken,
+    public_key: &[u8],
+    proof: &[u8],
+) -> Result<Vec<u8>, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        #[serde(alias = "signedCertificateDetachedSct")]
+        signed_certificate_embedded_sct: Signed,
+    }
+    #[derive(Deserialize)]
+    struct Signed {
+        chain: Chain,
+    }
+    #[derive(Deserialize)]
+    struct Chain {
+        certificates: Vec<String>,
+    }
+    let pem = der::pem::encode_string("PUBLIC KEY", der::pem::LineEnding::LF, public_key)
+        .expect("memory is the only limit");
+    let request = serde_json::json!({ "publicKeyRequest": {
+        "publicKey": { "algorithm": "ECDSA", "content": pem },
+        "proofOfPossession": base64(proof) } });
+    let url = below(base, "api/v2/signingCert");
+    let body = request.to_string();
+    let reply = http.post(&url, "application/json", body.as_bytes(), Some(token.secret())).await?;
+    let malformed = || Error::Reply { url: url.to_string(), expected: "a certificate chain" };
+    let answer: Answer = serde_json::from_slice(&reply).map_err(|_| malformed())?;
+    let chain = answer.signed_certificate_embedded_sct.chain.certificates;
+    let leaf = chain.first().ok_or_else(malformed)?;
+    let (label, der) = der::pem::decode_vec(leaf.as_bytes()).map_err(|_| malformed())?;
+    if label == "CERTIFICATE" { Ok(der) } else { Err(malformed()) }
+}
+
+/// Submits a signature over a digest, with its certificate, to the Rekor v2 log at `base`.
+///
+/// # Errors
+/// When the log refuses, is away, or answers something else.
+pub async fn log_entry(
+    http: &Http,
+    base: &Url,
+    digest: &[u8],
+    signature: &[u8],
+    certificate: &[u8],
+    details: KeyDetails,
+) -> Result<LogEntry, Error> {
+    let request = serde_json::json!({ "hashedRekordRequestV002": {
+        "digest": base64(digest),
+        "signature": { "content": base64(signature), "verifier": {
+            "keyDetails": details.name(),
+            "x509Certificate": { "rawBytes": base64(certificate) } } } } });
+    let url = below(base, "api/v2/log/entries");
+    let reply = http.post(&url, "application/json", request.to_string().as_bytes(), None).await?;
+    LogEntry::parse(&reply)
+        .map_err(|_| Error::Reply { url: url.to_string(), expected: "a log entry with its proof" })
+}
+
+/// TimeStampReq of RFC 3161, section 2.4.1, without the optional members: the signer's certificate is
+/// in the trusted root, and the reply is bound to the request by the imprint.
+#[derive(Sequence)]
+struct TimeStampReq<'a> {
+    version: u8,
+    imprint: MessageImprint<'a>,
+}
+
+#[derive(Sequence)]
+struct MessageImprint<'a> {
+    algorithm: AlgorithmIdentifier,
+    digest: &'a OctetStringRef,
+}
+
+#[derive(Sequence)]
+struct AlgorithmIdentifier {
+    oid: der::asn1::ObjectIdentifier,
+    parameters: Null,
+}
+
+const SHA256: der::asn1::ObjectIdentifier =
+    der::asn1::ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+
+/// Asks the timestamp authority at `url` for a timestamp over `signature`. Returns the TimeStampResp, DER.
+///
+/// # Errors
+/// When the authority refuses or is away.
+pub async fn timestamp(http: &Http, url: &Url, signature: &[u8]) -> Result<Vec<u8>, Error> {
+    let digest = HashAlgorithm::Sha256.digest(signature);
+    let request = TimeStampReq {
+        version: 1,
+        imprint: MessageImprint {
+            algorithm: AlgorithmIdentifier { oid: SHA256, parameters: Null },
+            digest: OctetStringRef::new(&digest).expect("32 bytes"),
+        },
+    };
+    let body = request.to_der().expect("a short structure encodes");
+    Ok(http.post(url, "application/timestamp-query", &body, None).await?)
+}
+
+/// `path` below a base URL that may or may not end in a slash.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}
+
+/// Why a service gave nothing of use.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No reply, or a refusal.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// A success that is none.
+    #[error("{url} answered something else than {expected}")]
+    Reply {
+        /// The service.
+        url: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+}

@@ -1,0 +1,145 @@
+//! The signing flow.
+
+use crate::http::{self, Http};
+use crate::services;
+use crate::token::IdentityToken;
+use crate::trust::Services;
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use countersign_verify::bundle::{self, Content, Material, MessageSignature};
+use countersign_verify::certificate::{self, Certificate};
+use countersign_verify::key::{HashAlgorithm, KeyDetails};
+use countersign_verify::{Artifact, Bundle, Report, TrustedRoot, verify};
+
+/// Signs an artifact, known by its SHA-256 digest, as the identity in `token`:
+/// ephemeral key, certificate, signature, timestamp and log entry, bundle, and our own verification of
+/// it. The report is that of the verification, which held.
+///
+/// # Errors
+/// Names the step that failed. Nothing is left behind but, after the last steps, the public entry in
+/// the log.
+pub async fn sign(
+    artifact: &Artifact,
+    token: &IdentityToken,
+    services: &Services,
+    root: &TrustedRoot,
+) -> Result<(Bundle, Report), Error> {
+    let digest = artifact.digest(HashAlgorithm::Sha256).ok_or(Error::Digest)?;
+    let http = Http::new(services.urls())?;
+    let key = EphemeralKey::generate()?;
+    let proof = key.sign(token.challenge().as_bytes())?;
+    let certificate =
+        services::certificate(&http, &services.certificate_authority, token, &key.spki, &proof)
+            .await
+            .map_err(Error::Certificate)?;
+    check_certificate(&certificate, &key)?;
+    let signature = key.sign_digest(digest)?;
+    drop(key);
+    let details = KeyDetails::EcdsaP256Sha256;
+    let entry =
+        services::log_entry(&http, &services.log, digest, &signature, &certificate, details);
+    let timestamps = services
+        .timestamp_authorities
+        .iter()
+        .map(|url| services::timestamp(&http, url, &signature));
+    let timestamps = futures_util::future::try_join_all(timestamps);
+    // Both cover the signature and nothing of each other.
+    let (entry, timestamps) = tokio::join!(entry, timestamps);
+    let entry = entry.map_err(Error::Log)?;
+    let timestamps = timestamps.map_err(Error::Timestamp)?;
+    let message =
+        MessageSignature { hash: HashAlgorithm::Sha256, digest: digest.to_vec(), signature };
+    let material = Material::Certificate(certificate);
+    let bundle = Bundle::new(material, vec![entry], timestamps, Content::Message(message))?;
+    let report = verify(&bundle, artifact, root);
+    match report.result() {
+        Ok(_) => Ok((bundle, report)),
+        Err(_) => Err(Error::Unverified(Box::new(report))),
+    }
+}
+
+/// A key for one signature; it exists in memory only, and aws-lc wipes it when dropped.
+struct EphemeralKey {
+    pair: EcdsaKeyPair,
+    spki: Vec<u8>,
+}
+
+impl EphemeralKey {
+    fn generate() -> Result<Self, Error> {
+        let pair =
+            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| Error::Key)?;
+        let spki = pair.public_key().as_der().map_err(|_| Error::Key)?.as_ref().to_vec();
+        Ok(Self { pair, spki })
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature = self.pair.sign(&SystemRandom::new(), message).map_err(|_| Error::Key)?;
+        Ok(signature.as_ref().to_vec())
+    }
+
+    fn sign_digest(&self, digest: &[u8]) -> Result<Vec<u8>, Error> {
+        use aws_lc_rs::digest::{Digest, SHA256};
+        let digest = Digest::import_less_safe(digest, &SHA256).map_err(|_| Error::Digest)?;
+        Ok(self.pair.sign_digest(&digest).map_err(|_| Error::Key)?.as_ref().to_vec())
+    }
+}
+
+/// What the CA returned must be for our key; all else about it is checked with the whole bundle.
+fn check_certificate(der: &[u8], key: &EphemeralKey) -> Result<(), Error> {
+    let certificate = Certificate::parse(der).map_err(Error::CertificateFormat)?;
+    if certificate.spki() == key.spki { Ok(()) } else { Err(Error::CertificateForOtherKey) }
+}
+
+/// The step of the flow that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The artifact is not known by its SHA-256.
+    #[error("the artifact's SHA-256 digest is needed to sign it")]
+    Digest,
+    /// No key could be made or used.
+    #[error("the system gave no randomness for a key")]
+    Key,
+    /// The HTTP client could not be made.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// No certificate.
+    #[error("no certificate: {0}")]
+    Certificate(services::Error),
+    /// The CA's certificate does not parse.
+    #[error("the certificate authority answered: {0}")]
+    CertificateFormat(certificate::Error),
+    /// The CA certified another key.
+    #[error("the certificate authority's certificate is for another key than ours")]
+    CertificateForOtherKey,
+    /// No timestamp.
+    #[error("no timestamp: {0}")]
+    Timestamp(services::Error),
+    /// No log entry.
+    #[error("not logged: {0}")]
+    Log(services::Error),
+    /// The log's answer cannot stand in a bundle.
+    #[error("the services' answers make no bundle: {0}")]
+    Bundle(#[from] bundle::Error),
+    /// Our own verification refuses what we made: the services and the trusted root do not fit.
+    #[error("the bundle just made does not verify with this trusted root: {}", reason(.0))]
+    Unverified(Box<Report>),
+}
+
+fn reason(report: &Report) -> String {
+    report.result().err().map(ToString::to_string).unwrap_or_default()
+}
+
+impl Error {
+    /// Whether a service read the request and said no, as opposed to not being able to tell.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Certificate(services::Error::Http(error))
+            | Self::Log(services::Error::Http(error))
+            | Self::Timestamp(services::Error::Http(error)) => error.is_refusal(),
+            _ => false,
+        }
+    }
+}

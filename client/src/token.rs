@@ -1,0 +1,241 @@
+//! Identity tokens: where a job's or a person's token comes from.
+//!
+//! In this order: the caller's own (a token, a file, or standard input), `SIGSTORE_ID_TOKEN`, GitHub
+//! Actions' request URL. Nothing in a token is verified here, the CA does that; its claims are read to
+//! know what to sign as proof of possession. A token never appears in errors or `Debug`.
+
+use crate::http::{self, Http};
+use serde::Deserialize;
+use std::path::PathBuf;
+use url::Url;
+
+/// The audience that Sigstore's authorities expect.
+pub const AUDIENCE: &str = "sigstore";
+
+/// Longest token that is sent, in bytes; the CA refuses longer ones.
+const MAX_TOKEN: usize = 16 << 10;
+
+/// An OIDC identity token, unverified.
+#[derive(Clone)]
+pub struct IdentityToken {
+    text: String,
+    claims: Claims,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Claims {
+    sub: String,
+    email: Option<String>,
+}
+
+impl std::fmt::Debug for IdentityToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdentityToken").field("unverified_subject", &self.claims.sub).finish()
+    }
+}
+
+impl IdentityToken {
+    /// Reads a token: three parts of base64url, the second one JSON with `sub`.
+    ///
+    /// # Errors
+    /// When it has another shape.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        use base64::Engine as _;
+        let text = text.trim();
+        if text.len() > MAX_TOKEN {
+            return Err(Error::TooLong { limit: MAX_TOKEN, found: text.len() });
+        }
+        let mut parts = text.split('.');
+        let (Some(_), Some(payload), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Error::Shape);
+        };
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(payload)
+            .map_err(|_| Error::Shape)?;
+        let claims = serde_json::from_slice(&payload).map_err(|_| Error::Shape)?;
+        Ok(Self { text: text.to_owned(), claims })
+    }
+
+    /// The token itself: a secret.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.text
+    }
+
+    /// What the CA wants signed as proof of possession: the e-mail address if the token has one, else
+    /// the subject.
+    #[must_use]
+    pub fn challenge(&self) -> &str {
+        self.claims.email.as_deref().unwrap_or(&self.claims.sub)
+    }
+}
+
+/// Where a token is to come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The token itself.
+    Token(IdentityToken),
+    /// A file that holds it.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// GitHub Actions: URL, and the token that the runner gives the job for it.
+    GitHubActions(Url, String),
+}
+
+impl Source {
+    /// Decides where the token comes from: `explicit` if given (a token, `-`, or a file's name), else
+    /// the environment, which `env` reads.
+    ///
+    /// # Errors
+    /// When there is none; in a GitHub Actions job the error says which permission is missing.
+    pub fn find(
+        explicit: Option<&str>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        match explicit {
+            Some("-") => return Ok(Self::Stdin),
+            Some(text) => {
+                return Ok(match IdentityToken::parse(text) {
+                    Ok(token) => Self::Token(token),
+                    Err(_) => Self::File(text.into()),
+                });
+            }
+            None => {}
+        }
+        if let Some(text) = env("SIGSTORE_ID_TOKEN") {
+            return IdentityToken::parse(&text).map(Self::Token);
+        }
+        let request = (env("ACTIONS_ID_TOKEN_REQUEST_URL"), env("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
+        match request {
+            (Some(url), Some(token)) => Url::parse(&url)
+                .map(|url| Self::GitHubActions(url, token))
+                .map_err(|_| Error::RequestUrl),
+            _ if env("GITHUB_ACTIONS").is_some() => Err(Error::GitHubPermission),
+            _ => Err(Error::None),
+        }
+    }
+
+    /// Gets the token.
+    ///
+    /// # Errors
+    /// When it cannot be read or the provider refuses.
+    pub async fn fetch(self) -> Result<IdentityToken, Error> {
+        match self {
+            Self::Token(token) => Ok(token),
+            Self::File(path) => {
+                let named = |source| Error::File { path: path.clone(), source };
+                IdentityToken::parse(&std::fs::read_to_string(&path).map_err(named)?)
+            }
+            Self::Stdin => {
+                let text = std::io::read_to_string(std::io::stdin()).map_err(Error::Stdin)?;
+                IdentityToken::parse(&text)
+            }
+            Self::GitHubActions(mut url, token) => {
+                url.query_pairs_mut().append_pair("audience", AUDIENCE);
+                let http = Http::new([&url]).map_err(Error::Provider)?;
+                let reply = http.get_with_token(&url, &token).await.map_err(Error::Provider)?;
+                #[derive(Deserialize)]
+                struct Answer {
+                    value: String,
+                }
+                let answer: Answer = serde_json::from_slice(&reply).map_err(|_| Error::Shape)?;
+                IdentityToken::parse(&answer.value)
+            }
+        }
+    }
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nowhere to get one.
+    #[error(
+        "no identity token: give --identity-token TOKEN|FILE|-, or set SIGSTORE_ID_TOKEN, or run in a CI job that provides one"
+    )]
+    None,
+    /// A GitHub Actions job that may not ask for tokens.
+    #[error(
+        "this GitHub Actions job may not ask for identity tokens; add to the job in the workflow file:\n\n    permissions:\n      id-token: write\n      contents: read\n"
+    )]
+    GitHubPermission,
+    /// The request URL is none.
+    #[error("ACTIONS_ID_TOKEN_REQUEST_URL is not a URL")]
+    RequestUrl,
+    /// Not a token.
+    #[error(
+        "expected an identity token (a JWT: three parts of base64url divided by dots, with a subject)"
+    )]
+    Shape,
+    /// Above the limit.
+    #[error("an identity token of {found} bytes is above the limit of {limit}")]
+    TooLong {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// The file cannot be read.
+    #[error("{} is neither an identity token nor a file that can be read: {source}", shortened(.path))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: std::io::Error,
+    },
+    /// Standard input cannot be read.
+    #[error("standard input cannot be read: {0}")]
+    Stdin(std::io::Error),
+    /// The provider refused or is away.
+    #[error("the identity provider: {0}")]
+    Provider(http::Error),
+}
+
+/// A mistyped token must not land in a log as the name of a file.
+fn shortened(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    if text.len() > 64 && !text.contains('/') {
+        "the value given".to_owned()
+    } else {
+        format!("{text:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(payload: &str) -> String {
+        use base64::Engine as _;
+        let part = |text| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.{}", part("{}"), part(payload), part("signature"))
+    }
+
+    #[test]
+    fn the_challenge_is_the_email_address_or_else_the_subject() {
+        let challenge =
+            |payload| IdentityToken::parse(&token(payload)).unwrap().challenge().to_owned();
+        assert_eq!(challenge(r#"{"sub":"a"}"#), "a");
+        assert_eq!(challenge(r#"{"sub":"a","email":"b@example.com"}"#), "b@example.com");
+        for text in ["", "a.b", "a.b.c.d", "!.!.!"] {
+            assert!(matches!(IdentityToken::parse(text), Err(Error::Shape)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_without_the_permission_is_told_which() {
+        let env = |name: &str| (name == "GITHUB_ACTIONS").then(|| "true".to_owned());
+        let refused = Source::find(None, env).unwrap_err();
+        assert!(refused.to_string().contains("id-token: write"), "{refused}");
+    }
+
+    #[test]
+    fn a_token_does_not_show_in_debug_output() {
+        let secret = token(r#"{"sub":"a"}"#);
+        let shown = format!("{:?}", Source::find(Some(&secret), |_| None).unwrap());
+        assert!(!shown.contains(&secret), "{shown}");
+    }
+}
