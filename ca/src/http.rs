@@ -1,0 +1,295 @@
+//! The routes of certificate and timestamp authority, and the one place where errors become replies.
+//!
+//! Fulcio's REST protocol: `POST /api/v2/signingCert`, `GET /api/v2/trustBundle`,
+//! `GET /api/v2/configuration`, and of version 1 `POST /api/v1/signingCert`, `GET /api/v1/rootCert`; the
+//! timestamp authority's `POST /api/v1/timestamp` and `GET /api/v1/timestamp/certchain`. Status codes are
+//! part of the protocol: version 2 answers 200, version 1 answers 201, and clients take no other.
+
+mod request;
+
+use crate::Clock;
+use crate::identity::{JwksError, Mapping, TokenError};
+use crate::issue::{Authority, Error};
+use crate::timestamp::{self, Query, TimestampAuthority};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use countersign_verify::key::HashAlgorithm;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Largest request to the certificate authority, in bytes: Fulcio's.
+const MAX_REQUEST: usize = 4 << 20;
+/// Largest timestamp query, in bytes; real ones are below 100.
+const MAX_QUERY: usize = 64 << 10;
+
+const PEM_CHAIN: &str = "application/pem-certificate-chain";
+
+/// The certificate authority's routes.
+pub fn router(authority: Arc<Authority>) -> Router {
+    Router::new()
+        .route("/api/v2/signingCert", post(signing_cert_v2))
+        .route("/api/v2/trustBundle", get(trust_bundle))
+        .route("/api/v2/configuration", get(configuration))
+        .route("/api/v1/signingCert", post(signing_cert_v1))
+        .route("/api/v1/rootCert", get(root_cert))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(authority)
+}
+
+/// The timestamp authority's routes.
+pub fn timestamp_router(authority: Arc<TimestampAuthority>, clock: Clock) -> Router {
+    Router::new()
+        .route("/api/v1/timestamp", post(stamp))
+        .route("/api/v1/timestamp/certchain", get(timestamp_chain))
+        .layer(DefaultBodyLimit::max(MAX_QUERY))
+        .with_state((authority, clock))
+}
+
+async fn signing_cert_v2(
+    State(authority): State<Arc<Authority>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Reply> {
+    let id = request_id(&headers);
+    let request =
+        request::v2(&body, bearer(&headers)).map_err(|error| Reply::request(&error, &id))?;
+    let issued = authority.issue(&request.token, &request.key, &id).await;
+    let issued = issued.map_err(|error| Reply::issuance(&error, &id))?;
+    // Here, unlike in the trust bundle, clients expect no line feed at the end.
+    let chain: Vec<_> = issued.chain.iter().map(|der| pem(der).trim_end().to_owned()).collect();
+    let chain = json!({ "signedCertificateEmbeddedSct": { "chain": { "certificates": chain } } });
+    Ok(Json(chain).into_response())
+}
+
+async fn signing_cert_v1(
+    State(authority): State<Arc<Authority>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Reply> {
+    let id = request_id(&headers);
+    let request =
+        request::v1(&body, bearer(&headers)).map_err(|error| Reply::request(&error, &id))?;
+    let issued = authority.issue(&request.token, &request.key, &id).await;
+    let issued = issued.map_err(|error| Reply::issuance(&error, &id))?;
+    let chain: String = issued.chain.iter().map(|der| pem(der)).collect();
+    Ok((StatusCode::CREATED, [(header::CONTENT_TYPE, PEM_CHAIN)], chain).into_response())
+}
+
+async fn trust_bundle(State(authority): State<Arc<Authority>>) -> Json<serde_json::Value> {
+    let chain: Vec<_> = authority.chain().iter().map(|der| pem(der)).collect();
+    Json(json!({ "chains": [{ "certificates": chain }] }))
+}
+
+async fn root_cert(State(authority): State<Arc<Authority>>) -> Response {
+    let chain: Vec<_> = authority.chain().iter().map(|der| pem(der)).collect();
+    ([(header::CONTENT_TYPE, PEM_CHAIN)], chain.join("\n")).into_response()
+}
+
+async fn configuration(State(authority): State<Arc<Authority>>) -> Json<serde_json::Value> {
+    let issuers: Vec<_> = authority
+        .tokens()
+        .issuers()
+        .iter()
+        .map(|(url, issuer)| {
+            let (kind, challenge) = match issuer.mapping {
+                Mapping::Email => ("email", "email"),
+                Mapping::Templates(_) => ("ci-provider", "sub"),
+            };
+            json!({ "issuerUrl": url, "audience": issuer.audience, "challengeClaim": challenge,
+                "spiffeTrustDomain": "", "issuerType": kind, "subjectDomain": "",
+                "skipEmailVerification": false })
+        })
+        .collect();
+    Json(json!({ "issuers": issuers }))
+}
+
+async fn stamp(
+    State((authority, clock)): State<(Arc<TimestampAuthority>, Clock)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Reply> {
+    let id = request_id(&headers);
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let query = match media_type {
+        "application/timestamp-query" => Query::from_der(&body),
+        "application/json" => json_query(&body),
+        _ => return Err(Reply::media_type(&id)),
+    };
+    let stamped = query.and_then(|query| authority.stamp(&query, clock()));
+    let stamped = stamped.map_err(|error| Reply::timestamp(&error, &id))?;
+    Ok(([(header::CONTENT_TYPE, "application/timestamp-reply")], stamped).into_response())
+}
+
+/// The JSON form of a query, which sigstore-js sends.
+fn json_query(body: &[u8]) -> Result<Query, timestamp::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body {
+        artifact_hash: String,
+        hash_algorithm: String,
+        #[serde(default)]
+        certificates: bool,
+        nonce: Option<u64>,
+        #[serde(rename = "tsaPolicyOID")]
+        policy: Option<String>,
+    }
+    let body: Body = serde_json::from_slice(body).map_err(|_| timestamp::Error::Query)?;
+    let named = |hash: &HashAlgorithm| hash.short_name() == body.hash_algorithm;
+    let hash = HashAlgorithm::ALL.into_iter().find(named).ok_or(timestamp::Error::Hash)?;
+    let ours = timestamp::POLICY.to_string();
+    if body.policy.is_some_and(|policy| !policy.is_empty() && policy != ours) {
+        return Err(timestamp::Error::Policy);
+    }
+    let digest = countersign_verify::encoding::from_base64(&body.artifact_hash)
+        .map_err(|_| timestamp::Error::Query)?;
+    // The content of a DER INTEGER: big endian without needless zeros, the highest bit for the sign.
+    let nonce = body.nonce.map(|nonce| {
+        let bytes = [&[0][..], &nonce.to_be_bytes()].concat();
+        let needless = bytes.windows(2).take_while(|pair| pair[0] == 0 && pair[1] < 0x80).count();
+        bytes[needless..].to_vec()
+    });
+    Query::new(hash, &digest, nonce, body.certificates)
+}
+
+async fn timestamp_chain(
+    State((authority, _)): State<(Arc<TimestampAuthority>, Clock)>,
+) -> Response {
+    let chain: String = authority.chain().iter().map(|der| pem(der)).collect();
+    ([(header::CONTENT_TYPE, PEM_CHAIN)], chain).into_response()
+}
+
+fn pem(der: &[u8]) -> String {
+    der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der)
+        .expect("memory is the only limit")
+}
+
+/// The token of `Authorization: Bearer`, in any case of the word.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The request's ID, as the server in front of this has set it; it is in the reply and on record.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    sent.filter(|id| id.len() <= 128).unwrap_or("-").into()
+}
+
+/// An error as it goes out: `google.rpc.Status` in JSON.
+struct Reply {
+    status: StatusCode,
+    code: u8,
+    message: String,
+    detail: serde_json::Value,
+    retry_after: bool,
+}
+
+/// gRPC codes.
+const INVALID_ARGUMENT: u8 = 3;
+const PERMISSION_DENIED: u8 = 7;
+const INTERNAL: u8 = 13;
+const UNAVAILABLE: u8 = 14;
+
+impl Reply {
+    fn new(
+        status: StatusCode,
+        code: u8,
+        message: String,
+        reason: &str,
+        next: &str,
+        id: &str,
+    ) -> Self {
+        let detail = json!({ "reason": reason, "next": next, "request_id": id });
+        let retry_after = status == StatusCode::SERVICE_UNAVAILABLE;
+        Self { status, code, message, detail, retry_after }
+    }
+
+    fn request(error: &request::Error, id: &str) -> Self {
+        let next = "see Fulcio's API for the members of a request";
+        let message = error.to_string();
+        Self::new(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, error.code(), next, id)
+    }
+
+    fn issuance(error: &Error, id: &str) -> Self {
+        let message = error.to_string();
+        let reply = |status, code, message, next: &str| {
+            Self::new(status, code, message, error.code(), next, id)
+        };
+        let internal = |next| {
+            tracing::error!(request_id = id, %error, "a certificate could not be issued");
+            let message = "the certificate authority could not issue the certificate".to_owned();
+            reply(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message, next)
+        };
+        match error {
+            Error::Token(TokenError::Keys(keys)) if *keys != JwksError::UnknownKey => {
+                let next = TokenError::Keys(keys.clone());
+                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, next.next_step())
+            }
+            Error::Token(token) => {
+                reply(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, token.next_step())
+            }
+            Error::Possession(_) => {
+                let next = "sign the token's subject, or its verified e-mail address, with the key you send";
+                reply(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, next)
+            }
+            Error::Policy(refusal) => {
+                let next = "ask the owners of the policy, or sign as an identity that it allows";
+                let mut denied = reply(StatusCode::FORBIDDEN, PERMISSION_DENIED, message, next);
+                denied.detail["rule"] = refusal.rule.clone().into();
+                denied.detail["expected"] = refusal.expected.clone().into();
+                denied.detail["found"] = refusal.found.clone().into();
+                denied
+            }
+            Error::Log(log) if log.retryable => {
+                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
+            }
+            _ => internal("tell the operator the request ID"),
+        }
+    }
+
+    fn timestamp(error: &timestamp::Error, id: &str) -> Self {
+        let message = error.to_string();
+        if error.is_request() {
+            let next = "see RFC 3161, section 2.4.1";
+            return Self::new(
+                StatusCode::BAD_REQUEST,
+                INVALID_ARGUMENT,
+                message,
+                "QUERY_REFUSED",
+                next,
+                id,
+            );
+        }
+        tracing::error!(request_id = id, %error, "no timestamp");
+        let (status, next) = (StatusCode::SERVICE_UNAVAILABLE, "try again later");
+        Self::new(status, UNAVAILABLE, message, "TIMESTAMP_UNAVAILABLE", next, id)
+    }
+
+    fn media_type(id: &str) -> Self {
+        let message =
+            "expected content type application/timestamp-query or application/json".to_owned();
+        let next = "set the Content-Type header";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, INVALID_ARGUMENT, message, "MEDIA_TYPE", next, id)
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let body = json!({ "code": self.code, "message": self.message, "details": [self.detail] });
+        let mut response = (self.status, Json(body)).into_response();
+        if self.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,72 @@
+//! From a verified token to the identity that a certificate names.
+//!
+//! [`Identity`] exists only from the claims of a token whose signature, issuer, audience and times hold
+//! ([`token`]). How claims become a name and extensions is data ([`providers`]), not code.
+
+pub mod claims;
+pub mod jwks;
+pub mod providers;
+pub mod token;
+
+pub use claims::Claims;
+pub use jwks::JwksError;
+pub use providers::{Mapping, MappingError};
+pub use token::{Issuer, TokenError, Verifier};
+
+use std::collections::BTreeMap;
+
+/// Whom a certificate will name, and what it will say of the token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    san: San,
+    claims: BTreeMap<u8, String>,
+    challenges: Vec<String>,
+}
+
+/// The one subject alternative name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum San {
+    /// A workload.
+    Uri(String),
+    /// A person; ASCII, as IA5String demands.
+    Email(String),
+    /// `name!domain`.
+    Username(String),
+}
+
+impl San {
+    /// The name without its kind.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Uri(text) | Self::Email(text) | Self::Username(text) => text,
+        }
+    }
+}
+
+impl Identity {
+    /// The name.
+    #[must_use]
+    pub const fn san(&self) -> &San {
+        &self.san
+    }
+
+    /// Fulcio's extensions by number; never an empty text.
+    #[must_use]
+    pub const fn claims(&self) -> &BTreeMap<u8, String> {
+        &self.claims
+    }
+
+    /// The OIDC issuer.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        self.claims.get(&8).map_or("", String::as_str)
+    }
+
+    /// The texts whose signature proves possession of a key: the subject, or a verified e-mail address.
+    /// Go and JavaScript clients sign the address whenever the token has one, others the subject.
+    #[must_use]
+    pub fn challenges(&self) -> &[String] {
+        &self.challenges
+    }
+}

@@ -1,0 +1,260 @@
+//! The issuance cycle.
+//!
+//! ```text
+//! token -> Identity -> policy -> possession -> serial on record -> Prepared -> precertificate
+//!       -> certificate log -> receipt verified -> certificate -> both correspond -> on record -> reply
+//! ```
+//! Each step consumes what the step before has made. A failure after the precertificate leaves nothing
+//! valid behind: only a precertificate in the log, and a serial number on record.
+
+use crate::Clock;
+use crate::audit::{self, Audit, Event};
+use crate::identity::{Identity, TokenError, Verifier};
+use crate::possession::{self, Request};
+use crate::precert;
+use crate::profile::{self, Prepared};
+use crate::signer::Signer;
+use async_trait::async_trait;
+use countersign_verify::certificate::{self, Certificate};
+use countersign_verify::key::{HashAlgorithm, PublicKey};
+use countersign_verify::sct::{self, Sct};
+use std::sync::Arc;
+
+/// Where precertificates are logged.
+#[async_trait]
+pub trait CertificateLog: Send + Sync {
+    /// Logs a precertificate; `chain` is the certificates above it, the issuing one first. Both DER. The
+    /// receipt may be given only when the entry is durable.
+    ///
+    /// # Errors
+    /// When the log does not take it; nothing is issued then.
+    async fn add_pre_chain(
+        &self,
+        precertificate: &[u8],
+        chain: &[Vec<u8>],
+    ) -> Result<Sct, LogError>;
+}
+
+/// Why a log gave no receipt.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct LogError {
+    /// What the log said.
+    pub reason: String,
+    /// Whether the same may succeed later.
+    pub retryable: bool,
+}
+
+/// A policy's no to a certificate.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("policy rule {rule:?} refuses this certificate: expected {expected}, found {found}")]
+pub struct Refusal {
+    /// The rule.
+    pub rule: String,
+    /// What it expects.
+    pub expected: String,
+    /// What it found.
+    pub found: String,
+}
+
+/// Decides whether an identity may have a certificate.
+pub type Gate = Arc<dyn Fn(&Identity) -> Result<(), Refusal> + Send + Sync>;
+
+/// What an authority is made of.
+pub struct Parts {
+    /// Checks identity tokens.
+    pub tokens: Verifier,
+    /// The issuing CA's key.
+    pub signer: Box<dyn Signer>,
+    /// Certificates, DER: the issuing CA's first, the root last.
+    pub chain: Vec<Vec<u8>>,
+    /// The certificate log.
+    pub log: Arc<dyn CertificateLog>,
+    /// The certificate log's key, SubjectPublicKeyInfo, DER.
+    pub log_key: Vec<u8>,
+    /// The policy.
+    pub gate: Gate,
+    /// The record.
+    pub audit: Audit,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A certificate authority.
+pub struct Authority {
+    parts: Parts,
+    issuer: Certificate,
+    issuer_key_hash: [u8; 32],
+    log_key: PublicKey,
+    log_id: [u8; 32],
+}
+
+/// An issued certificate with those above it, DER.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The signing certificate first, the root last.
+    pub chain: Vec<Vec<u8>>,
+}
+
+impl Authority {
+    /// An authority out of its parts.
+    ///
+    /// # Errors
+    /// When the chain does not parse, the key is not the issuing certificate's, or the log's key is none.
+    pub fn new(parts: Parts) -> Result<Self, Error> {
+        let issuer = Certificate::parse(parts.chain.first().ok_or(Error::Chain)?)?;
+        if issuer.spki() != parts.signer.spki() {
+            return Err(Error::Chain);
+        }
+        let log_key = PublicKey::from_spki(&parts.log_key).map_err(Error::LogKey)?;
+        let sha256 = |bytes: &[u8]| {
+            let digest = HashAlgorithm::Sha256.digest(bytes);
+            digest[..].try_into().expect("SHA-256 has 32 bytes")
+        };
+        let (issuer_key_hash, log_id) = (sha256(issuer.spki()), sha256(&parts.log_key));
+        Ok(Self { issuer_key_hash, log_id, log_key, issuer, parts })
+    }
+
+    /// Certificates, DER: the issuing CA's first, the root last.
+    #[must_use]
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.parts.chain
+    }
+
+    /// The issuers whose tokens are accepted.
+    #[must_use]
+    pub const fn tokens(&self) -> &Verifier {
+        &self.parts.tokens
+    }
+
+    /// Issues a certificate to the identity in `token`, for the key in `request`. Refusals go on record,
+    /// too.
+    ///
+    /// # Errors
+    /// Names the step that refused or failed.
+    pub async fn issue(
+        &self,
+        token: &str,
+        request: &Request,
+        request_id: &Arc<str>,
+    ) -> Result<Issued, Error> {
+        let result = self.cycle(token, request, request_id).await;
+        if let Err(error) = &result {
+            let event = Event::Refused { reason: error.code(), message: error.to_string() };
+            self.parts.audit.record((self.parts.clock)(), request_id, event).await?;
+        }
+        result
+    }
+
+    async fn cycle(
+        &self,
+        token: &str,
+        request: &Request,
+        request_id: &Arc<str>,
+    ) -> Result<Issued, Error> {
+        let Parts { tokens, signer, chain, log, gate, audit, clock, .. } = &self.parts;
+        // 1. Who asks?
+        let identity = tokens.verify(token, clock()).await?;
+        // 2. May they?
+        gate(&identity)?;
+        // 3. Do they hold the key?
+        let key = possession::check(request, &identity)?;
+        // 4. The serial number is on record before anything is signed under it.
+        let serial = profile::serial()?;
+        let name = identity.san().as_str().to_owned();
+        let issuer = identity.issuer().to_owned();
+        let event = Event::Serial {
+            serial: hex::encode(serial),
+            identity: name.clone(),
+            issuer: issuer.clone(),
+        };
+        audit.record(clock(), request_id, event).await?;
+        // 5. Everything but the receipt is decided.
+        let prepared = Prepared::new(&identity, key.spki(), &serial, &self.issuer, clock())?;
+        // 6. The precertificate goes to the log.
+        let (precertificate, precertified) = prepared.sign_precertificate(&**signer)?;
+        let sct = log.add_pre_chain(&precertificate, chain).await.map_err(Error::Log)?;
+        // 7. The receipt must be the log's, for exactly this.
+        self.check_receipt(&precertificate, &sct)?;
+        let log_index = sct.leaf_index();
+        // 8. The certificate.
+        let certificate = precertified.sign(sct, &**signer)?;
+        precert::corresponds(&precertificate, &certificate)?;
+        // 9. On record, then out.
+        let certificate_sha256 = hex::encode(HashAlgorithm::Sha256.digest(&certificate));
+        let serial = hex::encode(serial);
+        let event = Event::Issued { serial, identity: name, issuer, certificate_sha256, log_index };
+        audit.record(clock(), request_id, event).await?;
+        Ok(Issued { chain: std::iter::once(certificate).chain(chain.iter().cloned()).collect() })
+    }
+
+    fn check_receipt(&self, precertificate: &[u8], sct: &Sct) -> Result<(), Error> {
+        let tbs = sct::precertificate_tbs(precertificate)?;
+        let signed =
+            sct::precert_signed_data(sct.timestamp, &self.issuer_key_hash, &tbs, &sct.extensions);
+        let holds = self.log_key.verify_message(&signed, &sct.signature).is_ok();
+        if holds && sct.log_id == self.log_id { Ok(()) } else { Err(Error::Receipt) }
+    }
+}
+
+/// The step that refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] Refusal),
+    /// The key or its proof.
+    #[error(transparent)]
+    Possession(#[from] possession::Error),
+    /// The certificate could not be made.
+    #[error(transparent)]
+    Profile(#[from] profile::Error),
+    /// The certificate log.
+    #[error("the certificate log did not take the precertificate: {0}")]
+    Log(LogError),
+    /// The certificate log's receipt.
+    #[error("the certificate log's receipt is not by its key over this precertificate")]
+    Receipt,
+    /// The receipt cannot be checked.
+    #[error(transparent)]
+    Sct(#[from] sct::Error),
+    /// Precertificate and certificate.
+    #[error(transparent)]
+    Correspondence(#[from] precert::Error),
+    /// The record.
+    #[error("nothing is issued that cannot be recorded: {0}")]
+    Audit(#[from] audit::Error),
+    /// The authority's own certificates.
+    #[error("expected the issuing CA's certificate first in the chain, with the key given")]
+    Chain,
+    /// The authority's own certificates.
+    #[error(transparent)]
+    Certificate(#[from] certificate::Error),
+    /// The certificate log's key.
+    #[error("the certificate log's key: {0}")]
+    LogKey(countersign_verify::key::Error),
+}
+
+impl Error {
+    /// A stable code for machines.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Token(error) => error.code(),
+            Self::Policy(_) => "POLICY_REFUSED",
+            Self::Possession(error) => error.code(),
+            Self::Log(_) | Self::Receipt => "CERTIFICATE_LOG",
+            Self::Audit(_) => "AUDIT_LOG",
+            Self::Profile(_)
+            | Self::Sct(_)
+            | Self::Correspondence(_)
+            | Self::Chain
+            | Self::Certificate(_)
+            | Self::LogKey(_) => "INTERNAL",
+        }
+    }
+}
