@@ -18,12 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Http(reqwest::Client);
 
 /// A reply that was read whole.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The status code.
-    pub status: u16,
-    /// The body.
-    pub body: Vec<u8>,
+struct Reply {
+    status: u16,
+    body: Vec<u8>,
     retry_after: Option<Duration>,
 }
 
@@ -59,6 +56,14 @@ impl Http {
         self.send(|| self.0.get(url.clone()).bearer_auth(token), url).await
     }
 
+    /// Fetches `url` without a second attempt, for questions of health.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn once(&self, url: &Url) -> Result<Vec<u8>, Error> {
+        attempt(self.0.get(url.clone()), url).await
+    }
+
     /// Posts `body`, with a bearer token if there is one. Repeated when the service was busy or away:
     /// each of our services answers a repeat as it answered the first.
     ///
@@ -82,24 +87,42 @@ impl Http {
         self.send(request, url).await
     }
 
+    /// Posts JSON with one header more.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post_with_header(
+        &self,
+        url: &Url,
+        (name, value): (&str, &str),
+        json: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let request = || {
+            let request = self.0.post(url.clone()).header("content-type", "application/json");
+            request.header(name, value).body(json.to_vec())
+        };
+        self.send(request, url).await
+    }
+
     async fn send(
         &self,
         request: impl Fn() -> reqwest::RequestBuilder,
         url: &Url,
     ) -> Result<Vec<u8>, Error> {
-        retry::until_budget(retry::BUDGET, || async {
-            let reply = read(request(), url).await?;
-            match reply.status {
-                200..=299 => Ok(reply.body),
-                status => Err(Error::Status {
-                    url: url.to_string(),
-                    status,
-                    message: message(&reply.body),
-                    retry_after: reply.retry_after,
-                }),
-            }
-        })
-        .await
+        retry::until_budget(retry::BUDGET, || attempt(request(), url)).await
+    }
+}
+
+async fn attempt(request: reqwest::RequestBuilder, url: &Url) -> Result<Vec<u8>, Error> {
+    let reply = read(request, url).await?;
+    match reply.status {
+        200..=299 => Ok(reply.body),
+        status => Err(Error::Status {
+            url: url.to_string(),
+            status,
+            message: message(&reply.body),
+            retry_after: reply.retry_after,
+        }),
     }
 }
 

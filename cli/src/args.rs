@@ -1,0 +1,230 @@
+//! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use url::Url;
+
+/// Sign software without long-lived keys, and verify who signed it.
+///
+/// Exit status: 0 yes; 1 no (the evidence does not hold, or a service refuses); 2 could not tell (wrong
+/// usage, unreadable input, a service that is away).
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a private instance on loopback, sign and verify a file, show refusals, and stop
+    Demo,
+    /// Run a private instance for development, with a built-in identity provider
+    Dev(Dev),
+    /// Print an identity token of a development instance
+    Token(Token),
+    /// Sign a file; writes <FILE>.sigstore.json
+    SignBlob(SignBlob),
+    /// Verify a file's signature, and who made it
+    VerifyBlob(VerifyBlob),
+    /// Look into bundles
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Read a transparency log
+    #[command(subcommand)]
+    Log(Log),
+    /// Ask an instance whether it is ready; for health checks
+    Health(Health),
+    /// Print shell completions
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object; see docs/report.md
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Dev {
+    /// Where keys, logs and trust files live; made if need be
+    #[arg(long, env = "COUNTERSIGN_DIR", default_value = "countersign-dev")]
+    pub(crate) dir: PathBuf,
+    /// Address and port to listen on; port 0 picks a free one [default: the directory's last, else 127.0.0.1:8420]
+    #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The URL by which clients reach it [default: http://ADDR]
+    #[arg(long, env = "COUNTERSIGN_URL")]
+    pub(crate) url: Option<Url>,
+    /// Allow an address beyond loopback: anyone who reaches it can sign as anyone
+    #[arg(long, env = "COUNTERSIGN_LISTEN_BEYOND_LOOPBACK")]
+    pub(crate) listen_beyond_loopback: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Token {
+    /// The development instance
+    #[arg(long, env = "COUNTERSIGN_INSTANCE")]
+    pub(crate) instance: Url,
+    /// A person's e-mail address
+    #[arg(long, conflicts_with = "github", required_unless_present = "github")]
+    pub(crate) email: Option<String>,
+    /// A GitHub Actions job in this repository
+    #[arg(long, value_name = "ORG/REPO")]
+    pub(crate) github: Option<String>,
+    /// The job's Git ref
+    #[arg(long = "ref", default_value = "refs/heads/main", requires = "github")]
+    pub(crate) git_ref: String,
+    /// The job's workflow file
+    #[arg(long, default_value = "release.yml", requires = "github")]
+    pub(crate) workflow: String,
+    /// What triggered the job
+    #[arg(long, default_value = "push", requires = "github")]
+    pub(crate) event: String,
+}
+
+/// Whom to trust.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Trust {
+    /// One file that describes an instance: trusted root and services
+    #[arg(long, env = "COUNTERSIGN_TRUST_CONFIG", value_name = "FILE")]
+    pub(crate) trust_config: Option<PathBuf>,
+    /// The keys and authorities to trust
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TRUSTED_ROOT",
+        value_name = "FILE",
+        conflicts_with = "trust_config"
+    )]
+    pub(crate) trusted_root: Option<PathBuf>,
+    /// A development instance on this machine, whose trust files are fetched
+    #[arg(long, env = "COUNTERSIGN_INSTANCE", value_name = "URL", conflicts_with_all = ["trust_config", "trusted_root"])]
+    pub(crate) instance: Option<Url>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SignBlob {
+    /// The file; - reads standard input, and then --bundle is needed
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    /// The services to sign with, beside --trusted-root
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SIGNING_CONFIG",
+        value_name = "FILE",
+        requires = "trusted_root"
+    )]
+    pub(crate) signing_config: Option<PathBuf>,
+    /// The identity token, a file that holds it, or - for standard input [default: from the CI job]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_IDENTITY_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN|FILE|-"
+    )]
+    pub(crate) identity_token: Option<String>,
+    /// Where to write the bundle [default: <FILE>.sigstore.json]
+    #[arg(long, env = "COUNTERSIGN_BUNDLE", value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Accepted for scripts written for cosign: nothing asks here
+    #[arg(long, short, hide = true)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyBlob {
+    /// The file; - reads standard input; sha256:HEX stands for a file with that digest
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    /// The bundle [default: <FILE>.sigstore.json, else <FILE>.sigstore]
+    #[arg(long, env = "COUNTERSIGN_BUNDLE", value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Who must have signed: the certificate's subject alternative name, to the letter
+    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_IDENTITY", value_name = "NAME")]
+    pub(crate) certificate_identity: Option<String>,
+    /// Who must have vouched for the signer: the OIDC issuer, to the letter
+    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_OIDC_ISSUER", value_name = "URL")]
+    pub(crate) certificate_oidc_issuer: Option<String>,
+    /// Make no network call at all; needs --trust-config or --trusted-root
+    #[arg(long, env = "COUNTERSIGN_OFFLINE", conflicts_with = "instance")]
+    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Output {
+    /// How to print the result
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+    /// Print each check with its verdict
+    #[arg(long, env = "COUNTERSIGN_EXPLAIN")]
+    pub(crate) explain: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bundle {
+    /// Show what a bundle says; nothing of it is verified
+    Inspect {
+        /// The bundle
+        file: PathBuf,
+        /// How to print it
+        #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+        output: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Show the log's size, root and key, as its signed checkpoint has them
+    Info {
+        #[command(flatten)]
+        trust: Trust,
+        /// How to print it
+        #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+        output: Format,
+    },
+    /// Print an entry, proven to be in the log
+    Get {
+        /// The entry's index
+        index: u64,
+        #[command(flatten)]
+        trust: Trust,
+    },
+    /// Print an inclusion proof for an entry, complete in itself (C2SP tlog-proof)
+    Prove {
+        /// The entry's index
+        index: u64,
+        #[command(flatten)]
+        trust: Trust,
+    },
+    /// Read a whole log as an outsider and check every hash
+    Fsck {
+        /// A directory of `countersign dev`, read without the server
+        #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root"])]
+        dir: Option<PathBuf>,
+        #[command(flatten)]
+        trust: Trust,
+        /// How to print it
+        #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+        output: Format,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Health {
+    /// The instance
+    #[arg(long, env = "COUNTERSIGN_INSTANCE", default_value = "http://127.0.0.1:8420")]
+    pub(crate) instance: Url,
+}

@@ -1,0 +1,46 @@
+//! One verb a file.
+
+mod bundle;
+mod demo;
+mod dev;
+mod log;
+mod sign_blob;
+mod token;
+mod verify_blob;
+
+use crate::args::{Args, Command};
+use crate::failure::Failure;
+use crate::output;
+use crate::trust::block_on;
+use clap::CommandFactory as _;
+use countersign_client::http::Http;
+use std::process::ExitCode;
+
+/// Runs a command.
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    match args.command {
+        Command::Demo => demo::run(),
+        Command::Dev(args) => dev::run(args),
+        Command::Token(args) => token::run(&args),
+        Command::SignBlob(args) => sign_blob::run(&args),
+        Command::VerifyBlob(args) => verify_blob::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Health(args) => health(&args.instance),
+        Command::Completion { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "countersign", &mut text);
+            output::print(&String::from_utf8_lossy(&text))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn health(instance: &url::Url) -> Result<ExitCode, Failure> {
+    let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
+    let url = instance.join("/readyz").map_err(|error| unclear(&error))?;
+    let http = Http::new([&url]).map_err(|error| unclear(&error))?;
+    block_on(http.once(&url))?.map_err(|error| Failure::no(format!("not ready: {error}")))?;
+    output::print("ready\n")?;
+    Ok(ExitCode::SUCCESS)
+}

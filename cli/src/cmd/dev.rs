@@ -1,0 +1,124 @@
+//! `countersign dev`: a whole private instance in one process, on one listener, in one directory.
+
+use crate::args::Dev;
+use crate::failure::Failure;
+use crate::instance::{Directory, Instance};
+use crate::output;
+use crate::server::Server;
+use console::style;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use url::Url;
+
+/// Where an instance listens unless told otherwise.
+const DEFAULT: &str = "127.0.0.1:8420";
+
+pub(crate) fn run(args: Dev) -> Result<ExitCode, Failure> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Dev) -> Result<ExitCode, Failure> {
+    let directory = Directory::open(&args.dir)?;
+    let remembered = directory.settings()?.map(|settings| settings.url);
+    let address = address(&args, remembered.as_ref())?;
+    if !address.ip().is_loopback() && !args.listen_beyond_loopback {
+        let message =
+            format!("{address} is not a loopback address: whoever reached it could sign as anyone");
+        return Err(Failure::unclear(message)
+            .hint("listen on 127.0.0.1, or add --listen-beyond-loopback if nothing but tests can reach this machine"));
+    }
+    let (listener, url) = listen(address, args.url.or(remembered)).await?;
+    let instance = Instance::open(directory, &url).await?;
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let server = Server::start(instance, listener);
+    output::print(&welcome(server.instance()))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    eprintln!("stopping: finishing what is under way");
+    server.stop().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::unclear(format!("cannot handle signals: {error}")))
+}
+
+/// The flag, else where the directory's instance was last, else the default.
+fn address(args: &Dev, remembered: Option<&Url>) -> Result<SocketAddr, Failure> {
+    if let Some(address) = args.listen {
+        return Ok(address);
+    }
+    let addresses = remembered.and_then(|url| url.socket_addrs(|| None).ok());
+    let loopback = |address: &SocketAddr| address.ip().is_loopback();
+    let last = addresses.and_then(|addresses| addresses.into_iter().find(loopback));
+    last.map_or_else(|| DEFAULT.parse().map_err(|_| Failure::unclear("no address")), Ok)
+}
+
+/// Listens, and says by which URL: the one given if its port fits, else `http://ADDRESS`.
+pub(crate) async fn listen(
+    address: SocketAddr,
+    url: Option<Url>,
+) -> Result<(TcpListener, Url), Failure> {
+    let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            Failure::unclear(format!("port {} is taken", address.port())).hint(
+                "stop the other program, or give --listen 127.0.0.1:PORT (0 picks a free one)",
+            )
+        }
+        _ => Failure::unclear(format!("cannot listen on {address}: {error}")),
+    })?;
+    let bound = listener.local_addr();
+    let bound = bound.map_err(|error| Failure::unclear(format!("cannot listen: {error}")))?;
+    let fits = |url: &Url| {
+        !address.ip().is_loopback() || url.port_or_known_default() == Some(bound.port())
+    };
+    let url = url.filter(fits);
+    let own = || Url::parse(&format!("http://{bound}"));
+    let url = url.map_or_else(own, Ok).map_err(|_| Failure::unclear("the address makes no URL"))?;
+    Ok((listener, url))
+}
+
+fn welcome(instance: &Instance) -> String {
+    let url = instance.url.as_str().trim_end_matches('/');
+    let trust = instance.directory.file("trust");
+    let config = trust.join("client_trust_config.json");
+    let (config, root, signing) = (
+        config.display(),
+        trust.join("trusted_root.json").display().to_string(),
+        trust.join("signing_config.json").display().to_string(),
+    );
+    let size = instance.signatures.log().head().checkpoint().size;
+    let warning =
+        style("DEVELOPMENT ONLY: whoever reaches this instance can sign as anyone.").red().bold();
+    format!(
+        "{warning}
+Serving {url} with {size} log entries. Stop with Ctrl-C; the same directory continues the same logs and keys.
+
+Sign and verify a file:
+  countersign token --instance {url} --email you@example.com > token.jwt
+  countersign sign-blob --trust-config {config} --identity-token token.jwt FILE
+  countersign verify-blob --trust-config {config} --certificate-identity you@example.com --certificate-oidc-issuer {url} FILE
+
+The same with cosign 3 or sigstore-python 4:
+  cosign sign-blob --yes --signing-config {signing} --trusted-root {root} --identity-token token.jwt --bundle FILE.sigstore.json FILE
+  sigstore --trust-config {config} sign --identity-token \"$(cat token.jwt)\" FILE
+
+As a GitHub Actions job would:
+  export ACTIONS_ID_TOKEN_REQUEST_URL='{url}/ci/actions?repository=acme/widget' ACTIONS_ID_TOKEN_REQUEST_TOKEN=development
+"
+    )
+}

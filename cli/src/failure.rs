@@ -1,0 +1,52 @@
+//! How commands fail: a message, a hint, an exit status.
+
+use std::process::ExitCode;
+
+/// Exit status 0: yes, or done.
+pub(crate) const YES: u8 = 0;
+/// Exit status 1: no. The evidence was read and does not hold, or a service or policy refuses.
+pub(crate) const NO: u8 = 1;
+/// Exit status 2: could not tell. Wrong usage, unreadable input, a service that is away.
+pub(crate) const UNCLEAR: u8 = 2;
+
+/// A command's failure, for people; machines read the report on standard output.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The answer is no.
+    pub(crate) fn no(message: impl Into<String>) -> Self {
+        Self { status: NO, message: message.into(), hint: None }
+    }
+
+    /// There is no answer.
+    pub(crate) fn unclear(message: impl Into<String>) -> Self {
+        Self { status: UNCLEAR, message: message.into(), hint: None }
+    }
+
+    /// What to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A file that could not be read or written.
+    pub(crate) fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::unclear(format!("cannot {what} {}: {error}", path.display()))
+    }
+
+    /// Prints to standard error and gives the exit status.
+    pub(crate) fn exit(self) -> ExitCode {
+        let error = console::style("error:").red().bold().for_stderr();
+        eprintln!("{error} {}", self.message);
+        if let Some(hint) = self.hint {
+            let label = console::style("next:").bold().for_stderr();
+            eprintln!("{label} {hint}");
+        }
+        ExitCode::from(self.status)
+    }
+}

@@ -1,0 +1,23 @@
+//! The binary `countersign`: parse, run, exit.
+
+mod args;
+mod artifact;
+mod cmd;
+mod failure;
+mod idp;
+mod instance;
+mod output;
+mod report;
+mod server;
+mod trust;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match cmd::run(args) {
+        Ok(code) => code,
+        Err(failure) => failure.exit(),
+    }
+}

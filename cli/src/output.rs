@@ -1,0 +1,60 @@
+//! Writing results: a file appears whole or not at all.
+
+use crate::failure::Failure;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// A file that is being made. It is opened before the work whose result it will hold, so that a folder
+/// that cannot be written is known in time.
+pub(crate) struct NewFile {
+    path: PathBuf,
+    file: tempfile::NamedTempFile,
+}
+
+impl NewFile {
+    /// Begins a file that will be at `path`.
+    pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
+        let folder = folder(path);
+        let failed = |error| {
+            Failure::file("write to", folder, &error)
+                .hint("nothing was signed; give --bundle FILE in a folder that can be written")
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".countersign-").suffix(".tmp");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(failed)?;
+        if path.is_dir() {
+            return Err(Failure::unclear(format!("{} is a directory", path.display())));
+        }
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Writes the content and puts the file in its place, durably.
+    pub(crate) fn finish(mut self, content: &[u8]) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::file("write", &self.path, &error);
+        self.file.write_all(content).map_err(failed)?;
+        self.file.as_file().sync_all().map_err(failed)?;
+        let path = self.path.clone();
+        self.file.persist(&path).map_err(|error| Failure::file("write", &path, &error.error))?;
+        let synced = std::fs::File::open(folder(&path)).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Failure::file("write", &path, &error))
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Prints to standard output. A reader that went away, such as `head`, is no failure.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::unclear(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
