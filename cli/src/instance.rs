@@ -50,6 +50,7 @@ use url::Url;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     /// By which clients reach it.
+    #[serde(serialize_with = "without_slash")]
     pub(crate) url: Url,
     /// The signature log's origin: the host of the URL.
     log_origin: String,
@@ -57,6 +58,11 @@ pub(crate) struct Settings {
     certificate_log_origin: String,
     /// When it was made; its keys are trusted from an hour before.
     created: String,
+}
+
+/// As it stands in tokens and certificates, so that whoever copies it from here gets it right.
+fn without_slash<S: serde::Serializer>(url: &Url, target: S) -> Result<S::Ok, S::Error> {
+    target.serialize_str(url.as_str().trim_end_matches('/'))
 }
 
 /// A directory that this process alone may run.

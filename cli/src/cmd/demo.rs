@@ -72,7 +72,8 @@ async fn story() -> Result<ExitCode, Failure> {
     say("Two private instances start, each with its own keys, logs and authorities.")?;
     let (demo, other) = (Demo::start().await?, Demo::start().await?);
     let started = start.elapsed();
-    note(&format!("{} and {}", demo.server.instance().url, other.server.instance().url))?;
+    let people = |demo: &Demo| demo.server.instance().provider.people();
+    note(&format!("{} and {}", people(&demo), people(&other)))?;
 
     let path = std::env::current_exe();
     let path =

@@ -1,0 +1,355 @@
+//! The commands as their users meet them: what they print, and their exit status, for good input and bad.
+
+mod common;
+
+use common::{Dev, assert_fails, clean, run, verdict};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const EMAIL: &str = "you@example.com";
+
+/// An instance, and a file that is signed with it.
+struct Signed {
+    folder: tempfile::TempDir,
+    dev: Dev,
+    file: PathBuf,
+    bundle: PathBuf,
+}
+
+impl Signed {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dev = Dev::start(&folder.path().join("dev"));
+        let file = folder.path().join("artifact");
+        fs::write(&file, "the artifact").unwrap();
+        let output = dev.sign(&file, EMAIL);
+        assert_eq!(verdict(&output).0, 0, "{output:?}");
+        let bundle = folder.path().join("artifact.sigstore.json");
+        Self { folder, dev, file, bundle }
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&fs::read(&self.bundle).unwrap()).unwrap()
+    }
+
+    /// Arguments that verify the file, and more.
+    fn verify(&self, more: &[&str]) -> std::process::Output {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let mut args = vec!["verify-blob".to_owned(), "--trust-config".to_owned()];
+        args.extend([text(&self.dev.config()), text(&self.file)]);
+        args.extend(more.iter().map(|&arg| arg.to_owned()));
+        run(args)
+    }
+}
+
+#[test]
+fn what_was_signed_verifies_and_says_so_for_people_and_machines() {
+    let signed = Signed::new();
+    let identity = ["--certificate-identity", EMAIL, "--certificate-oidc-issuer", &signed.dev.url];
+    let output = signed.verify(&identity);
+    assert_eq!(verdict(&output).0, 0, "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("verified") && text.contains(EMAIL), "{text}");
+
+    let output = signed.verify(&[&identity[..], &["--output", "json"]].concat());
+    assert_eq!(verdict(&output).0, 0);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema"], "countersign.report/1");
+    assert_eq!(report["verdict"], "accepted");
+    assert_eq!(report["signer"]["identity"], EMAIL);
+    assert_eq!(report["signer"]["issuer"], signed.dev.url);
+    let checks: Vec<_> = report["checks"].as_array().unwrap().iter().collect();
+    assert!(checks.iter().all(|check| check["outcome"] == "pass"), "{report}");
+    let names: Vec<_> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let expected = [
+        "bundle",
+        "artifact",
+        "timestamp",
+        "certificate",
+        "certificate-log",
+        "log-entry",
+        "inclusion",
+        "signature",
+        "policy",
+    ];
+    assert_eq!(names, expected);
+
+    // The digest alone verifies as well, and nothing is written to standard error.
+    let digest = report["artifact"].as_str().unwrap();
+    let output = signed.dev.verify(Path::new(digest), &signed.bundle, EMAIL);
+    assert_eq!(verdict(&output), (0, String::new()));
+}
+
+#[test]
+fn an_inspected_bundle_is_marked_as_not_verified() {
+    let signed = Signed::new();
+    let bundle = signed.bundle.to_str().unwrap();
+    let output = run(["bundle", "inspect", bundle]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with(&format!("{bundle} (not verified)")) && text.contains(EMAIL),
+        "{text}"
+    );
+    let output = run(["bundle", "inspect", bundle, "--output", "json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&json["verified"], &json["signer"]["identity"]),
+        (&Value::Bool(false), &EMAIL.into())
+    );
+}
+
+#[test]
+fn without_an_expected_identity_nothing_is_verified_and_the_flags_are_shown() {
+    let signed = Signed::new();
+    let url = &signed.dev.url;
+    let flags = format!("--certificate-identity {EMAIL} --certificate-oidc-issuer {url}");
+    assert_fails(&signed.verify(&[]), 2, &flags);
+    assert_fails(&signed.verify(&["--certificate-identity", EMAIL]), 2, &flags);
+    let empty = ["--certificate-identity", "", "--certificate-oidc-issuer", ""];
+    assert_fails(&signed.verify(&empty), 2, &flags);
+}
+
+#[test]
+fn forgeries_are_refused_each_for_its_reason() {
+    let signed = Signed::new();
+    let dev = &signed.dev;
+    let other = signed.write("other", "another artifact");
+    assert_fails(&dev.verify(&other, &signed.bundle, EMAIL), 1, "is for another artifact");
+    assert_fails(
+        &dev.verify(&signed.file, &signed.bundle, "me@example.com"),
+        1,
+        "expected \"me@example.com\"",
+    );
+    assert_fails(
+        &dev.verify(&signed.file, &signed.bundle, "YOU@example.com"),
+        1,
+        "certificate-identity",
+    );
+
+    let elsewhere = Signed::new();
+    let refused = dev.verify(&elsewhere.file, &elsewhere.bundle, EMAIL);
+    assert_fails(&refused, 1, "may be from another instance");
+
+    let altered = |path: &str, value: Value| {
+        let mut json = signed.json();
+        *json.pointer_mut(path).unwrap() = value;
+        signed.write("altered.json", json.to_string())
+    };
+    let index = "/verificationMaterial/tlogEntries/0/logIndex";
+    for (bundle, expected) in [
+        (altered("/mediaType", "application/json".into()), "expected a bundle of version"),
+        (altered(index, "77".into()), "log index is not the checkpoint's"),
+        (
+            altered("/messageSignature/signature", "MAYCAQECAQI=".into()),
+            "over other bytes than this signature",
+        ),
+        (
+            signed.write("cut.json", &fs::read(&signed.bundle).unwrap()[..1000]),
+            "not a Sigstore bundle: EOF",
+        ),
+        (signed.write("text.json", "hello"), "not a Sigstore bundle"),
+        (signed.write("empty.json", ""), "not a Sigstore bundle"),
+    ] {
+        assert_fails(&dev.verify(&signed.file, &bundle, EMAIL), 1, expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_undecided() {
+    let signed = Signed::new();
+    let dev = &signed.dev;
+    let large = signed.write("large.json", "");
+    fs::File::options().write(true).open(&large).unwrap().set_len(100 << 20).unwrap();
+    assert_fails(&dev.verify(&signed.file, &large, EMAIL), 2, "the limit for it");
+    let missing = signed.folder.path().join("missing");
+    assert_fails(&dev.verify(&signed.file, &missing, EMAIL), 2, "cannot read");
+    assert_fails(&dev.verify(&missing, &signed.bundle, EMAIL), 2, "cannot read");
+    assert_fails(&dev.verify(signed.folder.path(), &signed.bundle, EMAIL), 2, "is a directory");
+    assert_fails(
+        &dev.verify(Path::new("sha256:abc"), &signed.bundle, EMAIL),
+        2,
+        "64 hexadecimal digits",
+    );
+    assert_fails(&run(["verify-blob", "--nonsense"]), 2, "--nonsense");
+    let identity = ["--certificate-identity", EMAIL, "--certificate-oidc-issuer", "https://x"];
+    let file = signed.file.to_str().unwrap();
+    assert_fails(
+        &run([&["verify-blob", file][..], &identity].concat()),
+        2,
+        "no trust is configured",
+    );
+    let root = signed.write("root.json", "{}");
+    let root = ["--trusted-root", root.to_str().unwrap()];
+    assert_fails(
+        &run([&["verify-blob", file][..], &identity, &root].concat()),
+        2,
+        "not a trusted root",
+    );
+}
+
+#[test]
+fn verifying_offline_needs_no_server() {
+    let mut signed = Signed::new();
+    signed.dev.kill();
+    let identity = ["--certificate-identity", EMAIL, "--certificate-oidc-issuer", &signed.dev.url];
+    assert_eq!(verdict(&signed.verify(&[&identity[..], &["--offline"]].concat())).0, 0);
+}
+
+#[test]
+fn a_bundle_that_could_not_be_kept_is_not_logged() {
+    let signed = Signed::new();
+    let (size, token) = (signed.dev.size(), signed.dev.token(EMAIL));
+    let config = signed.dev.config();
+    let nowhere = signed.file.join("bundle.json");
+    for (bundle, expected) in
+        [(nowhere.as_path(), "cannot write to"), (signed.folder.path(), "is a directory")]
+    {
+        let output = run([
+            "sign-blob",
+            "--trust-config",
+            config.to_str().unwrap(),
+            "--identity-token",
+            &token,
+            "--bundle",
+            bundle.to_str().unwrap(),
+            signed.file.to_str().unwrap(),
+        ]);
+        assert_fails(&output, 2, expected);
+    }
+    assert_eq!(signed.dev.size(), size);
+}
+
+#[test]
+fn a_token_that_is_none_or_for_others_signs_nothing() {
+    let signed = Signed::new();
+    let config = signed.dev.config();
+    let sign = |token: &str| {
+        let (config, file) = (config.to_str().unwrap(), signed.file.to_str().unwrap());
+        run(["sign-blob", "--trust-config", config, "--identity-token", token, file])
+    };
+    assert_fails(&sign("nonsense"), 2, "neither an identity token nor a file");
+    let (status, body) =
+        signed.dev.request("GET /ci/actions?audience=other", "Authorization: Bearer x\r\n", "");
+    assert_eq!(status, 200, "{body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let size = signed.dev.size();
+    assert_fails(
+        &sign(body["value"].as_str().unwrap()),
+        1,
+        "expected \"sigstore\", found \"other\"",
+    );
+    assert_eq!(signed.dev.size(), size);
+    let audit = fs::read_to_string(signed.dev.dir.join("audit.jsonl")).unwrap();
+    assert!(audit.lines().last().unwrap().contains("WRONG_AUDIENCE"), "{audit}");
+    // In a job without the permission the message shows what to add.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let output =
+        clean(command.arg("sign-blob").arg("--trust-config").arg(&config).arg(&signed.file))
+            .env("GITHUB_ACTIONS", "true")
+            .output()
+            .unwrap();
+    assert_fails(&output, 2, "id-token: write");
+}
+
+#[test]
+fn a_job_gets_its_token_from_the_request_url() {
+    let signed = Signed::new();
+    let url = format!("{}/ci/actions?repository=acme/tool&ref=refs/tags/v2", signed.dev.url);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.arg("sign-blob").arg("--trust-config").arg(signed.dev.config()).arg(&signed.file);
+    command.args(["--output", "json"]);
+    let output = clean(&mut command)
+        .env("ACTIONS_ID_TOKEN_REQUEST_URL", url)
+        .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "development")
+        .output()
+        .unwrap();
+    assert_eq!(verdict(&output).0, 0, "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = "https://github.com/acme/tool/.github/workflows/release.yml@refs/tags/v2";
+    assert_eq!(report["signer"]["identity"], expected);
+    assert_eq!(report["signer"]["claims"]["sourceRepositoryRef"], "refs/tags/v2");
+}
+
+#[test]
+fn an_instance_continues_its_logs_and_keys_and_has_its_directory_to_itself() {
+    let mut signed = Signed::new();
+    let root = fs::read(signed.dev.dir.join("trust/trusted_root.json")).unwrap();
+    let dir = signed.dev.dir.to_str().unwrap().to_owned();
+    let started = run(["dev", "--dir", &dir, "--listen", "127.0.0.1:0"]);
+    let process = format!("in use by process {}", signed.dev.child.id());
+    assert_fails(&started, 2, &process);
+    let size = signed.dev.size();
+    assert!(signed.dev.terminate(), "stops well when asked to");
+
+    let again = Dev::start(&signed.dev.dir);
+    assert_eq!((again.size(), &again.url), (size, &signed.dev.url));
+    assert_eq!(fs::read(again.dir.join("trust/trusted_root.json")).unwrap(), root);
+    assert_eq!(verdict(&again.verify(&signed.file, &signed.bundle, EMAIL)).0, 0);
+    assert_eq!(verdict(&again.sign(&signed.file, EMAIL)).0, 0);
+    assert_eq!(again.size(), size + 1);
+}
+
+#[test]
+fn an_address_that_is_taken_or_not_loopback_is_refused_in_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("dev");
+    let dir = dir.to_str().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = run(["dev", "--dir", dir, "--listen", &address.to_string()]);
+    assert_fails(&output, 2, &format!("port {} is taken", address.port()));
+    let output = run(["dev", "--dir", dir, "--listen", "0.0.0.0:0"]);
+    assert_fails(&output, 2, "is not a loopback address");
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output =
+        run(["dev", "--dir", file.join("dev").to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    assert_fails(&output, 2, "cannot write to");
+}
+
+#[test]
+fn the_log_proves_its_entries_and_knows_its_end() {
+    let signed = Signed::new();
+    let config = signed.dev.config();
+    let trust = ["--trust-config", config.to_str().unwrap()];
+    let output = run([&["log", "prove", "1"][..], &trust].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("c2sp.org/tlog-proof@v1\nindex 1\n"), "{text}");
+    let output = run([&["log", "get", "1"][..], &trust].concat());
+    let entry: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(entry["kind"], "hashedrekord");
+    assert_fails(&run([&["log", "get", "99"][..], &trust].concat()), 1, "has 2 entries");
+    let output = run([&["log", "info", "--output", "json"][..], &trust].concat());
+    let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&info["size"], &info["origin"]), (&2.into(), &"127.0.0.1".into()));
+    let dir = signed.dev.dir.to_str().unwrap();
+    assert_eq!(verdict(&run(["log", "fsck", "--dir", dir])).0, 0);
+    let tile = signed.dev.dir.join("log/tile/entries/000.p/2");
+    let mut bytes = fs::read(&tile).unwrap();
+    bytes[10] ^= 1;
+    let _ = fs::remove_file(&tile);
+    fs::write(&tile, bytes).unwrap();
+    assert_fails(&run(["log", "fsck", "--dir", dir]), 1, "tile/entries/000.p/2");
+}
+
+#[test]
+fn an_instance_that_is_away_is_undecided_and_health_says_so() {
+    let mut signed = Signed::new();
+    let url = signed.dev.url.clone();
+    assert_eq!(verdict(&run(["health", "--instance", &url])).0, 0);
+    signed.dev.kill();
+    assert_fails(&run(["health", "--instance", &url]), 1, "not ready");
+    assert_fails(
+        &run(["log", "info", "--instance", "https://example.com"]),
+        2,
+        "not on this machine",
+    );
+}

@@ -1,0 +1,146 @@
+//! A development instance as its users have it: the real binary, a directory, a port.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A running `countersign dev`; killed when dropped.
+pub(crate) struct Dev {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    pub(crate) dir: PathBuf,
+}
+
+impl Dev {
+    /// Starts in `dir`; on a free port, or where it was before.
+    pub(crate) fn start(dir: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.arg("dev").arg("--dir").arg(dir);
+        if !dir.join("instance.json").exists() {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let mut child = clean(&mut command).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = lines.find_map(|line| {
+            let line = line.unwrap();
+            line.strip_prefix("Serving ").map(|rest| rest.split(' ').next().unwrap().to_owned())
+        });
+        // Whoever closes the pipe stops what is still printed.
+        std::thread::spawn(move || lines.for_each(drop));
+        let url = url.expect("the instance says where it serves");
+        Self { child, url, dir: dir.to_owned() }
+    }
+
+    /// As `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// As Ctrl-C; whether it ended well.
+    pub(crate) fn terminate(&mut self) -> bool {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.child.wait().unwrap().success()
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.join("trust/client_trust_config.json")
+    }
+
+    pub(crate) fn token(&self, email: &str) -> String {
+        let output = run(["token", "--instance", &self.url, "--email", email]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub(crate) fn sign(&self, file: &Path, email: &str) -> Output {
+        let token = self.token(email);
+        let config = self.config();
+        run([
+            OsStr::new("sign-blob"),
+            "--trust-config".as_ref(),
+            config.as_ref(),
+            "--identity-token".as_ref(),
+            token.as_ref(),
+            file.as_ref(),
+        ])
+    }
+
+    pub(crate) fn verify(&self, file: &Path, bundle: &Path, email: &str) -> Output {
+        let config = self.config();
+        run([
+            OsStr::new("verify-blob"),
+            "--trust-config".as_ref(),
+            config.as_ref(),
+            "--certificate-identity".as_ref(),
+            email.as_ref(),
+            "--certificate-oidc-issuer".as_ref(),
+            self.url.as_ref(),
+            "--bundle".as_ref(),
+            bundle.as_ref(),
+            file.as_ref(),
+        ])
+    }
+
+    /// Entries in the signature log, by its published checkpoint.
+    pub(crate) fn size(&self) -> u64 {
+        let (_, body) = self.request("GET /api/v2/checkpoint", "", "");
+        body.lines().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// A bare HTTP request; status and body of the answer.
+    pub(crate) fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
+        let address = self.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the binary, without what the caller's environment might say.
+pub(crate) fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    clean(Command::new(env!("CARGO_BIN_EXE_countersign")).args(args)).output().unwrap()
+}
+
+pub(crate) fn clean(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars() {
+        let ours = ["COUNTERSIGN_", "SIGSTORE_", "ACTIONS_", "GITHUB_"];
+        if ours.iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null())
+}
+
+/// Exit status, and standard error as text.
+pub(crate) fn verdict(output: &Output) -> (i32, String) {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().expect("never by a signal"), text)
+}
+
+/// The exit status, and that standard error says `expected`.
+pub(crate) fn assert_fails(output: &Output, status: i32, expected: &str) {
+    let (found, text) = verdict(output);
+    assert_eq!(found, status, "{text}");
+    assert!(text.contains(expected), "expected {expected:?} in {text:?}");
+    assert!(!text.contains("panicked"), "{text}");
+}

@@ -1,0 +1,229 @@
+//! The log as its faces see it: append an entry, read what is published, prove it.
+
+use crate::pool::{Admission, AppendError, Candidate, Pool};
+use crate::proof::{self, Tiles};
+use crate::read;
+use crate::record::Format;
+use crate::recover::{self, OpenError};
+use crate::sequencer;
+use crate::signer::{LogKey, Signer};
+use crate::store::{CheckpointLock, Source, TileStore};
+use crate::tree::Edge;
+use bytes::Bytes;
+use countersign_verify::checkpoint::Checkpoint;
+use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, empty_root};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// How a log behaves; its key and storage come beside it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How entries lie in bundles.
+    pub format: Format,
+    /// Callers that may wait at a time; more are refused.
+    pub max_waiting: usize,
+    /// Entries of one batch.
+    pub max_batch: usize,
+}
+
+impl Options {
+    /// 4096 waiting callers, as Tessera has it, and batches of up to 1024: at more, the batch takes
+    /// longer than a caller should wait.
+    #[must_use]
+    pub const fn new(format: Format) -> Self {
+        Self { format, max_waiting: 4096, max_batch: 1024 }
+    }
+}
+
+/// A log that takes entries. Clones are the same log. When the last one is dropped, pending entries
+/// are still appended if the runtime lives on; [`close`](Self::close) waits for that.
+#[derive(Clone)]
+pub struct Log(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the handles and the sequencer share.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) signer: Signer,
+    pub(crate) lock: Arc<dyn CheckpointLock>,
+    pub(crate) store: Arc<dyn TileStore>,
+    pub(crate) tiles: Tiles,
+    pub(crate) pool: Mutex<Pool>,
+    pub(crate) wake: Notify,
+    pub(crate) published: RwLock<Arc<Head>>,
+}
+
+/// A published tree: its checkpoint, and its right edge for proofs.
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) note: String,
+    pub(crate) edge: Edge,
+    /// The records of the last bundle, when it is not full.
+    pub(crate) tail: Bytes,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        let (origin, root, extensions) = (String::new(), empty_root(), vec![]);
+        let checkpoint = Checkpoint { origin, size: 0, root, extensions };
+        Self { checkpoint, note: String::new(), edge: Edge::default(), tail: Bytes::new() }
+    }
+}
+
+impl Head {
+    /// The tree head.
+    #[must_use]
+    pub const fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The signed note that carries it, as published.
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+}
+
+/// An entry that is in a published tree.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// Its place.
+    pub index: u64,
+    /// The record that was appended for it just now; `None` when it was in the tree before.
+    pub record: Option<Bytes>,
+    /// A published tree that holds it.
+    pub head: Arc<Head>,
+}
+
+impl Log {
+    /// Opens a log: brings what is published up to the lock's checkpoint, checks that they agree, and
+    /// starts the sequencer. A log of which neither lock nor store knows anything is begun.
+    ///
+    /// # Errors
+    /// When lock and store disagree, something is missing or damaged, or storage fails.
+    pub async fn open(
+        options: Options,
+        signer: Signer,
+        store: Arc<dyn TileStore>,
+        lock: Arc<dyn CheckpointLock>,
+    ) -> Result<Self, OpenError> {
+        let head = recover::recover(options.format, &signer, &*store, &*lock).await?;
+        let head = Arc::new(head);
+        let shared = Arc::new(Shared {
+            pool: Mutex::new(Pool::new(options.max_waiting)),
+            wake: Notify::new(),
+            published: RwLock::new(Arc::clone(&head)),
+            options,
+            signer,
+            tiles: Tiles::new(Arc::clone(&store) as Arc<dyn Source>),
+            store,
+            lock,
+        });
+        let task = tokio::spawn(sequencer::run(Arc::clone(&shared), head));
+        Ok(Self(Arc::new(Handle { shared, task: Mutex::new(Some(task)) })))
+    }
+
+    /// Appends an entry, or finds it: returns once a published checkpoint covers it.
+    ///
+    /// # Errors
+    /// When the pool is full, storage fails, or the log is halted or closed. What an error says of the
+    /// entry, see [`AppendError`]; the same entry again is always safe.
+    pub async fn append(&self, candidate: Candidate) -> Result<Appended, AppendError> {
+        let shared = &self.0.shared;
+        let admission = shared.pool.lock().admit(candidate)?;
+        match admission {
+            Admission::Known { index } => Ok(Appended { index, record: None, head: self.head() }),
+            Admission::Wait(answer) => {
+                shared.wake.notify_one();
+                answer.await.unwrap_or(Err(AppendError::Closed))
+            }
+        }
+    }
+
+    /// The latest published tree.
+    #[must_use]
+    pub fn head(&self) -> Arc<Head> {
+        Arc::clone(&self.0.shared.published.read())
+    }
+
+    /// The public key and the origin.
+    #[must_use]
+    pub fn key(&self) -> &LogKey {
+        self.0.shared.signer.key()
+    }
+
+    /// How entries lie in this log's bundles.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.0.shared.options.format
+    }
+
+    /// Proves that `leaf`, the bytes hashed into the tree, stand at `index` of `head`. The proof has
+    /// been verified.
+    ///
+    /// # Errors
+    /// When they do not, or tiles are missing or damaged.
+    pub async fn prove_inclusion(
+        &self,
+        head: &Head,
+        index: u64,
+        leaf: &[u8],
+    ) -> Result<InclusionProof, proof::Error> {
+        proof::inclusion(&self.0.shared.tiles, head, index, leaf).await
+    }
+
+    /// Proves that the tree of `old_size` leaves with `old_root` is a prefix of `head`. The proof has
+    /// been verified.
+    ///
+    /// # Errors
+    /// When it is not, or tiles are missing or damaged.
+    pub async fn prove_consistency(
+        &self,
+        head: &Head,
+        old_size: u64,
+        old_root: &Hash,
+    ) -> Result<ConsistencyProof, proof::Error> {
+        proof::consistency(&self.0.shared.tiles, head, old_size, old_root).await
+    }
+
+    /// The record of the entry at `index`, framing included; `None` outside the published tree.
+    ///
+    /// # Errors
+    /// When the bundle is missing or damaged.
+    pub async fn record(&self, index: u64) -> Result<Option<Bytes>, proof::Error> {
+        read::record(&*self.0.shared.tiles.source, self.format(), &self.head(), index).await
+    }
+
+    /// Takes no more entries, waits until those pending are appended or have failed.
+    pub async fn close(&self) {
+        self.0.shared.shut();
+        let task = self.0.task.lock().take();
+        if let Some(task) = task {
+            let _ = task.await; // a panic of the task has been reported by the runtime
+        }
+    }
+
+    pub(crate) fn store(&self) -> &dyn TileStore {
+        &*self.0.shared.store
+    }
+}
+
+impl Shared {
+    fn shut(&self) {
+        self.pool.lock().close();
+        self.wake.notify_one();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.shut();
+    }
+}

@@ -1,0 +1,288 @@
+//! Rekor v2: signatures over digests, as `hashedrekord` 0.0.2 entries of a tlog-tiles log.
+//!
+//! ```text
+//! {"hashedRekordRequestV002": {"digest": b64, "signature": {"content": b64, "verifier":
+//!   {"keyDetails": name, "publicKey" | "x509Certificate": {"rawBytes": b64 DER}}}}}
+//! ```
+//! Checked before an entry is taken: strict protobuf JSON (lowerCamel or snake_case; unknown and
+//! repeated members are refused), the key parses and is what `keyDetails` says, the digest has the
+//! length of its hash, the signature holds over the digest. Not checked: the certificate's dates,
+//! chain and issuer; whoever verifies a bundle does that.
+//!
+//! A repeat gets the first entry, with a fresh proof, as success.
+
+use crate::engine::Log;
+use crate::pool::{AppendError, Candidate};
+use crate::proof;
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use countersign_verify::bundle::{LogEntry, Proof};
+use countersign_verify::certificate::{self, Certificate};
+use countersign_verify::encoding::from_base64;
+use countersign_verify::entry::{self, Verifier};
+use countersign_verify::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// Largest request, in bytes. An entry of 65535 bytes comes in base64 with some JSON around it; the
+/// rest is for white space and for a DSSE request to arrive and be told what to send instead.
+pub const MAX_REQUEST: usize = 256 << 10;
+
+/// A signature log as clients see it. Clones are the same log.
+#[derive(Clone)]
+pub struct Face {
+    log: Log,
+}
+
+impl Face {
+    /// A log of format [`Entries`](crate::Format::Entries), seen as Rekor v2.
+    #[must_use]
+    pub const fn new(log: Log) -> Self {
+        Self { log }
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Takes a request body and returns the entry in the log, proven.
+    ///
+    /// # Errors
+    /// When the request is refused or the log cannot take it, see [`Error`].
+    pub async fn submit(&self, request: &[u8]) -> Result<LogEntry, Error> {
+        let body = Checked::read(request)?.body();
+        self.append(body).await
+    }
+
+    /// Appends one entry of our own to an empty log. Index 0 and empty proofs vanish in the JSON that
+    /// some clients write, and others then refuse the bundle; so no client gets index 0.
+    ///
+    /// # Errors
+    /// When the log cannot take it.
+    pub async fn seed(&self) -> Result<(), Error> {
+        if self.log.head().checkpoint().size > 0 {
+            return Ok(());
+        }
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING);
+        let pair = pair.map_err(|_| AppendError::Signing)?;
+        let message = format!("first entry of log {}", self.log.key().origin());
+        let signature = pair.sign(&SystemRandom::new(), message.as_bytes());
+        let signature = signature.map_err(|_| AppendError::Signing)?;
+        let spki = pair.public_key().as_der().map_err(|_| AppendError::Signing)?;
+        let hash = HashAlgorithm::Sha256;
+        let digest = hash.digest(message.as_bytes());
+        let (verifier, details) = (Verifier::PublicKey(spki.as_ref()), KeyDetails::EcdsaP256Sha256);
+        let body =
+            entry::hashedrekord_v2_body(hash, &digest, signature.as_ref(), verifier, details);
+        self.append(body).await.map(|_| ())
+    }
+
+    async fn append(&self, body: Vec<u8>) -> Result<LogEntry, Error> {
+        let appended = self.log.append(Candidate::entry(&body)?).await?;
+        let (index, head) = (appended.index, appended.head);
+        let proof = self.log.prove_inclusion(&head, index, &body).await?;
+        let checkpoint = head.checkpoint();
+        Ok(LogEntry {
+            log_index: index,
+            log_id: *self.log.key().log_id(),
+            kind: "hashedrekord".to_owned(),
+            version: "0.0.2".to_owned(),
+            integrated_time: 0,
+            promise: None,
+            proof: Some(Proof {
+                log_index: index,
+                tree_size: checkpoint.size,
+                root: Some(checkpoint.root),
+                hashes: proof.path().to_vec(),
+                checkpoint: head.note().to_owned(),
+            }),
+            body,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireRequest {
+    #[serde(rename = "hashedRekordRequestV002", alias = "hashed_rekord_request_v002")]
+    hashed_rekord: Option<WireHashedRekord>,
+    #[serde(rename = "dsseRequestV002", alias = "dsse_request_v002")]
+    dsse: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireHashedRekord {
+    digest: Option<String>,
+    signature: Option<WireSignature>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSignature {
+    content: Option<String>,
+    verifier: Option<WireVerifier>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WireVerifier {
+    #[serde(alias = "key_details")]
+    key_details: Option<String>,
+    #[serde(alias = "public_key")]
+    public_key: Option<WireRaw>,
+    #[serde(alias = "x509_certificate")]
+    x509_certificate: Option<WireRaw>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WireRaw {
+    #[serde(alias = "raw_bytes")]
+    raw_bytes: Option<String>,
+}
+
+/// A request all of whose checks have passed.
+struct Checked {
+    hash: HashAlgorithm,
+    digest: Vec<u8>,
+    signature: Vec<u8>,
+    verifier: OwnedVerifier,
+    details: KeyDetails,
+}
+
+enum OwnedVerifier {
+    Certificate(Vec<u8>),
+    PublicKey(Vec<u8>),
+}
+
+impl Checked {
+    /// The checks in the order of rekor-tiles; the first that fails decides.
+    fn read(request: &[u8]) -> Result<Self, Error> {
+        if request.len() > MAX_REQUEST {
+            return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
+        }
+        let request: WireRequest =
+            serde_json::from_slice(request).map_err(|error| Error::Json(error.to_string()))?;
+        let request = match (request.hashed_rekord, request.dsse) {
+            (Some(request), None) => request,
+            (None, Some(_)) => return Err(Error::DsseRequest),
+            (Some(_), Some(_)) => return Err(Error::TwoRequests),
+            (None, None) => return Err(Error::Missing { member: "hashedRekordRequestV002" }),
+        };
+        let missing = |member| Error::Missing { member };
+        let wire = request.signature.ok_or(missing("signature"))?;
+        let signature = bytes("signature.content", wire.content)?;
+        let wire = wire.verifier.ok_or(missing("signature.verifier"))?;
+        let digest = bytes("digest", request.digest)?;
+        let (verifier, key) = match (wire.x509_certificate, wire.public_key) {
+            (Some(raw), None) => {
+                let der = bytes("signature.verifier.x509Certificate.rawBytes", raw.raw_bytes)?;
+                let key = PublicKey::from_spki(Certificate::parse(&der)?.spki())?;
+                (OwnedVerifier::Certificate(der), key)
+            }
+            (None, Some(raw)) => {
+                let spki = bytes("signature.verifier.publicKey.rawBytes", raw.raw_bytes)?;
+                let key = PublicKey::from_spki(&spki)?;
+                (OwnedVerifier::PublicKey(spki), key)
+            }
+            (Some(_), Some(_)) => return Err(Error::TwoVerifiers),
+            (None, None) => return Err(missing("signature.verifier.x509Certificate")),
+        };
+        let name = wire.key_details.ok_or(missing("signature.verifier.keyDetails"))?;
+        let details = KeyDetails::from_name(&name).and_then(|known| Some((known, known.hash()?)));
+        let Some((details, hash)) = details else {
+            return Err(Error::Algorithm { found: name.chars().take(64).collect() });
+        };
+        let prehashed = details == KeyDetails::Ed25519Ph && key.kind() == KeyKind::Ed25519;
+        if key.details() != Some(details) && !prehashed {
+            return Err(Error::OtherKey { expected: details, found: key.kind() });
+        }
+        key.verify_digest(hash, &digest, &signature)?;
+        Ok(Self { hash, digest, signature, verifier, details })
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let verifier = match &self.verifier {
+            OwnedVerifier::Certificate(der) => Verifier::Certificate(der),
+            OwnedVerifier::PublicKey(spki) => Verifier::PublicKey(spki),
+        };
+        let (hash, details) = (self.hash, self.details);
+        entry::hashedrekord_v2_body(hash, &self.digest, &self.signature, verifier, details)
+    }
+}
+
+fn bytes(member: &'static str, text: Option<String>) -> Result<Vec<u8>, Error> {
+    let text = text.filter(|text| !text.is_empty()).ok_or(Error::Missing { member })?;
+    from_base64(&text).map_err(|_| Error::Base64 { member })
+}
+
+/// Why a request got no entry.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Beyond [`MAX_REQUEST`].
+    #[error("a request has at most {limit} bytes, found {found}")]
+    RequestTooLong {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not JSON, an unknown or repeated member, or a member of another type.
+    #[error("the request is not as it must be: {0}")]
+    Json(String),
+    /// Rekor v2 took these once.
+    #[error(
+        "this log takes no dsseRequestV002: send a hashedRekordRequestV002 whose digest is that of \
+         the envelope's pre-authentication encoding (PAE), with the envelope's signature as content"
+    )]
+    DsseRequest,
+    /// Both kinds of request.
+    #[error("expected one request, found hashedRekordRequestV002 and dsseRequestV002")]
+    TwoRequests,
+    /// A member is absent or empty.
+    #[error("the request has no {member}, or it is empty")]
+    Missing {
+        /// Its path below the request.
+        member: &'static str,
+    },
+    /// A member is not base64.
+    #[error("{member} is not standard base64 with padding")]
+    Base64 {
+        /// Its path below the request.
+        member: &'static str,
+    },
+    /// Both a key and a certificate.
+    #[error("expected one verifier, found publicKey and x509Certificate")]
+    TwoVerifiers,
+    /// The certificate does not parse.
+    #[error(transparent)]
+    Certificate(#[from] certificate::Error),
+    /// An algorithm that is unknown, weak, or does not sign digests.
+    #[error("{found:?} is no algorithm that this log takes")]
+    Algorithm {
+        /// The name, shortened.
+        found: String,
+    },
+    /// The key is not what `keyDetails` says.
+    #[error("keyDetails says {}, the key is {found}", expected.name())]
+    OtherKey {
+        /// What was announced.
+        expected: KeyDetails,
+        /// What the key is.
+        found: KeyKind,
+    },
+    /// The key does not parse, the digest has another length, or the signature does not hold.
+    #[error(transparent)]
+    Key(#[from] key::Error),
+    /// The log did not take the entry.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The entry is in the log, and the proof of that could not be made.
+    #[error(transparent)]
+    Proof(#[from] proof::Error),
+}

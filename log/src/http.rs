@@ -1,0 +1,341 @@
+//! Routes, and errors to replies.
+//!
+//! Errors are `{"code": gRPC code, "message": sentence, "details": [{"reason": stable name, …}]}`. The
+//! causes of our own failures go to the program's log, not to the caller.
+
+use crate::engine::Log;
+use crate::face::{rekor_v2, static_ct};
+use crate::pool::AppendError;
+use crate::read;
+use crate::store::StoreError;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use countersign_verify::encoding::{base64, from_base64};
+use countersign_verify::limits::{MAX_CERTIFICATE, MAX_CHAIN};
+use countersign_verify::tile::{EntryBundle, Tile};
+use serde::Deserialize;
+use serde_json::json;
+use std::io::ErrorKind;
+
+/// A checkpoint may be up to this old in a cache: no older than the next batch takes.
+const CHECKPOINT_CACHE: &str = "public, max-age=1";
+/// Tiles never change. One week, as Tessera has it.
+const IMMUTABLE: &str = "public, max-age=604800, immutable";
+const BINARY: &str = "application/octet-stream";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Largest body of `add-chain`, in bytes: the longest chain in base64, and JSON around it.
+const MAX_CHAIN_REQUEST: usize = MAX_CHAIN * MAX_CERTIFICATE * 4 / 3 + 1024;
+
+/// All routes of a signature log and a certificate log.
+pub fn router(signatures: rekor_v2::Face, certificates: static_ct::Face) -> Router {
+    rekor_v2(signatures).merge(static_ct(certificates))
+}
+
+/// The routes of Rekor v2, below `/api/v2`.
+pub fn rekor_v2(face: rekor_v2::Face) -> Router {
+    Router::new()
+        .route("/api/v2/log/entries", only(post(create_entry)))
+        .layer(DefaultBodyLimit::max(rekor_v2::MAX_REQUEST))
+        .route("/api/v2/checkpoint", only(get(signature_checkpoint)))
+        .route("/api/v2/tile/{*path}", only(get(signature_tile)))
+        .with_state(face)
+}
+
+/// The routes of a static certificate log: submission below `/ct/v1`, monitoring below `/ct`.
+pub fn static_ct(face: static_ct::Face) -> Router {
+    Router::new()
+        .route("/ct/v1/add-chain", only(post(add_chain)))
+        .route("/ct/v1/add-pre-chain", only(post(add_pre_chain)))
+        .layer(DefaultBodyLimit::max(MAX_CHAIN_REQUEST))
+        .route("/ct/v1/get-roots", only(get(get_roots)))
+        .route("/ct/checkpoint", only(get(certificate_checkpoint)))
+        .route("/ct/tile/{*path}", only(get(certificate_tile)))
+        .route("/ct/issuer/{fingerprint}", only(get(issuer)))
+        .with_state(face)
+}
+
+/// Another method on a known path is answered as the gRPC gateway of rekor-tiles does.
+fn only<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
+    route.fallback(async || {
+        let message = "Method Not Allowed";
+        Refusal::new(StatusCode::NOT_IMPLEMENTED, 12, "METHOD_NOT_ALLOWED", message)
+    })
+}
+
+async fn create_entry(
+    State(face): State<rekor_v2::Face>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let entry = face.submit(&read_body(body, rekor_v2::MAX_REQUEST)?).await?;
+    Ok((StatusCode::CREATED, [(CONTENT_TYPE, JSON)], entry.to_json()).into_response())
+}
+
+async fn signature_checkpoint(State(face): State<rekor_v2::Face>) -> Response {
+    checkpoint(face.log())
+}
+
+async fn signature_tile(
+    State(face): State<rekor_v2::Face>,
+    Path(path): Path<String>,
+) -> Result<Response, Refusal> {
+    tile(face.log(), &path).await
+}
+
+async fn certificate_checkpoint(State(face): State<static_ct::Face>) -> Response {
+    checkpoint(face.log())
+}
+
+async fn certificate_tile(
+    State(face): State<static_ct::Face>,
+    Path(path): Path<String>,
+) -> Result<Response, Refusal> {
+    tile(face.log(), &path).await
+}
+
+async fn add_chain(
+    State(face): State<static_ct::Face>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let sct = face.add_chain(&read_chain(body)?).await?;
+    Ok(([(CONTENT_TYPE, JSON)], static_ct::sct_json(&sct)).into_response())
+}
+
+async fn add_pre_chain(
+    State(face): State<static_ct::Face>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let sct = face.add_pre_chain(&read_chain(body)?).await?;
+    Ok(([(CONTENT_TYPE, JSON)], static_ct::sct_json(&sct)).into_response())
+}
+
+async fn get_roots(State(face): State<static_ct::Face>) -> Response {
+    let roots: Vec<_> = face.roots().map(base64).collect();
+    ([(CONTENT_TYPE, JSON)], json!({ "certificates": roots }).to_string()).into_response()
+}
+
+async fn issuer(
+    State(face): State<static_ct::Face>,
+    Path(fingerprint): Path<String>,
+) -> Result<Response, Refusal> {
+    let path = static_ct::issuer_path(&fingerprint).ok_or_else(Refusal::not_found)?;
+    let bytes = face.log().store().get(&path).await?.ok_or_else(Refusal::not_found)?;
+    let headers = [(CONTENT_TYPE, "application/pkix-cert"), (CACHE_CONTROL, IMMUTABLE)];
+    Ok((headers, bytes).into_response())
+}
+
+fn checkpoint(log: &Log) -> Response {
+    let headers = [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, CHECKPOINT_CACHE)];
+    (headers, log.head().note().to_owned()).into_response()
+}
+
+async fn tile(log: &Log, path: &str) -> Result<Response, Refusal> {
+    let (path, format, store) = (format!("tile/{path}"), log.format(), log.store());
+    let bytes = if let Some(tile) = Tile::parse_path(&path) {
+        read::tile(store, tile).await?
+    } else if let Some(bundle) = EntryBundle::parse_path(format.name(), &path) {
+        read::bundle(store, format, bundle).await?
+    } else {
+        None
+    };
+    let headers = [(CONTENT_TYPE, BINARY), (CACHE_CONTROL, IMMUTABLE)];
+    Ok((headers, bytes.ok_or_else(Refusal::not_found)?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireChain {
+    chain: Vec<String>,
+}
+
+fn read_chain(body: Result<Bytes, BytesRejection>) -> Result<Vec<Vec<u8>>, Refusal> {
+    let body = read_body(body, MAX_CHAIN_REQUEST)?;
+    let wire: WireChain =
+        serde_json::from_slice(&body).map_err(|error| Refusal::invalid("JSON", &error))?;
+    let decoded = wire.chain.iter().map(|text| from_base64(text));
+    decoded.collect::<Result<_, _>>().map_err(|error| Refusal::invalid("BASE64", &error))
+}
+
+/// The body, or a refusal as of a bad request: that is what rekor-tiles says of one too long.
+fn read_body(body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes, Refusal> {
+    body.map_err(|rejection| {
+        let too_long = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let mut refusal = Refusal::invalid("BODY", &rejection.body_text());
+        if too_long {
+            refusal.reason = "REQUEST_TOO_LONG";
+            refusal.message = format!("a request has at most {limit} bytes");
+            refusal.expected = Some(format!("at most {limit} bytes"));
+        }
+        refusal
+    })
+}
+
+/// A reply that says no.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    /// gRPC's.
+    code: u8,
+    reason: &'static str,
+    message: String,
+    expected: Option<String>,
+    found: Option<String>,
+    next: Option<&'static str>,
+    retry: bool,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: u8, reason: &'static str, message: impl ToString) -> Self {
+        let message = message.to_string();
+        let (expected, found, next, retry) = (None, None, None, false);
+        Self { status, code, reason, message, expected, found, next, retry }
+    }
+
+    fn invalid(reason: &'static str, message: &impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 3, reason, message.to_string())
+    }
+
+    fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, 5, "NOT_FOUND", "Not Found")
+    }
+
+    fn unavailable(reason: &'static str, message: &'static str) -> Self {
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, 14, reason, message);
+        Self { next: Some("send the same request again"), retry: true, ..refusal }
+    }
+
+    fn internal(reason: &'static str, message: &'static str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, 2, reason, message)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut detail = serde_json::Map::new();
+        detail.insert("reason".into(), self.reason.into());
+        for (name, value) in [("expected", self.expected), ("found", self.found)] {
+            detail.extend(value.map(|value| (name.to_owned(), value.into())));
+        }
+        detail.extend(self.next.map(|next| ("next".to_owned(), next.into())));
+        let body = json!({ "code": self.code, "message": self.message, "details": [detail] });
+        let headers = [(CONTENT_TYPE, JSON)];
+        let mut response = (self.status, headers, body.to_string()).into_response();
+        if self.retry {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "storage failed");
+        let full = matches!(&error, StoreError::Io { source, .. }
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
+        if full {
+            Self::unavailable("STORAGE_FULL", "the log's disk is full; nothing was acknowledged")
+        } else {
+            Self::unavailable("STORAGE", "the log's storage failed; nothing was acknowledged")
+        }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full { .. } => {
+                Self::unavailable("LOG_BUSY", "reached max pushback; retry")
+            }
+            AppendError::Store(error) => error.into(),
+            AppendError::Conflict => {
+                let message = "the log was moved on by another process; nothing was acknowledged";
+                Self::unavailable("LOG_MOVED", message)
+            }
+            AppendError::Closed => Self::unavailable("LOG_CLOSED", "the log is shutting down"),
+            AppendError::Signing => {
+                tracing::error!(%error, "no checkpoint");
+                Self::internal("SIGNING", "failed to integrate entry")
+            }
+            AppendError::Halted(cause) => {
+                tracing::error!(%cause, "the log is halted");
+                let message = "the log is halted: what it has stored contradicts itself";
+                let next = Some("tell the log's operator; its own log has the cause");
+                Self { next, ..Self::internal("LOG_HALTED", message) }
+            }
+            AppendError::TooLong { limit, found } => Self {
+                expected: Some(format!("at most {limit} bytes")),
+                found: Some(format!("{found} bytes")),
+                ..Self::invalid("ENTRY_TOO_LONG", &error)
+            },
+        }
+    }
+}
+
+impl From<crate::proof::Error> for Refusal {
+    fn from(error: crate::proof::Error) -> Self {
+        tracing::error!(%error, "no proof");
+        Self::internal("PROOF", "failed to integrate entry")
+    }
+}
+
+impl From<rekor_v2::Error> for Refusal {
+    fn from(error: rekor_v2::Error) -> Self {
+        use rekor_v2::Error;
+        let reason = match error {
+            Error::Append(error) => return error.into(),
+            Error::Proof(error) => return error.into(),
+            Error::OtherKey { expected, found } => {
+                return Self {
+                    expected: Some(expected.name().to_owned()),
+                    found: Some(found.to_string()),
+                    ..Self::invalid("KEY_MISMATCH", &error)
+                };
+            }
+            Error::DsseRequest => {
+                let next = Some("send a hashedRekordRequestV002 over the PAE of the envelope");
+                return Self { next, ..Self::invalid("DSSE_REQUEST", &error) };
+            }
+            Error::RequestTooLong { .. } => "REQUEST_TOO_LONG",
+            Error::Json(_) => "JSON",
+            Error::TwoRequests | Error::TwoVerifiers => "TWO_OF_ONE",
+            Error::Missing { .. } => "MISSING",
+            Error::Base64 { .. } => "BASE64",
+            Error::Certificate(_) => "CERTIFICATE",
+            Error::Algorithm { .. } => "ALGORITHM",
+            Error::Key(_) => "SIGNATURE",
+        };
+        Self::invalid(reason, &error)
+    }
+}
+
+impl From<static_ct::Error> for Refusal {
+    fn from(error: static_ct::Error) -> Self {
+        use static_ct::Error;
+        let reason = match error {
+            Error::Append(error) => return error.into(),
+            Error::Proof(error) => return error.into(),
+            Error::Store(error) => return error.into(),
+            Error::Signing(_) | Error::Clock => {
+                tracing::error!(%error, "no certificate timestamp");
+                return Self::internal("SIGNING", "failed to sign a certificate timestamp");
+            }
+            Error::ChainLength { .. } => "CHAIN_LENGTH",
+            Error::Certificate { .. } | Error::Tbs(_) => "CERTIFICATE",
+            Error::OtherIssuer { .. } | Error::NotACa { .. } | Error::NoIssuer => "ISSUER",
+            Error::Signature { .. } | Error::Key(_) => "SIGNATURE",
+            Error::NoRoot => {
+                let next = Some("GET /ct/v1/get-roots lists the accepted roots");
+                return Self { next, ..Self::invalid("ROOT", &error) };
+            }
+            Error::NotPoisoned | Error::Poisoned => "POISON",
+        };
+        Self::invalid(reason, &error)
+    }
+}

@@ -1,0 +1,140 @@
+//! Reading a published log: objects by their coordinates, entries by index, and a whole log from
+//! outside.
+//!
+//! Partial tiles may be dropped once the full one is there; whoever still asks for one gets its part of
+//! that (C2SP tlog-tiles).
+
+use crate::engine::Head;
+use crate::proof::{self, Tiles};
+use crate::record::Format;
+use crate::recover::{OpenError, read_edge, read_tail};
+use crate::signer::LogKey;
+use crate::store::{Source, StoreError};
+use bytes::Bytes;
+use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof};
+use countersign_verify::tile::{EntryBundle, FULL, Tile};
+use std::sync::Arc;
+
+/// The hashes of a tile.
+pub(crate) async fn tile(source: &dyn Source, tile: Tile) -> Result<Option<Bytes>, StoreError> {
+    let found = source.get(&tile.path()).await?;
+    if found.is_some() || tile.width == FULL {
+        return Ok(found);
+    }
+    let full = source.get(&Tile { width: FULL, ..tile }.path()).await?;
+    let length = 32 * usize::from(tile.width);
+    Ok(full.filter(|bytes| bytes.len() >= length).map(|bytes| bytes.slice(..length)))
+}
+
+/// The records of a bundle.
+pub(crate) async fn bundle(
+    source: &dyn Source,
+    format: Format,
+    bundle: EntryBundle,
+) -> Result<Option<Bytes>, StoreError> {
+    let found = source.get(&bundle.path(format.name())).await?;
+    if found.is_some() || bundle.width == FULL {
+        return Ok(found);
+    }
+    let full = EntryBundle { width: FULL, ..bundle }.path(format.name());
+    let full = source.get(&full).await?;
+    Ok(full.and_then(|bytes| format.cut(&bytes, bundle.width)))
+}
+
+/// The record at `index` of `head`, framing included, not checked against the tree.
+pub(crate) async fn record(
+    source: &dyn Source,
+    format: Format,
+    head: &Head,
+    index: u64,
+) -> Result<Option<Bytes>, proof::Error> {
+    let size = head.checkpoint().size;
+    let (number, place) = (index / u64::from(FULL), index % u64::from(FULL));
+    if index >= size {
+        return Ok(None);
+    }
+    let path = EntryBundle { index: number, width: FULL }.path(format.name());
+    let bytes = if number == size / u64::from(FULL) {
+        head.tail.clone()
+    } else {
+        let found = source.get(&path).await?;
+        found.ok_or_else(|| proof::Error::Missing { path: path.clone() })?
+    };
+    let records = format.records(&bytes).ok();
+    let place = usize::try_from(place).expect("below 256");
+    let record = records.as_ref().and_then(|records| records.get(place));
+    let record = record.ok_or(proof::Error::Damaged { path })?;
+    Ok(Some(bytes.slice_ref(record.bytes)))
+}
+
+/// A log as an outsider reads it: one signed tree, and what can be proven in it.
+pub struct Reader {
+    format: Format,
+    head: Head,
+    tiles: Tiles,
+}
+
+/// An entry that is in the tree.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// The bytes hashed into the tree: the body; of a certificate log the RFC 6962 MerkleTreeLeaf.
+    pub leaf: Vec<u8>,
+    /// Its place, verified.
+    pub proof: InclusionProof,
+}
+
+impl Reader {
+    /// Fetches the checkpoint, checks its signature, and reads the tree's right edge.
+    ///
+    /// # Errors
+    /// When the checkpoint is not of `key`, or tiles are missing or lead to another root.
+    pub async fn open(
+        source: Arc<dyn Source>,
+        key: &LogKey,
+        format: Format,
+    ) -> Result<Self, OpenError> {
+        let path = "checkpoint";
+        let note = source.get(path).await?;
+        let note = note.ok_or_else(|| OpenError::Missing { path: path.to_owned() })?;
+        let note = std::str::from_utf8(&note).map_err(|_| OpenError::PublishedText)?.to_owned();
+        let checkpoint = key.open(&note).map_err(OpenError::PublishedCheckpoint)?;
+        let edge = read_edge(&*source, &checkpoint).await?;
+        let tail = read_tail(format, &*source, &edge).await?;
+        let head = Head { checkpoint, note, edge, tail };
+        Ok(Self { format, head, tiles: Tiles::new(source) })
+    }
+
+    /// The tree that was read.
+    #[must_use]
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The entry at `index`, with the proof that it is there; `None` outside the tree.
+    ///
+    /// # Errors
+    /// When it is not, or objects are missing or damaged.
+    pub async fn prove_inclusion(&self, index: u64) -> Result<Option<Proven>, proof::Error> {
+        let (source, format) = (&*self.tiles.source, self.format);
+        let Some(record) = record(source, format, &self.head, index).await? else {
+            return Ok(None);
+        };
+        let records = format.records(&record).ok();
+        let leaf = records.and_then(|records| records.first().map(|record| record.leaf()));
+        let leaf = leaf.expect("a record of a bundle is a bundle of one record");
+        let proof = proof::inclusion(&self.tiles, &self.head, index, &leaf).await?;
+        Ok(Some(Proven { leaf, proof }))
+    }
+
+    /// Proves that the tree of `old_size` leaves with `old_root` is a prefix of this one.
+    ///
+    /// # Errors
+    /// When it is not, or tiles are missing or damaged.
+    pub async fn prove_consistency(
+        &self,
+        old_size: u64,
+        old_root: &Hash,
+    ) -> Result<ConsistencyProof, proof::Error> {
+        proof::consistency(&self.tiles, &self.head, old_size, old_root).await
+    }
+}

@@ -1,0 +1,187 @@
+//! Opening a log, and coming back after a crash or a failed write: the same steps.
+//!
+//! The lock's checkpoint is the truth. If what is published is older, the staged batch of that
+//! checkpoint is published by the code that would have done it. Then the root is rebuilt from the
+//! right-edge tiles, and the last bundle hashed against them. Refused: a published checkpoint that
+//! the lock does not know, tiles that lead to another root, a lock without a checkpoint beside a
+//! store with one. A log that is refused needs a person, not a retry.
+
+use crate::engine::Head;
+use crate::read;
+use crate::record::Format;
+use crate::sequencer::{CHECKPOINT, Committed};
+use crate::signer::{self, Signer};
+use crate::store::{CheckpointLock, Source, StoreError, SwapError, TileStore};
+use crate::tree::{Edge, HashTile, edge_tiles};
+use bytes::Bytes;
+use countersign_verify::checkpoint::Checkpoint;
+use countersign_verify::merkle::{Hash, empty_root};
+use countersign_verify::tile::{EntryBundle, FULL, Tile};
+use std::sync::Arc;
+
+/// Brings the published log up to its lock and reads its right edge.
+pub(crate) async fn recover(
+    format: Format,
+    signer: &Signer,
+    store: &dyn TileStore,
+    lock: &dyn CheckpointLock,
+) -> Result<Head, OpenError> {
+    let published = store.get(CHECKPOINT).await?;
+    let note = match (lock.load().await?, &published) {
+        (Some(note), _) => note,
+        (None, Some(_)) => return Err(OpenError::LockMissing),
+        (None, None) => begin(signer, lock).await?,
+    };
+    let checkpoint = signer.key().open(&note).map_err(OpenError::LockCheckpoint)?;
+    let up_to_date = match &published {
+        None => false,
+        Some(bytes) => {
+            let text = std::str::from_utf8(bytes).map_err(|_| OpenError::PublishedText)?;
+            let published = signer.key().open(text).map_err(OpenError::PublishedCheckpoint)?;
+            compare(&checkpoint, &published)?;
+            published.size == checkpoint.size
+        }
+    };
+    let mut replayed = false;
+    if !up_to_date {
+        let staged = Committed::staged(store, checkpoint.clone(), note.clone()).await?;
+        if let Some(committed) = staged {
+            committed.publish(store).await?.tidy(store).await;
+            replayed = true;
+        }
+        // Another batch is staged only after this one was published, so without it this is the first
+        // checkpoint of a log, or an old one was put back; or something is lost, which shows below.
+    }
+    let edge = read_edge(store, &checkpoint).await?;
+    let tail = read_tail(format, store, &edge).await?;
+    if !up_to_date && !replayed {
+        store.put(CHECKPOINT, note.clone().into()).await?;
+        // Restart finds all of it published.
+    }
+    Ok(Head { checkpoint, note, edge, tail })
+}
+
+async fn begin(signer: &Signer, lock: &dyn CheckpointLock) -> Result<String, OpenError> {
+    let note = signer.sign(0, empty_root()).map_err(OpenError::LockCheckpoint)?;
+    lock.compare_and_swap(None, &note, &[]).await?;
+    // Restart finds a log of size 0 that is not published yet.
+    Ok(note)
+}
+
+fn compare(lock: &Checkpoint, published: &Checkpoint) -> Result<(), OpenError> {
+    let forked = lock.size == published.size && lock.root != published.root;
+    if published.size > lock.size || forked {
+        let (lock, published) = ((lock.size, lock.root), (published.size, published.root));
+        return Err(OpenError::Disagree { lock, published });
+    }
+    Ok(())
+}
+
+/// Reads the right edge of a tree and checks that it leads to the checkpoint's root.
+pub(crate) async fn read_edge(
+    source: &dyn Source,
+    checkpoint: &Checkpoint,
+) -> Result<Edge, OpenError> {
+    let mut levels = Vec::new();
+    for tile in edge_tiles(checkpoint.size) {
+        levels.push(match tile {
+            None => Arc::default(),
+            Some(tile) => {
+                let (path, bytes) = (tile.path(), read::tile(source, tile).await?);
+                let bytes = bytes.ok_or_else(|| OpenError::Missing { path: path.clone() })?;
+                let tile = HashTile::from_bytes(&bytes, tile.width);
+                Arc::new(tile.ok_or(OpenError::Damaged { path })?)
+            }
+        });
+    }
+    let edge = Edge::new(checkpoint.size, levels);
+    let (expected, found) = (checkpoint.root, edge.root());
+    if expected == found { Ok(edge) } else { Err(OpenError::Root { expected, found }) }
+}
+
+/// Reads the last bundle, when it is not full, and checks each record against its hash in the tree.
+pub(crate) async fn read_tail(
+    format: Format,
+    source: &dyn Source,
+    edge: &Edge,
+) -> Result<Bytes, OpenError> {
+    let Some(Some(Tile { index, width, .. })) = edge_tiles(edge.size()).next() else {
+        return Ok(Bytes::new());
+    };
+    let bundle = EntryBundle { index, width };
+    let (path, bytes) = (bundle.path(format.name()), read::bundle(source, format, bundle).await?);
+    let bytes = bytes.ok_or_else(|| OpenError::Missing { path: path.clone() })?;
+    let hashes = edge.tile(0, edge.size() / u64::from(FULL)).map(|tile| tile.hashes());
+    let records = format.records(&bytes);
+    let fits = records.is_ok_and(|records| {
+        let found = records.iter().map(|record| record.leaf_hash());
+        found.eq(hashes.unwrap_or_default().iter().copied())
+    });
+    if fits { Ok(bytes) } else { Err(OpenError::Damaged { path }) }
+}
+
+/// Why a log does not open. All but [`Store`](Self::Store) and [`Swap`](Self::Swap) are for a person
+/// to look at.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Storage failed; nothing is known to be wrong with the log.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The first checkpoint could not be swapped in.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    /// The lock is empty, but a log has been published: the database was lost or is another one.
+    #[error("a checkpoint is published, but the lock knows none: is this the log's database?")]
+    LockMissing,
+    /// The lock's checkpoint is not this log's.
+    #[error("the lock's checkpoint is not of this log and key: {0}")]
+    LockCheckpoint(signer::Error),
+    /// The published checkpoint is not text.
+    #[error("the published checkpoint is not UTF-8")]
+    PublishedText,
+    /// The published checkpoint is not this log's.
+    #[error("the published checkpoint is not of this log and key: {0}")]
+    PublishedCheckpoint(signer::Error),
+    /// Two trees: a database was restored from a backup, or folders were mixed.
+    #[error(
+        "the lock has the tree of size {} with root {}, published is that of size {} with root {}",
+        lock.0, lock.1, published.0, published.1
+    )]
+    Disagree {
+        /// Size and root of the lock's tree.
+        lock: (u64, Hash),
+        /// Size and root of the published tree.
+        published: (u64, Hash),
+    },
+    /// An object that the checkpoint implies is not there.
+    #[error("{path} is missing from the log's storage")]
+    Missing {
+        /// Its name.
+        path: String,
+    },
+    /// An object is not what its name and the tree say.
+    #[error("{path} in the log's storage is damaged")]
+    Damaged {
+        /// Its name.
+        path: String,
+    },
+    /// The right-edge tiles are those of another tree.
+    #[error(
+        "the tiles of the right edge lead to root {found}, the lock's checkpoint has {expected}"
+    )]
+    Root {
+        /// The lock's root.
+        expected: Hash,
+        /// The tiles' root.
+        found: Hash,
+    },
+}
+
+impl OpenError {
+    /// Whether trying again may help.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Swap(_))
+    }
+}

@@ -1,0 +1,131 @@
+//! What a log asks of storage: [`TileStore`] and [`CheckpointLock`], whose comments are the contract.
+//! One suite of tests, with every write failing twice, holds each implementation to it. [`Source`] is
+//! the part of a tile store that outsiders have too.
+
+pub mod files;
+pub mod sqlite;
+
+pub use files::Files;
+pub use sqlite::Sqlite;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use countersign_verify::merkle::Hash;
+use std::sync::Arc;
+
+/// The published objects of a log, by path relative to its prefix: `checkpoint`, `tile/…`, and for
+/// certificate logs `issuer/…`. A folder, a server; trusted in nothing.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// Reads an object: the bytes that were put, or `None` when there is none.
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// Named objects: tiles, entry bundles, issuers' certificates, the checkpoint; and one staged batch.
+///
+/// Names are paths relative to the log, of letters, digits, `.`, `-` and single `/`. A tile store is
+/// not trusted: it can stop a log, not fool it.
+#[async_trait]
+pub trait TileStore: Source {
+    /// Writes an object. Once this returns `Ok`, the object survives loss of power. After an error it
+    /// may be there or not, but never in part, and may also appear later. All objects but `checkpoint`
+    /// are immutable: the engine puts one again only with the same bytes.
+    async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Removes the object `path`, or all objects below `path/`; neither need exist. It need not
+    /// survive loss of power: what is removed is no longer needed, and harmless if it comes back.
+    async fn discard(&self, path: &str) -> Result<(), StoreError>;
+
+    /// Keeps a batch until it is published, in place of the one before. Once this returns `Ok`, it
+    /// survives loss of power. After an error neither may be there. The engine stages a batch only
+    /// when the one before is published, and asks only for a batch whose staging was reported done;
+    /// so an implementation may overwrite in place. One process at a time stages batches of a log.
+    async fn stage(&self, name: &str, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// The batch last staged, if that is its name.
+    async fn staged(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Writes several objects, in any order.
+    async fn put_all(&self, objects: &[(String, Bytes)]) -> Result<(), StoreError> {
+        let puts = objects.iter().map(|(path, bytes)| self.put(path, bytes.clone()));
+        futures_util::future::try_join_all(puts).await.map(|_| ())
+    }
+}
+
+/// The one place that decides which tree is the log's: its latest checkpoint, and the table of bodies
+/// that are in it.
+#[async_trait]
+pub trait CheckpointLock: Send + Sync + 'static {
+    /// The signed note that was last swapped in; `None` before the first.
+    async fn load(&self) -> Result<Option<String>, StoreError>;
+
+    /// Replaces `expected` by `new` and adds `leaves`, identity and index, to the table: both or
+    /// neither. `None` expects that there is no checkpoint yet. Once this returns `Ok`, both survive
+    /// loss of power. After [`SwapError::Store`] it may have happened or not; a later
+    /// [`load`](Self::load) tells. At most one of several swaps from the same `expected` succeeds.
+    async fn compare_and_swap(
+        &self,
+        expected: Option<&str>,
+        new: &str,
+        leaves: &[(Hash, u64)],
+    ) -> Result<(), SwapError>;
+
+    /// Looks identities up in the table: those that are known, with their indices, in any order.
+    async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError>;
+}
+
+/// Why storage did not do as asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file operation.
+    #[error("could not {operation} {path}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or folder.
+        path: String,
+        /// What the system says.
+        source: Arc<std::io::Error>,
+    },
+    /// A database operation.
+    #[error("could not {operation} in the database: {source}")]
+    Database {
+        /// What was tried.
+        operation: &'static str,
+        /// What the database says.
+        source: Arc<sqlx::Error>,
+    },
+    /// A source of published objects other than ours.
+    #[error("could not fetch {path}: {source}")]
+    Fetch {
+        /// The object.
+        path: String,
+        /// What the source says.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A row that this program did not write.
+    #[error("the database has a row in {table} that is not as this program writes it")]
+    Row {
+        /// Its table.
+        table: &'static str,
+    },
+    /// A name that is none.
+    #[error("{path:?} is no object name")]
+    Name {
+        /// The name.
+        path: String,
+    },
+}
+
+/// Why a checkpoint was not swapped in, or may not have been.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// Another checkpoint is there. Nothing was changed.
+    #[error("expected the log's checkpoint to be the one last read, found another")]
+    Conflict,
+    /// It is not known whether the swap happened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

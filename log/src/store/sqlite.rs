@@ -1,0 +1,203 @@
+//! A [`CheckpointLock`] in SQLite: WAL, `synchronous=FULL`, one file for several logs.
+//!
+//! A swap is one transaction, begun as a writer, so what it compares cannot change before it commits.
+
+use super::{CheckpointLock, StoreError, SwapError};
+use async_trait::async_trait;
+use countersign_verify::merkle::Hash;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, SqlitePool};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A database file that holds the checkpoints and tables of several logs.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    pool: SqlitePool,
+}
+
+/// Rows of one statement. SQLite takes 32766 bound values; two a row.
+const ROWS: usize = 4096;
+
+impl Sqlite {
+    /// Opens the database file at `path`, which is made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is no database.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
+        Self::from_pool(pool.map_err(database("open a file"))?).await
+    }
+
+    /// Uses connections that others share. They must be in WAL mode with `synchronous=FULL`.
+    ///
+    /// # Errors
+    /// When the tables cannot be made.
+    pub async fn from_pool(pool: SqlitePool) -> Result<Self, StoreError> {
+        for table in [
+            "CREATE TABLE IF NOT EXISTS logs (
+                id INTEGER PRIMARY KEY,
+                name TEXT NOT NULL UNIQUE,
+                checkpoint TEXT
+            ) STRICT",
+            "CREATE TABLE IF NOT EXISTS leaves (
+                log INTEGER NOT NULL REFERENCES logs (id),
+                identity BLOB NOT NULL,
+                leaf INTEGER NOT NULL,
+                PRIMARY KEY (log, identity)
+            ) STRICT, WITHOUT ROWID",
+        ] {
+            sqlx::query(table).execute(&pool).await.map_err(database("make tables"))?;
+        }
+        Ok(Self { pool })
+    }
+
+    /// The lock of the log `name`.
+    ///
+    /// # Errors
+    /// When its row cannot be written.
+    pub async fn lock(&self, name: &str) -> Result<SqliteLock, StoreError> {
+        sqlx::query("INSERT INTO logs (name) VALUES (?) ON CONFLICT DO NOTHING")
+            .bind(name)
+            .execute(&self.pool)
+            .await
+            .map_err(database("name a log"))?;
+        let row = sqlx::query("SELECT id FROM logs WHERE name = ?")
+            .bind(name)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(database("find a log"))?;
+        let log = row.try_get(0).map_err(|_| StoreError::Row { table: "logs" })?;
+        Ok(SqliteLock { pool: self.pool.clone(), log })
+    }
+
+    /// Waits for running statements and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// The lock of one log.
+#[derive(Clone, Debug)]
+pub struct SqliteLock {
+    pool: SqlitePool,
+    log: i64,
+}
+
+#[async_trait]
+impl CheckpointLock for SqliteLock {
+    async fn load(&self) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT checkpoint FROM logs WHERE id = ?")
+            .bind(self.log)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(database("read a checkpoint"))?;
+        row.try_get(0).map_err(|_| StoreError::Row { table: "logs" })
+    }
+
+    async fn compare_and_swap(
+        &self,
+        expected: Option<&str>,
+        new: &str,
+        leaves: &[(Hash, u64)],
+    ) -> Result<(), SwapError> {
+        const OPERATION: &str = "swap a checkpoint";
+        let mut transaction =
+            self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(database(OPERATION))?;
+        let swapped =
+            sqlx::query("UPDATE logs SET checkpoint = ? WHERE id = ? AND checkpoint IS ?")
+                .bind(new)
+                .bind(self.log)
+                .bind(expected)
+                .execute(&mut *transaction)
+                .await
+                .map_err(database(OPERATION))?;
+        if swapped.rows_affected() != 1 {
+            transaction.rollback().await.map_err(database(OPERATION))?;
+            return Err(SwapError::Conflict);
+        }
+        for rows in leaves.chunks(ROWS) {
+            let mut insert = QueryBuilder::new("INSERT INTO leaves (log, identity, leaf) ");
+            insert.push_values(rows, |mut row, (identity, leaf)| {
+                // The log's number is ours, not the caller's text.
+                row.push(self.log);
+                row.push_bind(&identity.as_bytes()[..]);
+                row.push_bind(i64::try_from(*leaf).expect("a tree has fewer than 2^63 leaves"));
+            });
+            insert.build().execute(&mut *transaction).await.map_err(database(OPERATION))?;
+        }
+        transaction.commit().await.map_err(database(OPERATION))?;
+        Ok(())
+    }
+
+    async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
+        const ROW: StoreError = StoreError::Row { table: "leaves" };
+        let mut found = Vec::new();
+        for identities in identities.chunks(ROWS) {
+            let places = vec!["?"; identities.len()].join(",");
+            // Question marks only: nothing of the caller's is in the statement's text.
+            let statement = AssertSqlSafe(format!(
+                "SELECT identity, leaf FROM leaves WHERE log = ? AND identity IN ({places})"
+            ));
+            let mut query = sqlx::query(statement).bind(self.log);
+            for identity in identities {
+                query = query.bind(&identity.as_bytes()[..]);
+            }
+            let rows = query.fetch_all(&self.pool).await.map_err(database("look up entries"))?;
+            for row in rows {
+                let identity: &[u8] = row.try_get(0).map_err(|_| ROW)?;
+                let leaf: i64 = row.try_get(1).map_err(|_| ROW)?;
+                let identity = Hash::try_from(identity).map_err(|_| ROW)?;
+                found.push((identity, u64::try_from(leaf).map_err(|_| ROW)?));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn database(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { operation, source: Arc::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_swaps_from_one_checkpoint_the_first_wins_and_logs_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let database = Sqlite::open(&path).await.unwrap();
+        let (one, two) = (database.lock("one").await.unwrap(), database.lock("two").await.unwrap());
+        assert_eq!(one.load().await.unwrap(), None);
+        let leaf = |text: &str, index| (Hash::of(text.as_bytes()), index);
+        one.compare_and_swap(None, "1", &[leaf("a", 0), leaf("b", 1)]).await.unwrap();
+        for expected in [None, Some("0")] {
+            let lost = one.compare_and_swap(expected, "2", &[leaf("c", 2)]).await;
+            assert!(matches!(lost, Err(SwapError::Conflict)), "{expected:?}");
+        }
+        // A body that is already there fails the whole swap.
+        let twice = one.compare_and_swap(Some("1"), "2", &[leaf("c", 2), leaf("a", 3)]).await;
+        assert!(matches!(twice, Err(SwapError::Store(_))));
+        two.compare_and_swap(None, "other", &[leaf("a", 9)]).await.unwrap();
+        database.close().await;
+
+        let database = Sqlite::open(&path).await.unwrap();
+        let (one, two) = (database.lock("one").await.unwrap(), database.lock("two").await.unwrap());
+        assert_eq!(one.load().await.unwrap().as_deref(), Some("1"));
+        assert_eq!(two.load().await.unwrap().as_deref(), Some("other"));
+        let wanted = [leaf("a", 0).0, leaf("b", 0).0, leaf("c", 0).0];
+        let mut found = one.find(&wanted).await.unwrap();
+        found.sort_by_key(|(_, index)| *index);
+        assert_eq!(found, [leaf("a", 0), leaf("b", 1)]);
+        assert_eq!(two.find(&wanted).await.unwrap(), [leaf("a", 9)]);
+        assert_eq!(two.find(&[]).await.unwrap(), []);
+    }
+}

@@ -1,0 +1,136 @@
+use crate::support::{Place, append, body, fill};
+use countersign_log::OpenError;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn objects(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(objects(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn an_outsider_names_the_object_that_is_damaged_or_missing() {
+    let place = Place::new();
+    let log = place.open().await;
+    fill(&log, 0, 600).await;
+    log.close().await;
+    let folder = place.log_folder();
+    let files = objects(&folder);
+    let names: Vec<_> = files
+        .iter()
+        .map(|path| path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ".staged",
+            "checkpoint",
+            "tile/0/000",
+            "tile/0/001",
+            "tile/0/002.p/88",
+            "tile/1/000.p/2",
+            "tile/entries/000",
+            "tile/entries/001",
+            "tile/entries/002.p/88",
+        ]
+    );
+    for (path, name) in files.iter().zip(&names).skip(1) {
+        let whole = fs::read(path).unwrap();
+        for place_in_file in [0, whole.len() / 2, whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[place_in_file] ^= 1;
+            fs::write(path, damaged).unwrap();
+            let error = place.fsck().await.unwrap_err();
+            assert_eq!(error.path(), Some(&name[..]), "byte {place_in_file}: {error}");
+        }
+        fs::write(path, &whole[..whole.len() - 1]).unwrap();
+        let error = place.fsck().await.unwrap_err();
+        assert_eq!(error.path(), Some(&name[..]), "cut: {error}");
+        fs::remove_file(path).unwrap();
+        assert_eq!(place.fsck().await.unwrap_err().path(), Some(&name[..]));
+        fs::write(path, whole).unwrap();
+    }
+    assert_eq!(place.fsck().await.unwrap().size, 600);
+}
+
+#[tokio::test]
+async fn an_outsider_counts_repeated_entries() {
+    let place = Place::new();
+    let log = place.open().await;
+    fill(&log, 0, 5).await;
+    log.close().await;
+    // A log whose table was lost takes entries twice; that is legal, and to be seen.
+    let (store, lock) = place.parts().await;
+    let note = lock.load().await.unwrap().unwrap();
+    let other = Place::new();
+    let (_, empty) = other.parts().await;
+    empty.compare_and_swap(None, &note, &[]).await.unwrap();
+    let log = place.open_on((store, empty)).await.unwrap();
+    assert_eq!(append(&log, &body(2)).await.unwrap().index, 5);
+    assert_eq!(place.fsck().await.unwrap().repeated, 1);
+}
+
+#[tokio::test]
+async fn a_log_whose_parts_disagree_does_not_open() {
+    let place = Place::new();
+    let log = place.open().await;
+    fill(&log, 0, 3).await;
+    log.close().await;
+    let older = fs::read(place.log_folder().join("checkpoint")).unwrap();
+    let log = place.open().await;
+    fill(&log, 3, 300).await;
+    log.close().await;
+    let newer = fs::read(place.log_folder().join("checkpoint")).unwrap();
+
+    let other = Place::new();
+    let log = other.open().await;
+    fill(&log, 0, 2).await;
+    log.close().await;
+
+    // The database was lost.
+    let (store, _) = place.parts().await;
+    let fresh = Place::new();
+    let (empty, lock) = fresh.parts().await;
+    let refused = place.open_on((store, lock)).await.err().unwrap();
+    assert!(matches!(refused, OpenError::LockMissing), "{refused}");
+    // The database is an older one.
+    let (store, lock) = place.parts().await;
+    let old = Place::new();
+    let (_, restored) = old.parts().await;
+    restored.compare_and_swap(None, std::str::from_utf8(&older).unwrap(), &[]).await.unwrap();
+    let refused = place.open_on((store, restored)).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Disagree { .. }), "{refused}");
+    // The tiles were lost.
+    let refused = place.open_on((empty, lock)).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Missing { .. }), "{refused}");
+    // The key is another one.
+    let refused = other.open_on(place.parts().await).await.err().unwrap();
+    assert!(matches!(refused, OpenError::LockCheckpoint(_)), "{refused}");
+    // An older checkpoint is published: nothing is lost, it is published again.
+    let checkpoint = place.log_folder().join("checkpoint");
+    fs::write(&checkpoint, older).unwrap();
+    place.open().await.close().await;
+    assert_eq!(fs::read(&checkpoint).unwrap(), newer);
+
+    for (name, damage) in [
+        ("tile/0/001.p/44", 3),
+        ("tile/1/000.p/1", 3),
+        ("tile/entries/001.p/44", 100),
+        ("checkpoint", 20),
+    ] {
+        let path = place.log_folder().join(name);
+        let whole = fs::read(&path).unwrap();
+        let mut damaged = whole.clone();
+        damaged[damage] ^= 1;
+        fs::write(&path, damaged).unwrap();
+        let refused = place.try_open().await.err().unwrap();
+        assert!(!refused.is_transient(), "{name}: {refused}");
+        fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(place.open().await.head().checkpoint().size, 300);
+}

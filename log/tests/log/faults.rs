@@ -1,0 +1,238 @@
+//! Every write fails twice, not applied and applied, and the machine dies at every write twice; then
+//! the log is opened again and checked whole.
+
+use crate::support::{Parts, Place, append, body};
+use async_trait::async_trait;
+use bytes::Bytes;
+use countersign_log::Log;
+use countersign_log::store::{CheckpointLock, Source, StoreError, SwapError, TileStore};
+use countersign_verify::merkle::Hash;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// One write does nothing, and says so.
+    Refused,
+    /// One write does what it should, and says that it failed.
+    AppliedUnheard,
+    /// From one write on, nothing works any more.
+    DeadBefore,
+    /// After one write, nothing works any more; nobody hears that this one did.
+    DeadAfter,
+}
+
+struct Faults {
+    fault: Fault,
+    /// The write that it hits, counted from 0.
+    place: u64,
+    writes: AtomicU64,
+    dead: AtomicBool,
+}
+
+enum Verdict {
+    Work,
+    Fail,
+    WorkAndFail,
+}
+
+impl Faults {
+    fn write(&self) -> Verdict {
+        if self.dead.load(Ordering::SeqCst) {
+            return Verdict::Fail;
+        }
+        if self.writes.fetch_add(1, Ordering::SeqCst) != self.place {
+            return Verdict::Work;
+        }
+        let dies = matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter);
+        self.dead.store(dies, Ordering::SeqCst);
+        match self.fault {
+            Fault::Refused | Fault::DeadBefore => Verdict::Fail,
+            Fault::AppliedUnheard | Fault::DeadAfter => Verdict::WorkAndFail,
+        }
+    }
+
+    fn read(&self) -> Result<(), StoreError> {
+        if self.dead.load(Ordering::SeqCst) { Err(error()) } else { Ok(()) }
+    }
+
+    /// Whether the run was so short that the fault did not come up.
+    fn unused(&self) -> bool {
+        self.writes.load(Ordering::SeqCst) <= self.place
+    }
+}
+
+fn error() -> StoreError {
+    let source = Arc::new(std::io::Error::other("a fault of the test"));
+    StoreError::Io { operation: "use", path: "the storage".into(), source }
+}
+
+struct FaultyStore(Arc<dyn TileStore>, Arc<Faults>);
+
+#[async_trait]
+impl Source for FaultyStore {
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        self.1.read()?;
+        self.0.get(path).await
+    }
+}
+
+#[async_trait]
+impl TileStore for FaultyStore {
+    async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        match self.1.write() {
+            Verdict::Work => self.0.put(path, bytes).await,
+            Verdict::Fail => Err(error()),
+            Verdict::WorkAndFail => self.0.put(path, bytes).await.and(Err(error())),
+        }
+    }
+
+    async fn stage(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        match self.1.write() {
+            Verdict::Work => self.0.stage(name, bytes).await,
+            Verdict::Fail => Err(error()),
+            Verdict::WorkAndFail => self.0.stage(name, bytes).await.and(Err(error())),
+        }
+    }
+
+    async fn staged(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.1.read()?;
+        self.0.staged(name).await
+    }
+
+    async fn discard(&self, path: &str) -> Result<(), StoreError> {
+        match self.1.write() {
+            Verdict::Work => self.0.discard(path).await,
+            Verdict::Fail => Err(error()),
+            Verdict::WorkAndFail => self.0.discard(path).await.and(Err(error())),
+        }
+    }
+}
+
+struct FaultyLock(Arc<dyn CheckpointLock>, Arc<Faults>);
+
+#[async_trait]
+impl CheckpointLock for FaultyLock {
+    async fn load(&self) -> Result<Option<String>, StoreError> {
+        self.1.read()?;
+        self.0.load().await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        expected: Option<&str>,
+        new: &str,
+        leaves: &[(Hash, u64)],
+    ) -> Result<(), SwapError> {
+        match self.1.write() {
+            Verdict::Work => self.0.compare_and_swap(expected, new, leaves).await,
+            Verdict::Fail => Err(error().into()),
+            Verdict::WorkAndFail => {
+                self.0.compare_and_swap(expected, new, leaves).await?;
+                Err(error().into())
+            }
+        }
+    }
+
+    async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
+        self.1.read()?;
+        self.0.find(identities).await
+    }
+}
+
+/// Entries of a run: one alone, one more, a batch across the end of a tile with repeats, one more.
+const ENTRIES: u64 = 303;
+
+/// Appends them and returns what was acknowledged. A failed entry is sent a second time.
+async fn live(log: &Log) -> BTreeMap<u64, u64> {
+    let mut acknowledged = BTreeMap::new();
+    for batch in [0..1, 1..2, 0..302, 302..303] {
+        let bodies: Vec<_> = batch.clone().map(body).collect();
+        let twice = async |body: &[u8]| match append(log, body).await {
+            Ok(appended) => Ok(appended),
+            Err(_) => append(log, body).await,
+        };
+        let appends = bodies.iter().map(|body| twice(body));
+        let outcomes = futures_util::future::join_all(appends).await;
+        for (number, outcome) in batch.zip(outcomes) {
+            if let Ok(appended) = outcome {
+                let first = acknowledged.insert(number, appended.index);
+                assert!(first.is_none_or(|first| first == appended.index), "{number}");
+            }
+        }
+    }
+    acknowledged
+}
+
+/// Runs with one fault; `false` when the fault did not come up.
+async fn run(fault: Fault, place: u64) -> bool {
+    let home = Place::new();
+    let (store, lock) = home.parts().await;
+    let (writes, dead) = (AtomicU64::new(0), AtomicBool::new(false));
+    let faults = Arc::new(Faults { fault, place, writes, dead });
+    let parts = || -> Parts {
+        let store = FaultyStore(Arc::clone(&store), Arc::clone(&faults));
+        (Arc::new(store), Arc::new(FaultyLock(Arc::clone(&lock), Arc::clone(&faults))))
+    };
+    let opened = match home.open_on(parts()).await {
+        Ok(log) => Ok(log),
+        Err(_) => home.open_on(parts()).await,
+    };
+    let mut acknowledged = BTreeMap::new();
+    if let Ok(log) = opened {
+        acknowledged = live(&log).await;
+        log.close().await;
+    }
+    let survives = matches!(fault, Fault::Refused | Fault::AppliedUnheard);
+    if survives {
+        assert_eq!(acknowledged.len() as u64, ENTRIES, "{fault:?} {place}");
+    }
+
+    let log = home.open().await;
+    let report = home.fsck().await.unwrap_or_else(|error| panic!("{fault:?} {place}: {error}"));
+    assert_eq!(report.repeated, 0, "{fault:?} {place}");
+    assert_eq!(report.root, log.head().checkpoint().root);
+    assert!(report.size >= acknowledged.len() as u64, "{fault:?} {place}");
+    let indices: std::collections::BTreeSet<_> = acknowledged.values().collect();
+    assert_eq!(indices.len(), acknowledged.len(), "{fault:?} {place}: an index was used twice");
+    for (number, index) in &acknowledged {
+        let again = append(&log, &body(*number)).await.unwrap();
+        assert_eq!((again.index, again.record), (*index, None), "{fault:?} {place} {number}");
+        log.prove_inclusion(&again.head, *index, &body(*number)).await.unwrap();
+    }
+    // It goes on from there.
+    let next = append(&log, b"after").await.unwrap().index;
+    assert_eq!(next, report.size, "{fault:?} {place}");
+    log.close().await;
+    assert_eq!(home.fsck().await.unwrap().size, next + 1);
+    !faults.unused()
+}
+
+async fn at_every_write(fault: Fault) {
+    let mut place = 0;
+    while run(fault, place).await {
+        place += 1;
+    }
+    assert!(place > 25, "expected a fault at each of some thirty writes, found {place}");
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_loses_nothing() {
+    at_every_write(Fault::Refused).await;
+}
+
+#[tokio::test]
+async fn a_write_that_happens_unheard_loses_nothing() {
+    at_every_write(Fault::AppliedUnheard).await;
+}
+
+#[tokio::test]
+async fn death_before_any_write_loses_nothing_acknowledged() {
+    at_every_write(Fault::DeadBefore).await;
+}
+
+#[tokio::test]
+async fn death_after_any_write_loses_nothing_acknowledged() {
+    at_every_write(Fault::DeadAfter).await;
+}

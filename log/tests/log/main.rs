@@ -1,0 +1,8 @@
+//! The log through its public door: appended to, killed, damaged, read as an outsider.
+
+mod append;
+mod damage;
+mod faults;
+mod http;
+mod proofs;
+mod support;
