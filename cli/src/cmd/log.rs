@@ -92,6 +92,7 @@ fn info(trust: &Trust, output: Format) -> Result<ExitCode, Failure> {
     let log = remote.log.clone();
     let reader = remote.read()?;
     let (checkpoint, note) = (reader.head().checkpoint(), reader.head().note());
+    let signatures = Note::parse(note).map(|note| note.signatures().len()).unwrap_or_default();
     output::print(&match output {
         Format::Json => format!(
             "{}\n",

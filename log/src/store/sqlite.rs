@@ -1,6 +1,10 @@
 //! A [`CheckpointLock`] in SQLite: WAL, `synchronous=FULL`, one file for several logs.
 //!
 //! A swap is one transaction, begun as a writer, so what it compares cannot change before it commits.
+//!
+//! Identities are random, so each new row dirties a page of its own, and moving the write-ahead log
+//! into the database is most of the work. SQLite would do it in the middle of a commit, every 1000
+//! pages; here it is done beside the commits and less often, when more rows share a page.
 
 use super::{CheckpointLock, StoreError, SwapError};
 use async_trait::async_trait;
@@ -9,12 +13,46 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, SqlitePool};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A database file that holds the checkpoints and tables of several logs.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
+    database: Arc<Database>,
+}
+
+#[derive(Debug)]
+struct Database {
     pool: SqlitePool,
+    /// About how many pages were written since the write-ahead log was last moved.
+    written: AtomicU64,
+    moving: AtomicBool,
+}
+
+/// Pages in the write-ahead log from which on it is moved: 64 MiB of 4 KiB.
+const MOVE_AT: u64 = 16_384;
+
+impl Database {
+    /// Counts what a commit wrote, and has the write-ahead log moved when it is time.
+    fn wrote(self: &Arc<Self>, pages: u64) {
+        let written = self.written.fetch_add(pages, Ordering::Relaxed) + pages;
+        if written < MOVE_AT || self.moving.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.written.store(0, Ordering::Relaxed);
+        let database = Arc::clone(self);
+        tokio::spawn(async move {
+            // The first moves what is there while commits go on; the second what came meanwhile, and
+            // has the next commit begin at the front of the file. Commits wait only for that.
+            for mode in ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(RESTART)"] {
+                if let Err(error) = sqlx::query(mode).execute(&database.pool).await {
+                    tracing::warn!(%error, "could not move the write-ahead log"); // tried again later
+                }
+            }
+            database.moving.store(false, Ordering::Release);
+        });
+    }
 }
 
 /// Rows of one statement. SQLite takes 32766 bound values; two a row.
@@ -31,16 +69,10 @@ impl Sqlite {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("wal_autocheckpoint", "0");
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
-        Self::from_pool(pool.map_err(database("open a file"))?).await
-    }
-
-    /// Uses connections that others share. They must be in WAL mode with `synchronous=FULL`.
-    ///
-    /// # Errors
-    /// When the tables cannot be made.
-    pub async fn from_pool(pool: SqlitePool) -> Result<Self, StoreError> {
+        let pool = pool.map_err(database("open a file"))?;
         for table in [
             "CREATE TABLE IF NOT EXISTS logs (
                 id INTEGER PRIMARY KEY,
@@ -56,7 +88,14 @@ impl Sqlite {
         ] {
             sqlx::query(table).execute(&pool).await.map_err(database("make tables"))?;
         }
-        Ok(Self { pool })
+        let (written, moving) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self { database: Arc::new(Database { pool, written, moving }) })
+    }
+
+    /// The connections, for other tables in the same file: in WAL mode, `synchronous=FULL`.
+    #[must_use]
+    pub fn pool(&self) -> &SqlitePool {
+        &self.database.pool
     }
 
     /// The lock of the log `name`.
@@ -66,28 +105,28 @@ impl Sqlite {
     pub async fn lock(&self, name: &str) -> Result<SqliteLock, StoreError> {
         sqlx::query("INSERT INTO logs (name) VALUES (?) ON CONFLICT DO NOTHING")
             .bind(name)
-            .execute(&self.pool)
+            .execute(self.pool())
             .await
             .map_err(database("name a log"))?;
         let row = sqlx::query("SELECT id FROM logs WHERE name = ?")
             .bind(name)
-            .fetch_one(&self.pool)
+            .fetch_one(self.pool())
             .await
             .map_err(database("find a log"))?;
         let log = row.try_get(0).map_err(|_| StoreError::Row { table: "logs" })?;
-        Ok(SqliteLock { pool: self.pool.clone(), log })
+        Ok(SqliteLock { database: Arc::clone(&self.database), log })
     }
 
     /// Waits for running statements and closes the file.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.pool().close().await;
     }
 }
 
 /// The lock of one log.
 #[derive(Clone, Debug)]
 pub struct SqliteLock {
-    pool: SqlitePool,
+    database: Arc<Database>,
     log: i64,
 }
 
@@ -96,7 +135,7 @@ impl CheckpointLock for SqliteLock {
     async fn load(&self) -> Result<Option<String>, StoreError> {
         let row = sqlx::query("SELECT checkpoint FROM logs WHERE id = ?")
             .bind(self.log)
-            .fetch_one(&self.pool)
+            .fetch_one(&self.database.pool)
             .await
             .map_err(database("read a checkpoint"))?;
         row.try_get(0).map_err(|_| StoreError::Row { table: "logs" })
@@ -110,7 +149,7 @@ impl CheckpointLock for SqliteLock {
     ) -> Result<(), SwapError> {
         const OPERATION: &str = "swap a checkpoint";
         let mut transaction =
-            self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(database(OPERATION))?;
+            self.database.pool.begin_with("BEGIN IMMEDIATE").await.map_err(database(OPERATION))?;
         let swapped =
             sqlx::query("UPDATE logs SET checkpoint = ? WHERE id = ? AND checkpoint IS ?")
                 .bind(new)
@@ -134,6 +173,7 @@ impl CheckpointLock for SqliteLock {
             insert.build().execute(&mut *transaction).await.map_err(database(OPERATION))?;
         }
         transaction.commit().await.map_err(database(OPERATION))?;
+        self.database.wrote(leaves.len() as u64 + 2);
         Ok(())
     }
 
@@ -150,7 +190,8 @@ impl CheckpointLock for SqliteLock {
             for identity in identities {
                 query = query.bind(&identity.as_bytes()[..]);
             }
-            let rows = query.fetch_all(&self.pool).await.map_err(database("look up entries"))?;
+            let rows =
+                query.fetch_all(&self.database.pool).await.map_err(database("look up entries"))?;
             for row in rows {
                 let identity: &[u8] = row.try_get(0).map_err(|_| ROW)?;
                 let leaf: i64 = row.try_get(1).map_err(|_| ROW)?;

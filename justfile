@@ -1,0 +1,36 @@
+# Shortcuts; each line is what one would type.
+
+# The recipes
+default:
+    @just --list
+
+# Two private instances on loopback: sign, verify, refuse
+demo:
+    cargo run --release -- demo
+
+# Everything that CI checks
+test:
+    ./test
+
+# Ratios to a floor or a peer of the same run, see docs/performance.md
+bench:
+    cargo bench --locked -p countersign-cli --bench process
+    cargo bench --locked -p countersign-log --bench append
+
+# Format the sources
+fmt:
+    cargo fmt --all
+
+# Formatting, lints, and if cargo-deny is installed licences, bans and sources
+lint:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets --locked -- -D warnings
+    if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
+
+# Fuzz one parser until stopped; needs nightly and cargo-fuzz. `just fuzz bundle`
+fuzz target:
+    cd fuzz && cargo +nightly fuzz run --fuzz-dir . --features libfuzzer {{target}}
+
+# The static binary and the container image made of it
+image:
+    scripts/image
