@@ -141,7 +141,7 @@ fn forgeries_are_refused_each_for_its_reason() {
     let altered = |path: &str, value: Value| {
         let mut json = signed.json();
         *json.pointer_mut(path).unwrap() = value;
-        signed.write("altered.json", json.to_string())
+        signed.write(&format!("{}.json", path.replace('/', "-")), json.to_string())
     };
     let index = "/verificationMaterial/tlogEntries/0/logIndex";
     for (bundle, expected) in [

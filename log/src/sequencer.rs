@@ -98,6 +98,7 @@ async fn advance(
     let identities: Vec<Hash> = batch.iter().map(Candidate::identity).collect();
     let known = settle_known(shared, head, &identities).await;
     let known = known.map_err(|error| Failure::Before(error.into()))?;
+    let t0=started.elapsed();
     let fresh: Vec<_> =
         batch.into_iter().filter(|candidate| !known.contains(&candidate.identity())).collect();
     if fresh.is_empty() {
@@ -106,11 +107,16 @@ async fn advance(
     let store = &*shared.store;
     let entries = fresh.len();
     let staged = Staged::write(shared.options.format, &shared.signer, head, fresh, store).await?;
+    let t1=started.elapsed();
     let committed = staged.commit(&*shared.lock).await?;
+    let t2=started.elapsed();
     let published = committed.publish(store).await;
     let published = published.map_err(|error| Failure::Unknown(error.into()))?;
+    let t3=started.elapsed();
     let head = answer(shared, &published);
     published.tidy(store).await;
+    let t4=started.elapsed();
+    if t4.as_millis()>25 {eprintln!("n={entries} find {:?} staged {:?} commit {:?} publish {:?} tidy {:?}", t0, t1-t0, t2-t1, t3-t2, t4-t3);}
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let size = head.checkpoint.size;
     tracing::debug!(log = shared.signer.key().origin(), entries, size, duration_ms, "published");
