@@ -29,7 +29,7 @@ lint:
 
 # Fuzz one parser until stopped; needs nightly and cargo-fuzz. `just fuzz bundle`
 fuzz target:
-    cd fuzz && cargo +nightly fuzz run --fuzz-dir . --features libfuzzer {{target}}
+    cd fuzz && cargo +nightly fuzz run {{target}} --features libfuzzer
 
 # The static binary and the container image made of it
 image:

@@ -398,7 +398,7 @@ fn private_pem(der: &[u8]) -> Result<String, Failure> {
 
 fn pkcs8(pem: &str) -> Result<Vec<u8>, Failure> {
     match der::pem::decode_vec(pem.as_bytes()) {
-        Ok((label, der)) if label == "PRIVATE KEY" => Ok(der),
+        Ok(("PRIVATE KEY", der)) => Ok(der),
         _ => Err(Failure::unclear("expected a private key in PKCS#8, PEM")),
     }
 }

@@ -18,6 +18,7 @@ const DEFAULT: &str = "127.0.0.1:8420";
 pub(crate) fn run(args: Dev) -> Result<ExitCode, Failure> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(console::user_attended_stderr())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
