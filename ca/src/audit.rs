@@ -1,4 +1,5 @@
-//! The record of every issuance and every refusal: JSON lines, each with the hash of the one before.
+//! The record of every issuance, and of every refusal of a request that could be read: JSON lines, each
+//! with the hash of the one before.
 //!
 //! A line is on disk before the answer goes out. Whoever takes a line away or alters one breaks the
 //! chain of hashes for all that follow. Tokens never come here; what their claims said does.

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start a private instance on loopback, sign and verify a file, show refusals, and stop
+    /// Start two private instances on loopback, sign and verify a file, show refusals, and stop
     Demo,
     /// Run a private instance for development, with a built-in identity provider
     Dev(Dev),

@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use url::Url;
+use zeroize::Zeroizing;
 
 /// The audience, and the one client.
 const CLIENT: &str = "sigstore";
@@ -54,11 +55,12 @@ struct Login {
 }
 
 /// A fresh key, PKCS#8, PEM.
-pub(crate) fn generate_key() -> Result<String, Failure> {
+pub(crate) fn generate_key() -> Result<Zeroizing<String>, Failure> {
     let failed = || Failure::unclear("cannot make an RSA key for the identity provider");
     let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| failed())?;
     let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| failed())?;
     der::pem::encode_string("PRIVATE KEY", der::pem::LineEnding::LF, der.as_ref())
+        .map(Zeroizing::new)
         .map_err(|_| failed())
 }
 
@@ -68,6 +70,7 @@ impl Provider {
         let failed =
             || Failure::unclear("the identity provider's key is not an RSA key in PKCS#8, PEM");
         let (_, der) = der::pem::decode_vec(pem.as_bytes()).map_err(|_| failed())?;
+        let der = Zeroizing::new(der);
         let pair = KeyPair::from_pkcs8(&der).map_err(|_| failed())?;
         let public = pair.public_key();
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);

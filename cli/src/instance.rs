@@ -44,6 +44,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use url::Url;
+use zeroize::Zeroizing;
 
 /// What is remembered of an instance.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -153,11 +154,11 @@ impl Directory {
     fn secret(
         &self,
         name: &str,
-        make: impl FnOnce() -> Result<String, Failure>,
-    ) -> Result<String, Failure> {
+        make: impl FnOnce() -> Result<Zeroizing<String>, Failure>,
+    ) -> Result<Zeroizing<String>, Failure> {
         let path = self.file(name);
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(text),
+            Ok(text) => Ok(text.into()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let text = make()?;
                 self.write(name, text.as_bytes())?;
@@ -378,27 +379,28 @@ fn authorities(directory: &Directory) -> Result<Ceremony, Failure> {
     Ok(Ceremony { root: pair("root")?, issuing: pair("issuing")?, timestamps: pair("timestamps")? })
 }
 
-fn ed25519_key() -> Result<String, Failure> {
+fn ed25519_key() -> Result<Zeroizing<String>, Failure> {
     let key =
         aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new());
     let key = key.map_err(|_| Failure::unclear("cannot make a key for the log"))?;
     private_pem(key.as_ref())
 }
 
-fn p256_key() -> Result<String, Failure> {
+fn p256_key() -> Result<Zeroizing<String>, Failure> {
     let key = FileSigner::generate().and_then(|key| key.to_pem());
     let key = key.map_err(|_| Failure::unclear("cannot make a key for the certificate log"))?;
-    Ok(key.as_str().to_owned())
+    Ok(key)
 }
 
-fn private_pem(der: &[u8]) -> Result<String, Failure> {
+fn private_pem(der: &[u8]) -> Result<Zeroizing<String>, Failure> {
     der::pem::encode_string("PRIVATE KEY", der::pem::LineEnding::LF, der)
+        .map(Zeroizing::new)
         .map_err(|_| Failure::unclear("cannot encode a key"))
 }
 
-fn pkcs8(pem: &str) -> Result<Vec<u8>, Failure> {
+fn pkcs8(pem: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     match der::pem::decode_vec(pem.as_bytes()) {
-        Ok(("PRIVATE KEY", der)) => Ok(der),
+        Ok(("PRIVATE KEY", der)) => Ok(der.into()),
         _ => Err(Failure::unclear("expected a private key in PKCS#8, PEM")),
     }
 }

@@ -1,13 +1,13 @@
 //! One result, as text or as JSON. The JSON schema is described in docs/report.md.
 
 use crate::args::Output;
-use crate::failure::{Failure, NO, YES};
+use crate::failure::{Failure, NO, UNCLEAR, YES};
 use crate::{args, output};
 use console::style;
 use countersign_policy::Decision;
 use countersign_verify::certificate::{CLAIMS, Identity, Subject};
 use countersign_verify::encoding::hex;
-use countersign_verify::{Outcome, Report, Verified};
+use countersign_verify::{Error, Outcome, Report, Verified};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -107,7 +107,12 @@ impl Result {
             checks.push(Check { name: "policy", outcome: "not-reached", detail: None });
         }
         let (verdict, code, reason) = match (report.result(), refusal) {
-            (Err(error), _) => ("refused", Some(error.code()), Some(error.to_string())),
+            (Err(error), _) => {
+                // What is missing is the caller's to give: another digest, the key.
+                let missing = matches!(error, Error::DigestNeeded { .. } | Error::KeyNeeded);
+                let verdict = if missing { "undecided" } else { "refused" };
+                (verdict, Some(error.code()), Some(error.to_string()))
+            }
             (Ok(_), Some(refusal)) => {
                 ("refused", Some("IDENTITY_MISMATCH"), Some(refusal.to_string()))
             }
@@ -149,7 +154,11 @@ impl Result {
         if options.output == args::Format::Json {
             let json = serde_json::to_string(self).expect("texts and numbers only");
             output::print(&format!("{json}\n"))?;
-            return Ok(ExitCode::from(if accepted { YES } else { NO }));
+            return Ok(ExitCode::from(match self.verdict {
+                "accepted" => YES,
+                "refused" => NO,
+                _ => UNCLEAR,
+            }));
         }
         let mut text = String::new();
         if options.explain {
@@ -172,7 +181,11 @@ impl Result {
         output::print(&text)?;
         match &self.reason {
             None => Ok(ExitCode::from(YES)),
-            Some(reason) => Err(Failure::no(format!("{}: {reason}", self.file))),
+            Some(reason) => {
+                let message = format!("{}: {reason}", self.file);
+                let refused = self.verdict == "refused";
+                Err(if refused { Failure::no(message) } else { Failure::unclear(message) })
+            }
         }
     }
 }

@@ -105,7 +105,8 @@ fn trust(instance: &Instance) -> Router {
     router.route("/", get(async move || page.clone()))
 }
 
-/// An instance whose logs did not open does not listen, so whoever is answered is served.
+/// An instance whose logs did not open does not listen. A log that halts later, because its storage
+/// contradicts itself, says so to whoever appends.
 async fn healthy() -> Response {
     let body = json!({ "status": "SERVING" }).to_string();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()

@@ -65,7 +65,7 @@ impl Http {
     }
 
     /// Posts `body`, with a bearer token if there is one. Repeated when the service was busy or away:
-    /// each of our services answers a repeat as it answered the first.
+    /// a log answers a repeat with the first entry, certificate and timestamp authorities answer afresh.
     ///
     /// # Errors
     /// As [`get`](Self::get).

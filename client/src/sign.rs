@@ -17,8 +17,8 @@ use countersign_verify::{Artifact, Bundle, Report, TrustedRoot, verify};
 /// it. The report is that of the verification, which held.
 ///
 /// # Errors
-/// Names the step that failed. Nothing is left behind but, after the last steps, the public entry in
-/// the log.
+/// Names the step that failed. What is left behind is public: the certificate in its log, and after the
+/// last steps the entry in the signature log.
 pub async fn sign(
     artifact: &Artifact,
     token: &IdentityToken,

@@ -49,7 +49,7 @@ pub async fn fsck(source: &dyn Source, key: &LogKey, format: Format) -> Result<R
             compare(source, Tile { level, index, width: FULL }, &tile).await?;
         }
     }
-    for (tile, hashes) in edge.partial_since(0) {
+    for (tile, _, hashes) in edge.growth(0, &[]) {
         compare(source, tile, hashes).await?;
     }
     let (expected, found) = (checkpoint.root, edge.root());
@@ -62,7 +62,7 @@ pub async fn fsck(source: &dyn Source, key: &LogKey, format: Format) -> Result<R
 /// All below it has been found right, so a difference is the tile's own.
 async fn compare(source: &dyn Source, tile: Tile, expected: &HashTile) -> Result<(), Error> {
     let found = fetch_tile(source, tile).await?;
-    if found[..] == expected.to_bytes()[..] {
+    if found[..] == expected.bytes_from(0)[..] {
         Ok(())
     } else {
         Err(Error::Tile { path: tile.path() })

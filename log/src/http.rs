@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use countersign_verify::encoding::{base64, from_base64};
 use countersign_verify::limits::{MAX_CERTIFICATE, MAX_CHAIN};
-use countersign_verify::tile::{EntryBundle, Tile};
+use countersign_verify::tile::{self, EntryBundle, Tile};
 use serde::Deserialize;
 use serde_json::json;
 use std::io::ErrorKind;
@@ -136,12 +136,21 @@ fn checkpoint(log: &Log) -> Response {
     (headers, log.head().note().to_owned()).into_response()
 }
 
+/// A tile or bundle of the published tree.
 async fn tile(log: &Log, path: &str) -> Result<Response, Refusal> {
     let (path, format, store) = (format!("tile/{path}"), log.format(), log.store());
+    let size = log.head().checkpoint().size;
+    let published = |level, index, width| width <= tile::width(level, index, size);
     let bytes = if let Some(tile) = Tile::parse_path(&path) {
-        read::tile(store, tile).await?
+        match published(tile.level, tile.index, tile.width) {
+            true => read::tile(store, tile).await?,
+            false => None,
+        }
     } else if let Some(bundle) = EntryBundle::parse_path(format.name(), &path) {
-        read::bundle(store, format, bundle).await?
+        match published(0, bundle.index, bundle.width) {
+            true => read::bundle(store, format, bundle).await?,
+            false => None,
+        }
     } else {
         None
     };

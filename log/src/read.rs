@@ -17,13 +17,13 @@ use std::sync::Arc;
 
 /// The hashes of a tile.
 pub(crate) async fn tile(source: &dyn Source, tile: Tile) -> Result<Option<Bytes>, StoreError> {
-    let found = source.get(&tile.path()).await?;
-    if found.is_some() || tile.width == FULL {
-        return Ok(found);
+    let full = Tile { width: FULL, ..tile };
+    if tile.width == FULL {
+        return source.get(&full.path()).await;
     }
-    let full = source.get(&Tile { width: FULL, ..tile }.path()).await?;
+    let found = longer(source, &tile.path(), &full.path()).await?;
     let length = 32 * usize::from(tile.width);
-    Ok(full.filter(|bytes| bytes.len() >= length).map(|bytes| bytes.slice(..length)))
+    Ok(found.map(|bytes| bytes.slice(..length.min(bytes.len()))))
 }
 
 /// The records of a bundle.
@@ -32,13 +32,24 @@ pub(crate) async fn bundle(
     format: Format,
     bundle: EntryBundle,
 ) -> Result<Option<Bytes>, StoreError> {
-    let found = source.get(&bundle.path(format.name())).await?;
-    if found.is_some() || bundle.width == FULL {
-        return Ok(found);
-    }
     let full = EntryBundle { width: FULL, ..bundle }.path(format.name());
-    let full = source.get(&full).await?;
-    Ok(full.and_then(|bytes| format.cut(&bytes, bundle.width)))
+    if bundle.width == FULL {
+        return source.get(&full).await;
+    }
+    let found = longer(source, &bundle.path(format.name()), &full).await?;
+    Ok(found.map(|bytes| format.cut(&bytes, bundle.width)))
+}
+
+/// What begins with a partial tile or bundle.
+async fn longer(
+    source: &dyn Source,
+    partial: &str,
+    full: &str,
+) -> Result<Option<Bytes>, StoreError> {
+    match source.get(partial).await? {
+        None => source.get(full).await,
+        found => Ok(found),
+    }
 }
 
 /// The record at `index` of `head`, framing included, not checked against the tree.

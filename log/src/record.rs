@@ -77,10 +77,7 @@ impl Format {
             if number == usize::from(FULL) {
                 return Err(Error::TooMany);
             }
-            let record = match self {
-                Self::Entries => entry(bundle),
-                Self::Data => tile_leaf(bundle),
-            };
+            let record = self.first(bundle);
             let record = record.ok_or(Error::Malformed { record: number, format: self.name() })?;
             bundle = &bundle[record.bytes.len()..];
             records.push(record);
@@ -88,13 +85,25 @@ impl Format {
         Ok(records)
     }
 
-    /// The first `width` records of a bundle; `None` when it has fewer or is malformed.
+    /// The first `width` records of bytes that may go on; all of the bytes when those are not so many
+    /// whole records.
     #[must_use]
-    pub fn cut(self, bundle: &Bytes, width: u16) -> Option<Bytes> {
-        let records = self.records(bundle).ok()?;
-        let kept = records.get(..usize::from(width))?;
-        let length: usize = kept.iter().map(|record| record.bytes.len()).sum();
-        Some(bundle.slice(..length))
+    pub fn cut(self, bytes: &Bytes, width: u16) -> Bytes {
+        let mut rest = &bytes[..];
+        for _ in 0..width {
+            match self.first(rest) {
+                Some(record) => rest = &rest[record.bytes.len()..],
+                None => return bytes.clone(),
+            }
+        }
+        bytes.slice(..bytes.len() - rest.len())
+    }
+
+    fn first(self, bytes: &[u8]) -> Option<Record<'_>> {
+        match self {
+            Self::Entries => entry(bytes),
+            Self::Data => tile_leaf(bytes),
+        }
     }
 }
 
@@ -193,8 +202,8 @@ mod tests {
         assert_eq!(records[0].leaf()[2..], precert[..8 + 2 + 32 + 5 + 3]);
         assert_eq!(records[0].identity(), Hash::of(&precert[8..8 + 2 + 32 + 5]));
         assert_eq!(Format::Entries.records(&[0; 514]).unwrap_err(), Error::TooMany);
-        let cut = Format::Entries.cut(&Bytes::copy_from_slice(&entries), 2).unwrap();
+        let cut = Format::Entries.cut(&Bytes::from([&entries[..], &[9, 9, 9]].concat()), 2);
         assert_eq!(cut[..], entries[..5]);
-        assert_eq!(Format::Entries.cut(&cut, 3), None);
+        assert_eq!(Format::Entries.cut(&cut, 3), cut);
     }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn recover(
     if !up_to_date {
         let staged = Committed::staged(store, checkpoint.clone(), note.clone()).await?;
         if let Some(committed) = staged {
-            committed.publish(store).await?.tidy(store).await;
+            committed.publish(store).await?;
             replayed = true;
         }
         // Another batch is staged only after this one was published, so without it this is the first

@@ -1,14 +1,14 @@
 //! The one task of a log that changes its tree, batch by batch.
 //!
 //! ```text
-//! batch -> Staged: tiles and bundles in memory, and as one durable object
+//! batch -> Staged: what tiles and bundles grow by, in memory and as one durable object
 //!       -> Committed: the signed checkpoint swapped into the lock, with the batch's identities
 //!       -> Published: tiles and bundles out, then the checkpoint
 //!       -> the waiters are answered; the next batch may be staged over this one
 //! ```
 //! The types make the order: only a `Staged` commits, only a `Committed` publishes, only a `Published`
-//! is answered. Tiles are written only after their tree is committed, so that a write that comes late
-//! cannot put a tile of another tree in place.
+//! is answered. Tiles are written only after their tree is committed, so that what is in them never
+//! changes, and a write that comes late cannot put a tile of another tree in place.
 //!
 //! When a write fails whose effect is unknown, the tree in memory is thrown away and read again from
 //! lock and store by [`recover`]; the waiters are then answered from what is found there.
@@ -18,7 +18,7 @@ use crate::pool::{AppendError, Candidate};
 use crate::record::Format;
 use crate::recover::{OpenError, recover};
 use crate::signer::Signer;
-use crate::store::{CheckpointLock, StoreError, SwapError, TileStore};
+use crate::store::{CheckpointLock, Growth, StoreError, SwapError, TileStore};
 use crate::tree::Filled;
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
@@ -98,7 +98,6 @@ async fn advance(
     let identities: Vec<Hash> = batch.iter().map(Candidate::identity).collect();
     let known = settle_known(shared, head, &identities).await;
     let known = known.map_err(|error| Failure::Before(error.into()))?;
-    let t0=started.elapsed();
     let fresh: Vec<_> =
         batch.into_iter().filter(|candidate| !known.contains(&candidate.identity())).collect();
     if fresh.is_empty() {
@@ -107,16 +106,10 @@ async fn advance(
     let store = &*shared.store;
     let entries = fresh.len();
     let staged = Staged::write(shared.options.format, &shared.signer, head, fresh, store).await?;
-    let t1=started.elapsed();
     let committed = staged.commit(&*shared.lock).await?;
-    let t2=started.elapsed();
     let published = committed.publish(store).await;
     let published = published.map_err(|error| Failure::Unknown(error.into()))?;
-    let t3=started.elapsed();
     let head = answer(shared, &published);
-    published.tidy(store).await;
-    let t4=started.elapsed();
-    if t4.as_millis()>25 {eprintln!("n={entries} find {:?} staged {:?} commit {:?} publish {:?} tidy {:?}", t0, t1-t0, t2-t1, t3-t2, t4-t3);}
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let size = head.checkpoint.size;
     tracing::debug!(log = shared.signer.key().origin(), entries, size, duration_ms, "published");
@@ -188,7 +181,7 @@ struct Staged {
 /// What a batch adds.
 struct Batch {
     head: Head,
-    objects: Vec<(String, Bytes)>,
+    growth: Vec<Growth>,
     filled: Vec<Filled>,
     leaves: Vec<(Hash, u64)>,
     /// As long as `leaves`.
@@ -205,7 +198,7 @@ impl Staged {
     ) -> Result<Self, Failure> {
         let batch = Batch::new(format, signer, previous, batch)?;
         let name = staged_name(&batch.head.checkpoint);
-        let staged = store.stage(&name, encode(&batch.objects)).await;
+        let staged = store.stage(&name, encode(&batch.growth)).await;
         staged.map_err(|error| Failure::Before(error.into()))?;
         // Restart finds the old checkpoint in the lock, and a staged batch that it does not ask for.
         Ok(Self { previous: Arc::clone(previous), batch })
@@ -232,9 +225,16 @@ impl Batch {
     ) -> Result<Self, Failure> {
         let old_size = previous.checkpoint.size;
         let mut edge = previous.edge.clone();
-        let mut bundle = previous.tail.to_vec();
-        let (mut objects, mut filled) = (Vec::new(), Vec::new());
+        // The last bundle from its first record, and how much of it is published.
+        let (mut bundle, mut before) = (previous.tail.to_vec(), previous.tail.len());
+        let (mut growth, mut filled) = (Vec::new(), Vec::new());
         let (mut leaves, mut records) = (Vec::new(), Vec::new());
+        let grown = |end: u64, before, bundle: &Bytes| {
+            let (index, width) = ((end - 1) / u64::from(FULL), (end - 1) % u64::from(FULL) + 1);
+            let width = u16::try_from(width).expect("at most 256");
+            let path = EntryBundle { index, width: FULL }.path(format.name());
+            Growth { path, offset: before as u64, bytes: bundle.slice(before..), width }
+        };
         for candidate in candidates {
             let index = edge.size();
             leaves.push((candidate.identity(), index));
@@ -243,28 +243,25 @@ impl Batch {
             edge.push(leaf.hash, &mut filled);
             records.push(leaf.record);
             if edge.size().is_multiple_of(u64::from(FULL)) {
-                let full = EntryBundle { index: index / u64::from(FULL), width: FULL };
-                objects.push((full.path(format.name()), std::mem::take(&mut bundle).into()));
+                growth.push(grown(edge.size(), before, &std::mem::take(&mut bundle).into()));
+                before = 0;
             }
         }
         let tail = Bytes::from(bundle);
-        for (tile, hashes) in edge.partial_since(old_size) {
-            if tile.level == 0 {
-                let partial = EntryBundle { index: tile.index, width: tile.width };
-                objects.push((partial.path(format.name()), tail.clone()));
-            }
-            objects.push((tile.path(), hashes.to_bytes().into()));
+        if tail.len() > before {
+            growth.push(grown(edge.size(), before, &tail));
         }
-        for Filled { level, index, tile } in &filled {
-            let full = Tile { level: *level, index: *index, width: FULL };
-            objects.push((full.path(), tile.to_bytes().into()));
+        for (tile, before, hashes) in edge.growth(old_size, &filled) {
+            let (path, offset) = (Tile { width: FULL, ..tile }.path(), 32 * u64::from(before));
+            let bytes = hashes.bytes_from(before).into();
+            growth.push(Growth { path, offset, bytes, width: tile.width });
         }
         let (size, root) = (edge.size(), edge.root());
         let note = signer.sign(size, root).map_err(|_| Failure::Before(AppendError::Signing))?;
         let origin = signer.key().origin().to_owned();
         let checkpoint = Checkpoint { origin, size, root, extensions: vec![] };
         let head = Head { checkpoint, note, edge, tail };
-        Ok(Self { head, objects, filled, leaves, records })
+        Ok(Self { head, growth, filled, leaves, records })
     }
 }
 
@@ -288,23 +285,20 @@ impl Committed {
         let name = staged_name(&checkpoint);
         let Some(bytes) = store.staged(&name).await? else { return Ok(None) };
         let damaged = || OpenError::Damaged { path: format!("the staged batch {name}") };
-        let objects = decode(&bytes).ok_or_else(damaged)?;
+        let growth = decode(&bytes).ok_or_else(damaged)?;
         let head = Head { checkpoint, note, ..Head::default() };
         // Nobody waits, and proofs read the store.
         let (filled, leaves, records) = (vec![], vec![], vec![]);
-        Ok(Some(Self { batch: Batch { head, objects, filled, leaves, records } }))
+        Ok(Some(Self { batch: Batch { head, growth, filled, leaves, records } }))
     }
 
     pub(crate) async fn publish(self, store: &dyn TileStore) -> Result<Published, StoreError> {
-        let Batch { head, objects, filled, leaves, records, .. } = self.batch;
-        store.put_all(&objects).await?;
-        // Restart finds the old checkpoint published and some or all of these: it puts them again.
+        let Batch { head, growth, filled, leaves, records } = self.batch;
+        store.grow(&growth).await?;
+        // Restart finds the old checkpoint published and some or all of the growth: it comes again.
         store.put(CHECKPOINT, head.note.clone().into()).await?;
         // Restart finds all of it published, and asks for no staged batch.
-        let full = objects.into_iter().map(|(path, _)| path).filter(|path| !path.contains(".p/"));
-        let obsolete = full.map(|path| format!("{path}.p")).collect();
-        let head = Arc::new(head);
-        Ok(Published { head, filled, leaves, records, obsolete })
+        Ok(Published { head: Arc::new(head), filled, leaves, records })
     }
 }
 
@@ -314,55 +308,45 @@ pub(crate) struct Published {
     filled: Vec<Filled>,
     leaves: Vec<(Hash, u64)>,
     records: Vec<Bytes>,
-    /// Folders of partial tiles and bundles that are full now.
-    obsolete: Vec<String>,
 }
 
-impl Published {
-    /// Drops partial tiles that have become full. What stays behind takes space and does no harm.
-    pub(crate) async fn tidy(self, store: &dyn TileStore) {
-        for path in &self.obsolete {
-            if let Err(error) = store.discard(path).await {
-                tracing::warn!(%error, "could not drop what is no longer needed");
-            }
-        }
-    }
-}
-
-/// The staged batch: u32 number of objects; each u16 length of name, name, u32 length, bytes. Big
-/// endian.
-fn encode(objects: &[(String, Bytes)]) -> Bytes {
-    let length = objects.iter().map(|(path, bytes)| 6 + path.len() + bytes.len()).sum::<usize>();
-    let mut encoded = Vec::with_capacity(4 + length);
-    let count = u32::try_from(objects.len()).expect("a batch is bounded");
-    encoded.extend(count.to_be_bytes());
-    for (path, bytes) in objects {
+/// The staged batch: what tiles and bundles grow by, one after the other. Each is u16 length of name,
+/// name, u64 offset, u16 width, u32 length, bytes; big endian.
+fn encode(growth: &[Growth]) -> Bytes {
+    let length: usize = growth.iter().map(|part| 16 + part.path.len() + part.bytes.len()).sum();
+    let mut encoded = Vec::with_capacity(length);
+    for Growth { path, offset, bytes, width } in growth {
         encoded.extend(u16::try_from(path.len()).expect("names are short").to_be_bytes());
         encoded.extend(path.as_bytes());
+        encoded.extend(offset.to_be_bytes());
+        encoded.extend(width.to_be_bytes());
         encoded.extend(u32::try_from(bytes.len()).expect("a batch is bounded").to_be_bytes());
         encoded.extend_from_slice(bytes);
     }
     encoded.into()
 }
 
-fn decode(encoded: &Bytes) -> Option<Vec<(String, Bytes)>> {
+fn decode(encoded: &Bytes) -> Option<Vec<Growth>> {
     fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
         let (head, tail) = rest.split_at_checked(length)?;
         *rest = tail;
         Some(head)
     }
-    fn number(rest: &mut &[u8], width: usize) -> Option<usize> {
-        Some(take(rest, width)?.iter().fold(0, |value, byte| value << 8 | usize::from(*byte)))
+    fn number(rest: &mut &[u8], width: usize) -> Option<u64> {
+        Some(take(rest, width)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
     let mut rest = &encoded[..];
-    let mut objects = Vec::new();
-    for _ in 0..number(&mut rest, 4)? {
-        let length = number(&mut rest, 2)?;
-        let path = std::str::from_utf8(take(&mut rest, length)?).ok()?;
-        let length = number(&mut rest, 4)?;
-        objects.push((path.to_owned(), encoded.slice_ref(take(&mut rest, length)?)));
+    let mut growth = Vec::new();
+    while !rest.is_empty() {
+        let length = usize::try_from(number(&mut rest, 2)?).ok()?;
+        let path = std::str::from_utf8(take(&mut rest, length)?).ok()?.to_owned();
+        let offset = number(&mut rest, 8)?;
+        let width = u16::try_from(number(&mut rest, 2)?).ok()?;
+        let length = usize::try_from(number(&mut rest, 4)?).ok()?;
+        let bytes = encoded.slice_ref(take(&mut rest, length)?);
+        growth.push(Growth { path, offset, bytes, width });
     }
-    rest.is_empty().then_some(objects)
+    Some(growth)
 }
 
 #[cfg(test)]
@@ -370,15 +354,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_staged_object_reads_back_and_every_cut_is_refused() {
-        let object =
-            |path: &str, bytes: &'static [u8]| (path.to_owned(), Bytes::from_static(bytes));
-        let objects = [object("tile/0/000.p/1", b"one"), object("tile/entries/000.p/1", b"")];
-        let encoded = encode(&objects);
-        assert_eq!(decode(&encoded).unwrap(), objects);
-        for cut in 0..encoded.len() {
-            assert!(decode(&encoded.slice(..cut)).is_none(), "{cut}");
+    fn a_staged_batch_reads_back_and_no_cut_of_it_is_more_than_whole_parts() {
+        let part = |path: &str, bytes: &'static [u8]| {
+            let bytes = Bytes::from_static(bytes);
+            Growth { path: path.to_owned(), offset: 1 << 40, bytes, width: 7 }
+        };
+        let growth = [part("tile/0/000", b"one"), part("tile/entries/000", b"")];
+        let encoded = encode(&growth);
+        assert_eq!(decode(&encoded).unwrap(), growth);
+        let first = encode(&growth[..1]).len();
+        for cut in 1..encoded.len() {
+            assert_eq!(decode(&encoded.slice(..cut)).is_some(), cut == first, "{cut}");
         }
-        assert!(decode(&[&encoded[..], &[0]].concat().into()).is_none());
     }
 }

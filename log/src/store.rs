@@ -17,24 +17,27 @@ use std::sync::Arc;
 /// certificate logs `issuer/…`. A folder, a server; trusted in nothing.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
-    /// Reads an object: the bytes that were put, or `None` when there is none.
+    /// Reads an object; `None` when there is none. For a partial tile or bundle (`….p/<W>`) this may
+    /// be more than was asked for: a longer part of the full one. The engine cuts it.
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError>;
 }
 
-/// Named objects: tiles, entry bundles, issuers' certificates, the checkpoint; and one staged batch.
+/// Tiles and entry bundles, which grow until they are full and never change otherwise; other named
+/// objects; and one staged batch.
 ///
 /// Names are paths relative to the log, of letters, digits, `.`, `-` and single `/`. A tile store is
 /// not trusted: it can stop a log, not fool it.
 #[async_trait]
 pub trait TileStore: Source {
-    /// Writes an object. Once this returns `Ok`, the object survives loss of power. After an error it
-    /// may be there or not, but never in part, and may also appear later. All objects but `checkpoint`
-    /// are immutable: the engine puts one again only with the same bytes.
-    async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError>;
+    /// Publishes what tiles and bundles have grown by, in any order. Once this returns `Ok`, all of it
+    /// survives loss of power and can be read. After an error any part may be there or not. The same
+    /// growth comes again after a crash, and later growth only once this has succeeded.
+    async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError>;
 
-    /// Removes the object `path`, or all objects below `path/`; neither need exist. It need not
-    /// survive loss of power: what is removed is no longer needed, and harmless if it comes back.
-    async fn discard(&self, path: &str) -> Result<(), StoreError>;
+    /// Writes an object whole, in place of the one of that name: the checkpoint, or an issuer's
+    /// certificate. Once this returns `Ok`, it survives loss of power. After an error the old one or
+    /// the new one is there, never a part.
+    async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError>;
 
     /// Keeps a batch until it is published, in place of the one before. Once this returns `Ok`, it
     /// survives loss of power. After an error neither may be there. The engine stages a batch only
@@ -44,12 +47,19 @@ pub trait TileStore: Source {
 
     /// The batch last staged, if that is its name.
     async fn staged(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+}
 
-    /// Writes several objects, in any order.
-    async fn put_all(&self, objects: &[(String, Bytes)]) -> Result<(), StoreError> {
-        let puts = objects.iter().map(|(path, bytes)| self.put(path, bytes.clone()));
-        futures_util::future::try_join_all(puts).await.map(|_| ())
-    }
+/// What one tile or bundle has grown by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Growth {
+    /// The name of the full one, even when it is not full.
+    pub path: String,
+    /// Bytes that were there before.
+    pub offset: u64,
+    /// Bytes that follow them.
+    pub bytes: Bytes,
+    /// Hashes or entries in it now; at 256 it is full.
+    pub width: u16,
 }
 
 /// The one place that decides which tree is the log's: its latest checkpoint, and the table of bodies
@@ -109,6 +119,16 @@ pub enum StoreError {
     Row {
         /// Its table.
         table: &'static str,
+    },
+    /// A tile or bundle has fewer bytes than were written to it.
+    #[error("{path} has {found} bytes, expected at least {expected}")]
+    Shrunk {
+        /// The file.
+        path: String,
+        /// Bytes that were written.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
     },
     /// A name that is none.
     #[error("{path:?} is no object name")]

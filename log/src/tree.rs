@@ -2,7 +2,7 @@
 //! proof that no full tile holds yet.
 
 use countersign_verify::merkle::{Hash, empty_root, node_hash};
-use countersign_verify::tile::{FULL, Tile};
+use countersign_verify::tile::{self, FULL, Tile};
 use std::sync::Arc;
 
 /// Rows of nodes in a tile: the hashes that are stored, and seven rows of parents above them. The
@@ -29,9 +29,9 @@ impl HashTile {
         Some(tile)
     }
 
-    /// The stored form: the hashes one after the other.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.rows[0].iter().flat_map(Hash::as_bytes).copied().collect()
+    /// The stored form of the hashes from `start` on: one after the other.
+    pub(crate) fn bytes_from(&self, start: u16) -> Vec<u8> {
+        self.rows[0][usize::from(start)..].iter().flat_map(Hash::as_bytes).copied().collect()
     }
 
     /// The stored hashes.
@@ -123,14 +123,20 @@ impl Edge {
         (self.edge_index(level) == index).then_some(tile)
     }
 
-    /// The partial tiles that hold hashes which a tree of `since` leaves did not have.
-    pub(crate) fn partial_since(&self, since: u64) -> impl Iterator<Item = (Tile, &HashTile)> {
-        (0_u8..).zip(&self.levels).filter_map(move |(level, tile)| {
-            let width = u16::try_from(tile.hashes().len()).expect("at most 255");
-            let shift = 8 * u32::from(level);
-            let grew = self.size >> shift != since >> shift;
-            let coordinates = Tile { level, index: self.edge_index(level), width };
-            (grew && width > 0).then_some((coordinates, &**tile))
+    /// What a tree of `since` leaves did not have: tiles, and how many of their hashes it had. `filled`
+    /// are the tiles that were filled since.
+    pub(crate) fn growth<'a>(
+        &'a self,
+        since: u64,
+        filled: &'a [Filled],
+    ) -> impl Iterator<Item = (Tile, u16, &'a HashTile)> {
+        let partial = (0_u8..).zip(&self.levels);
+        let partial = partial.map(|(level, tile)| (level, self.edge_index(level), tile));
+        let filled = filled.iter().map(|Filled { level, index, tile }| (*level, *index, tile));
+        partial.chain(filled).filter_map(move |(level, index, tile)| {
+            let width = u16::try_from(tile.hashes().len()).expect("at most 256");
+            let before = tile::width(level, index, since);
+            (before < width).then_some((Tile { level, index, width }, before, &**tile))
         })
     }
 
@@ -154,7 +160,6 @@ pub(crate) fn edge_tiles(size: u64) -> impl Iterator<Item = Option<Tile>> {
 mod tests {
     use super::*;
     use countersign_verify::merkle::{Frontier, leaf_hash};
-    use countersign_verify::tile;
 
     /// The roots are those of an independent implementation, over the leaves `entry-0`, `entry-1`, …;
     /// in between, the frontier of `verify` must agree.
@@ -180,7 +185,7 @@ mod tests {
                     None => Arc::default(),
                     Some(Tile { level, index, width }) => {
                         assert_eq!(tile::width(level, index, size), width);
-                        let bytes = edge.tile(level, index).unwrap().to_bytes();
+                        let bytes = edge.tile(level, index).unwrap().bytes_from(0);
                         Arc::new(HashTile::from_bytes(&bytes, width).unwrap())
                     }
                 });

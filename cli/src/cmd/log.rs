@@ -74,7 +74,9 @@ fn check(
         }),
         Err(error) => {
             if output == Format::Json {
-                let json = json!({ "schema": "countersign.fsck/1", "log": name, "whole": false,
+                // Not read to the end: neither whole nor broken.
+                let whole = (!matches!(error, fsck::Error::Source(_))).then_some(false);
+                let json = json!({ "schema": "countersign.fsck/1", "log": name, "whole": whole,
                     "path": error.path(), "reason": error.to_string() });
                 output::print(&format!("{json}\n"))?;
             }

@@ -1,20 +1,25 @@
-//! A [`TileStore`] of plain files, as any file server can serve them.
+//! A [`TileStore`] of plain files.
 //!
-//! An object is written under a temporary name, synced, renamed, and its folder synced; a new folder
-//! is synced into its parent before it is used. A reader thus sees a whole object or none. A failed
-//! sync is not tried again on the same file, for the kernel may have dropped its pages.
+//! - An object is written under a temporary name, synced, renamed, and its folder synced; a new folder
+//!   is synced into its parent before it is used. A reader thus sees a whole object or none.
+//! - A tile or bundle grows in the file `<name>.part` and is renamed when it is full. Partial ones are
+//!   read out of either: what is there of them never changes. A file for each partial one would be
+//!   written whole with every batch, to be removed soon; making and removing them took most of the
+//!   time of a batch.
+//! - The staged batch is the file `.staged`, overwritten in place. Its name stands before it, so one
+//!   cut short by a crash is not taken for the one before.
 //!
-//! The staged batch is one file, `.staged`, overwritten in place: making, renaming and removing a file
-//! for each batch costs more than writing it. Its name stands before it, so one cut short by a crash
-//! is not taken for the one before.
+//! A failed sync is not tried again on the same bytes, for the kernel may have dropped its pages: they
+//! are written anew.
 
-use super::{Source, StoreError, TileStore};
+use super::{Growth, Source, StoreError, TileStore};
 use async_trait::async_trait;
 use bytes::Bytes;
+use countersign_verify::tile::FULL;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Seek as _, Write as _};
+use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,11 +73,15 @@ impl Files {
 #[async_trait]
 impl Source for Files {
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        // A partial one is looked for in the full one, then in what grows to be it.
+        let (path, partial) = match path.split_once(".p/") {
+            Some((full, _)) => (full, true),
+            None => (path, false),
+        };
         let path = self.0.resolve(path)?;
-        self.run(move |_| match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes.into())),
-            Err(error) if absent(&error) => Ok(None),
-            Err(error) => Err(failed("read", &path, error)),
+        self.run(move |_| match read(&path)? {
+            None if partial => read(&part(&path)),
+            found => Ok(found),
         })
         .await
     }
@@ -80,14 +89,16 @@ impl Source for Files {
 
 #[async_trait]
 impl TileStore for Files {
+    async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError> {
+        let resolved = |growth: &Growth| Ok((self.0.resolve(&growth.path)?, growth.clone()));
+        let growth = growth.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
+        self.run(move |inner| growth.iter().try_for_each(|(path, growth)| inner.grow(path, growth)))
+            .await
+    }
+
     async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
         let path = self.0.resolve(path)?;
         self.run(move |inner| inner.put(&path, &bytes)).await
-    }
-
-    async fn discard(&self, path: &str) -> Result<(), StoreError> {
-        let path = self.0.resolve(path)?;
-        self.run(move |inner| inner.discard(&path)).await
     }
 
     async fn stage(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
@@ -99,25 +110,7 @@ impl TileStore for Files {
         let name = name.to_owned();
         self.run(move |inner| {
             let path = inner.root.join(STAGED);
-            match fs::read(&path) {
-                Ok(bytes) => Ok(read_staged(&name, &bytes.into())),
-                Err(error) if absent(&error) => Ok(None),
-                Err(error) => Err(failed("read", &path, error)),
-            }
-        })
-        .await
-    }
-
-    /// In one blocking task: each file is synced, but each folder once.
-    async fn put_all(&self, objects: &[(String, Bytes)]) -> Result<(), StoreError> {
-        let resolved = |(path, bytes): &(String, Bytes)| Ok((self.0.resolve(path)?, bytes.clone()));
-        let objects = objects.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
-        self.run(move |inner| {
-            let mut folders = HashSet::new();
-            for (path, bytes) in &objects {
-                folders.insert(inner.write(path, bytes)?);
-            }
-            folders.iter().try_for_each(|folder| sync_folder(folder))
+            Ok(read(&path)?.and_then(|bytes| read_staged(&name, &bytes)))
         })
         .await
     }
@@ -135,16 +128,43 @@ impl Inner {
         }
     }
 
-    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let folder = self.write(path, bytes)?;
-        sync_folder(&folder)
-        // Restart finds the object from here on; before, it finds none, or the old checkpoint.
+    fn grow(&self, full: &Path, growth: &Growth) -> Result<(), StoreError> {
+        let part = part(full);
+        let folder = parent(&part);
+        let shrunk = |found| {
+            let (path, expected) = (part.display().to_string(), growth.offset);
+            StoreError::Shrunk { path, expected, found }
+        };
+        let file = match File::options().write(true).open(&part) {
+            // Growth that comes again: all was done but, maybe, to sync the renaming.
+            Err(_) if full.exists() => return sync_folder(folder),
+            Err(error) if absent(&error) && growth.offset == 0 => {
+                self.make_folder(folder)?;
+                File::create(&part).map_err(|error| failed("write", &part, error))?
+            }
+            Err(error) if absent(&error) => return Err(shrunk(0)),
+            opened => opened.map_err(|error| failed("write", &part, error))?,
+        };
+        let found = file.metadata().map_err(|error| failed("read", &part, error))?.len();
+        if found < growth.offset {
+            return Err(shrunk(found));
+        }
+        let written = write_at(file, growth.offset, &growth.bytes);
+        written.map_err(|error| failed("write", &part, error))?;
+        if growth.width == FULL {
+            fs::rename(&part, full).map_err(|error| failed("rename", &part, error))?;
+        }
+        // Also when the file was there: a crash may have come between its making and this.
+        if growth.offset == 0 || growth.width == FULL {
+            sync_folder(folder)?;
+        }
+        // Restart finds the growth, which the published checkpoint does not cover yet.
+        Ok(())
     }
 
-    /// All of a put but the sync of its folder, which is returned.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<PathBuf, StoreError> {
-        let folder = path.parent().expect("objects lie below the root").to_owned();
-        self.make_folder(&folder)?;
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let folder = parent(path);
+        self.make_folder(folder)?;
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = folder.join(format!(".{number}.tmp"));
         let written = File::create(&temporary)
@@ -154,7 +174,8 @@ impl Inner {
             let _ = fs::remove_file(&temporary); // gives the space back; the error is told either way
             failed("write", path, error)
         })?;
-        Ok(folder)
+        sync_folder(folder)
+        // Restart finds the object from here on; before, it finds none, or the old checkpoint.
     }
 
     fn stage(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -174,12 +195,9 @@ impl Inner {
         let length = u16::try_from(name.len()).expect("names are short").to_be_bytes();
         let size = (bytes.len() as u64).to_be_bytes();
         let header = [&length[..], name.as_bytes(), &size].concat();
-        let written = file
-            .rewind()
-            .and_then(|()| file.write_all(&header))
-            .and_then(|()| file.write_all(bytes))
-            .and_then(|()| file.sync_data());
-        written.map_err(told)?;
+        let written = file.rewind().and_then(|()| file.write_all(&header));
+        let written = written.and_then(|()| file.write_all(bytes));
+        written.and_then(|()| file.sync_data()).map_err(told)?;
         *staging = Some(file);
         Ok(())
     }
@@ -213,24 +231,29 @@ impl Inner {
         }
         Ok(())
     }
+}
 
-    fn discard(&self, path: &Path) -> Result<(), StoreError> {
-        // The mutex keeps a folder from going away between its making and its first file.
-        let mut durable = self.durable.lock();
-        durable.retain(|folder| !folder.starts_with(path));
-        let removed = match fs::remove_file(path) {
-            Err(error) if error.kind() == ErrorKind::IsADirectory => fs::remove_dir_all(path),
-            // What macOS and the BSDs say of a folder.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && path.is_dir() => {
-                fs::remove_dir_all(path)
-            }
-            other => other,
-        };
-        match removed {
-            Err(error) if !absent(&error) => Err(failed("remove", path, error)),
-            _ => Ok(()),
-        }
+fn write_at(mut file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
+fn read(path: &Path) -> Result<Option<Bytes>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes.into())),
+        Err(error) if absent(&error) => Ok(None),
+        Err(error) => Err(failed("read", path, error)),
     }
+}
+
+/// Where a tile or bundle grows.
+fn part(full: &Path) -> PathBuf {
+    full.with_extension("part")
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().expect("objects lie below the root")
 }
 
 fn read_staged(name: &str, bytes: &Bytes) -> Option<Bytes> {
@@ -263,18 +286,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::open(folder.path().join("a/log")).unwrap();
         for text in ["first", "second"] {
-            files.put("tile/0/000.p/7", text.into()).await.unwrap();
-            assert_eq!(files.get("tile/0/000.p/7").await.unwrap().unwrap(), text);
+            files.put("issuer/00", text.into()).await.unwrap();
+            assert_eq!(files.get("issuer/00").await.unwrap().unwrap(), text);
         }
-        let inside = fs::read_dir(folder.path().join("a/log/tile/0/000.p")).unwrap();
-        assert_eq!(inside.count(), 1);
-        for absent in ["tile/0/001", "tile/0", "tile/0/000.p/7/8"] {
+        assert_eq!(fs::read_dir(folder.path().join("a/log/issuer")).unwrap().count(), 1);
+        for absent in ["issuer/01", "issuer", "issuer/00/8"] {
             assert_eq!(files.get(absent).await.unwrap(), None, "{absent}");
         }
-        files.discard("tile/0/000.p").await.unwrap();
-        files.discard("tile/0/000.p").await.unwrap();
-        assert_eq!(files.get("tile/0/000.p/7").await.unwrap(), None);
-        files.put("tile/0/000.p/7", "again".into()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tile_grows_and_can_be_read_in_part_before_and_after_it_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        let grow = async |offset, bytes: &'static str, width| {
+            let (path, bytes) = ("tile/0/000".to_owned(), bytes.into());
+            files.grow(&[Growth { path, offset, bytes, width }]).await
+        };
+        let get = async |path| files.get(path).await.unwrap();
+        assert_eq!(get("tile/0/000.p/1").await, None);
+        // After a crash the same growth comes again, over what is left of the first time.
+        for bytes in ["on", "one"] {
+            grow(0, bytes, 1).await.unwrap();
+        }
+        assert_eq!(get("tile/0/000.p/1").await.unwrap(), "one");
+        assert!(matches!(grow(4, "x", 2).await, Err(StoreError::Shrunk { found: 3, .. })));
+        assert_eq!(get("tile/0/000").await, None);
+        for _ in 0..2 {
+            grow(3, " more", FULL).await.unwrap();
+            for path in ["tile/0/000", "tile/0/000.p/1"] {
+                assert_eq!(get(path).await.unwrap(), "one more", "{path}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -306,7 +349,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("tile"), "in the way").unwrap();
         let files = Files::open(folder.path()).unwrap();
-        let refused = files.put("tile/0/000", Bytes::new()).await.unwrap_err();
+        let (path, bytes) = ("tile/0/000".to_owned(), Bytes::new());
+        let growth = [Growth { path, offset: 0, bytes, width: 1 }];
+        let refused = files.grow(&growth).await.unwrap_err();
         assert!(refused.to_string().contains("tile"), "{refused}");
     }
 }

@@ -46,11 +46,9 @@ impl Database {
             // The first moves what is there while commits go on; the second what came meanwhile, and
             // has the next commit begin at the front of the file. Commits wait only for that.
             for mode in ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(RESTART)"] {
-                let t=std::time::Instant::now();
                 if let Err(error) = sqlx::query(mode).execute(&database.pool).await {
                     tracing::warn!(%error, "could not move the write-ahead log"); // tried again later
                 }
-                eprintln!("{mode} {:?}", t.elapsed());
             }
             database.moving.store(false, Ordering::Release);
         });
