@@ -90,22 +90,17 @@ pub(crate) struct Token {
     pub(crate) event: String,
 }
 
-/// Whom to trust.
+/// Whom to trust. The first one given counts, so that a flag goes before what the environment says.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Trust {
     /// One file that describes an instance: trusted root and services
     #[arg(long, env = "COUNTERSIGN_TRUST_CONFIG", value_name = "FILE")]
     pub(crate) trust_config: Option<PathBuf>,
     /// The keys and authorities to trust
-    #[arg(
-        long,
-        env = "COUNTERSIGN_TRUSTED_ROOT",
-        value_name = "FILE",
-        conflicts_with = "trust_config"
-    )]
+    #[arg(long, env = "COUNTERSIGN_TRUSTED_ROOT", value_name = "FILE")]
     pub(crate) trusted_root: Option<PathBuf>,
     /// A development instance on this machine, whose trust files are fetched
-    #[arg(long, env = "COUNTERSIGN_INSTANCE", value_name = "URL", conflicts_with_all = ["trust_config", "trusted_root"])]
+    #[arg(long, env = "COUNTERSIGN_INSTANCE", value_name = "URL")]
     pub(crate) instance: Option<Url>,
 }
 
@@ -116,12 +111,7 @@ pub(crate) struct SignBlob {
     #[command(flatten)]
     pub(crate) trust: Trust,
     /// The services to sign with, beside --trusted-root
-    #[arg(
-        long,
-        env = "COUNTERSIGN_SIGNING_CONFIG",
-        value_name = "FILE",
-        requires = "trusted_root"
-    )]
+    #[arg(long, env = "COUNTERSIGN_SIGNING_CONFIG", value_name = "FILE")]
     pub(crate) signing_config: Option<PathBuf>,
     /// The identity token, a file that holds it, or - for standard input [default: from the CI job]
     #[arg(
@@ -157,7 +147,7 @@ pub(crate) struct VerifyBlob {
     #[arg(long, env = "COUNTERSIGN_CERTIFICATE_OIDC_ISSUER", value_name = "URL")]
     pub(crate) certificate_oidc_issuer: Option<String>,
     /// Make no network call at all; needs --trust-config or --trusted-root
-    #[arg(long, env = "COUNTERSIGN_OFFLINE", conflicts_with = "instance")]
+    #[arg(long, env = "COUNTERSIGN_OFFLINE")]
     pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -212,7 +202,7 @@ pub(crate) enum Log {
     /// Read a whole log as an outsider and check every hash
     Fsck {
         /// A directory of `countersign dev`, read without the server
-        #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root"])]
+        #[arg(long)]
         dir: Option<PathBuf>,
         #[command(flatten)]
         trust: Trust,

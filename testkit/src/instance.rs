@@ -9,7 +9,7 @@ use countersign_verify::bundle::{Bundle, Content, LogEntry, Material, MessageSig
 use countersign_verify::certificate::Certificate;
 use countersign_verify::dsse::{Envelope, IN_TOTO};
 use countersign_verify::encoding::base64;
-use countersign_verify::entry::{Verifier, hashedrekord_v2_body};
+use countersign_verify::entry::{Verifier, hashedrekord_v1_body, hashedrekord_v2_body};
 use countersign_verify::key::{HashAlgorithm, KeyDetails, ed25519_spki};
 use countersign_verify::merkle::{Hash, leaf_hash, node_hash};
 use countersign_verify::note::{self, Note};
@@ -21,8 +21,12 @@ use rcgen::{
     PublicKeyData as _, SanType,
 };
 
-/// The log's host: origin and signature name.
+/// The Rekor v2 log's host: origin and signature name.
 const HOST: &str = "log.example.test";
+/// The Rekor v1 log's host: signature name, and beginning of the origin.
+const V1_HOST: &str = "rekor.example.test";
+/// Entries in earlier shards of the Rekor v1 log.
+const V1_EARLIER: u64 = 1000;
 /// 1.3.6.1.4.1.57264.1
 const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
 const SCT_LIST: [u64; 11] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2, 0];
@@ -37,6 +41,7 @@ pub struct Instance {
     timestamp_key: KeyPair,
     certificate_log: KeyPair,
     log: Ed25519KeyPair,
+    v1_log: KeyPair,
     /// When everything is made; the trusted root starts an hour before.
     pub now: Timestamp,
 }
@@ -53,8 +58,8 @@ impl Instance {
     #[must_use]
     pub fn new() -> Self {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
-        let [root_key, issuer_key, timestamp_key, certificate_log] =
-            [(); 4].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
+        let [root_key, issuer_key, timestamp_key, certificate_log, v1_log] =
+            [(); 5].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
         let root_params = authority("root", now, vec![]);
         let root = root_params.self_signed(&root_key).unwrap().der().to_vec();
         let root = (root, Issuer::new(root_params, root_key));
@@ -77,6 +82,7 @@ impl Instance {
             timestamp_certificate: timestamp_certificate.der().to_vec(),
             timestamp_key,
             certificate_log,
+            v1_log,
             log: Ed25519KeyPair::from_seed_unchecked(&seed).unwrap(),
             now,
         }
@@ -100,9 +106,13 @@ impl Instance {
                 "certChain": { "certificates": certificates.collect::<Vec<_>>() }, "validFor": window })
         };
         let certificate_log = self.certificate_log.subject_public_key_info();
+        let v1_log = self.v1_log.subject_public_key_info();
         serde_json::json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-            "tlogs": [log(&format!("https://{HOST}"), &ed25519_spki(&self.log_key()), "PKIX_ED25519", &self.log_id())],
+            "tlogs": [
+                log(&format!("https://{HOST}"), &ed25519_spki(&self.log_key()), "PKIX_ED25519", &self.log_id()),
+                log(&format!("https://{V1_HOST}"), &v1_log, "PKIX_ECDSA_P256_SHA_256", Hash::of(&v1_log).as_bytes()),
+            ],
             "certificateAuthorities": [chain(&[&self.issuer_certificate, &self.root])],
             "ctlogs": [log("https://ct.example.test", &certificate_log, "PKIX_ECDSA_P256_SHA_256",
                 Hash::of(&certificate_log).as_bytes())],
@@ -191,12 +201,56 @@ impl Instance {
             .unwrap()
     }
 
+    /// A complete bundle over `artifact` as clients of Rekor v1 make it: the log's promise tells the time.
+    #[must_use]
+    pub fn sign_v1(&self, signer: &Signer, artifact: &[u8]) -> Bundle {
+        let signature = signer.sign(artifact);
+        let digest = HashAlgorithm::Sha256.digest(artifact);
+        let verifier = Verifier::Certificate(&signer.certificate);
+        let body = hashedrekord_v1_body(HashAlgorithm::Sha256, &digest, &signature, verifier);
+        let content = MessageSignature { hash: HashAlgorithm::Sha256, digest, signature };
+        let material = Material::Certificate(signer.certificate.clone());
+        Bundle::new(material, vec![self.log_v1(body)], vec![], Content::Message(content)).unwrap()
+    }
+
+    /// Logs `body` with the Rekor v1 log, as leaf 2 of a shard of three, a minute after `now`.
+    #[must_use]
+    pub fn log_v1(&self, body: Vec<u8>) -> LogEntry {
+        let log_id = *Hash::of(&self.v1_log.subject_public_key_info()).as_bytes();
+        let (left, root) = tree(&body);
+        let text = format!("{V1_HOST} - 1234567890\n3\n{root}\n");
+        let sign = |message: &[u8]| rcgen::SigningKey::sign(&self.v1_log, message).unwrap();
+        let signature = note::Signature {
+            name: V1_HOST.to_owned(),
+            key_id: log_id[..4].try_into().unwrap(),
+            signature: sign(text.as_bytes()),
+        };
+        let (index, time) = (V1_EARLIER + 2, self.now.as_second() + 60);
+        // RFC 8785 by another hand than the verifier's: serde_json sorts, and the texts are plain.
+        let promised = serde_json::json!({ "body": base64(&body), "integratedTime": time,
+            "logID": countersign_verify::encoding::hex(&log_id), "logIndex": index });
+        LogEntry {
+            log_index: index,
+            log_id,
+            kind: "hashedrekord".to_owned(),
+            version: "0.0.1".to_owned(),
+            integrated_time: time,
+            promise: Some(sign(promised.to_string().as_bytes())),
+            proof: Some(Proof {
+                log_index: 2,
+                tree_size: 3,
+                root: Some(root),
+                hashes: vec![left],
+                checkpoint: Note::new(text, vec![signature]).unwrap().to_string(),
+            }),
+            body,
+        }
+    }
+
     /// Logs `body` as leaf 2 of a tree of three.
     #[must_use]
     pub fn log(&self, body: Vec<u8>) -> LogEntry {
-        let [first, second] = [b"first", &b"other"[..]].map(leaf_hash);
-        let left = node_hash(&first, &second);
-        let root = node_hash(&left, &leaf_hash(&body));
+        let (left, root) = tree(&body);
         let text = format!("{HOST}\n3\n{root}\n");
         let signature = note::Signature {
             name: HOST.to_owned(),
@@ -286,6 +340,13 @@ impl Signer {
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.key.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
     }
+}
+
+/// A tree of two other entries and `body`: the proof's one hash, and the root.
+fn tree(body: &[u8]) -> (Hash, Hash) {
+    let [first, second] = [b"first", &b"other"[..]].map(leaf_hash);
+    let left = node_hash(&first, &second);
+    (left, node_hash(&left, &leaf_hash(body)))
 }
 
 fn spki(key: &EcdsaKeyPair) -> rcgen::SubjectPublicKeyInfo {

@@ -1,0 +1,46 @@
+//! The rule of today: exactly this identity, vouched for by exactly this issuer.
+
+use countersign_policy::{Policy, decide, flags_for};
+use countersign_testkit::Instance;
+use countersign_verify::{Artifact, TrustedRoot, Verified, verify};
+
+const IDENTITY: &str = "https://git.example.test/acme/widget";
+const ISSUER: &str = "https://issuer.example.test";
+
+fn verified() -> Verified {
+    let instance = Instance::new();
+    let root = TrustedRoot::parse(instance.trusted_root().as_bytes()).unwrap();
+    let bundle = instance.sign(&instance.certify(IDENTITY, ISSUER), b"artifact");
+    verify(&bundle, &Artifact::from_bytes(b"artifact"), &root).into_result().unwrap()
+}
+
+#[test]
+fn only_the_very_identity_and_issuer_are_accepted() {
+    let verified = verified();
+    assert!(decide(&verified, &Policy::exactly(IDENTITY, ISSUER)).result().is_ok());
+    let near_misses = [
+        ("", "certificate-identity"),
+        ("https://git.example.test/acme", "certificate-identity"),
+        ("https://git.example.test/acme/widget2", "certificate-identity"),
+        ("https://git.example.test/acme/Widget", "certificate-identity"),
+        ("https://git.example.test/acme/.*", "certificate-identity"),
+    ];
+    for (identity, rule) in near_misses {
+        let refusal = decide(&verified, &Policy::exactly(identity, ISSUER));
+        let refusal = refusal.result().unwrap_err();
+        let found = (refusal.rule, refusal.expected.as_str(), refusal.found.as_str());
+        assert_eq!(found, (rule, identity, IDENTITY));
+    }
+    for issuer in ["", "https://issuer.example.test/", "http://issuer.example.test"] {
+        let refusal = decide(&verified, &Policy::exactly(IDENTITY, issuer));
+        let refusal = refusal.result().unwrap_err();
+        let found = (refusal.rule, refusal.expected.as_str(), refusal.found.as_str());
+        assert_eq!(found, ("certificate-oidc-issuer", issuer, ISSUER));
+    }
+}
+
+#[test]
+fn the_flags_that_would_fit_are_shown() {
+    let expected = format!("--certificate-identity {IDENTITY} --certificate-oidc-issuer {ISSUER}");
+    assert_eq!(flags_for(verified().identity()), expected);
+}
