@@ -12,6 +12,12 @@
 //! ```
 //! Everything of it is made the first time, and continued ever after.
 
+mod directory;
+mod trust;
+
+pub(crate) use directory::Directory;
+pub(crate) use trust::{TrustFiles, log_keys};
+
 use crate::failure::Failure;
 use crate::idp::{self, Provider};
 use countersign_ca::audit::Audit;
@@ -21,166 +27,19 @@ use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::signer::FileSigner;
 use countersign_ca::timestamp::TimestampAuthority;
-use countersign_client::trust::{
-    CLIENT_TRUST_CONFIG, ClientTrustConfig, SIGNING_CONFIG, Selector, Service, ServiceConfig,
-    SigningConfig,
-};
 use countersign_log::face::{rekor_v2, static_ct};
-use countersign_log::signer::{CertificateKey, LogKey, Signer};
+use countersign_log::signer::{CertificateKey, Signer};
 use countersign_log::store::CheckpointLock;
 use countersign_log::store::files::Files;
 use countersign_log::store::sqlite::Sqlite;
 use countersign_log::{Format, Options};
-use countersign_verify::TrustedRoot;
-use countersign_verify::key::ed25519_spki;
-use countersign_verify::note::ed25519_key_id;
 use countersign_verify::sct::Sct;
-use countersign_verify::trusted_root::{self, Log, wire};
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs;
 use std::sync::Arc;
 use url::Url;
 use zeroize::Zeroizing;
-
-/// What is remembered of an instance.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
-    /// By which clients reach it.
-    #[serde(serialize_with = "without_slash")]
-    pub(crate) url: Url,
-    /// The signature log's origin: the host of the URL.
-    log_origin: String,
-    /// The certificate log's origin: host and port of the URL at the time it was made.
-    certificate_log_origin: String,
-    /// When it was made; its keys are trusted from an hour before.
-    created: String,
-}
-
-/// As it stands in tokens and certificates, so that whoever copies it from here gets it right.
-fn without_slash<S: serde::Serializer>(url: &Url, target: S) -> Result<S::Ok, S::Error> {
-    target.serialize_str(url.as_str().trim_end_matches('/'))
-}
-
-/// A directory that this process alone may run.
-pub(crate) struct Directory {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl Directory {
-    /// Takes the directory for this process, making it if need be.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::file("write to", path, &error);
-        fs::create_dir_all(path).map_err(failed)?;
-        let name = path.join("instance.lock");
-        let mut options = OpenOptions::new();
-        let mut lock = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(name)
-            .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut process = String::new();
-                let _ = lock.read_to_string(&mut process); // only for the message
-                let process = process.trim();
-                return Err(Failure::unclear(format!(
-                    "the directory {} is in use by process {process}",
-                    path.display()
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
-    }
-
-    /// What is remembered; `None` for a new instance.
-    pub(crate) fn settings(&self) -> Result<Option<Settings>, Failure> {
-        let path = self.file("instance.json");
-        match fs::read(&path) {
-            Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
-                Failure::unclear(format!("{}: {error}", path.display()))
-                    .hint("restore the file, or start with another --dir")
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Failure::file("read", &path, &error)),
-        }
-    }
-
-    /// The settings for `url`: those remembered, or new ones.
-    fn settle(&self, url: &Url) -> Result<Settings, Failure> {
-        let host = url.host_str().ok_or_else(|| Failure::unclear(format!("{url} has no host")))?;
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let settings = match self.settings()? {
-            Some(settings) if settings.log_origin != host => {
-                let message = format!(
-                    "the log in {} is named {:?} for good; it cannot be served at host {host:?}",
-                    self.path.display(),
-                    settings.log_origin
-                );
-                return Err(Failure::unclear(message)
-                    .hint("use --url with that host, or start with another --dir"));
-            }
-            Some(settings) => Settings { url: url.clone(), ..settings },
-            None => {
-                let authority = url.as_str().split_once("://").map_or("", |(_, rest)| rest);
-                Settings {
-                    url: url.clone(),
-                    certificate_log_origin: authority.trim_end_matches('/').to_owned(),
-                    log_origin: host,
-                    created: Timestamp::now().to_string(),
-                }
-            }
-        };
-        let json = serde_json::to_vec_pretty(&settings).expect("texts only");
-        self.write("instance.json", &json)?;
-        Ok(settings)
-    }
-
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-
-    /// A file's text; if it is not there yet, `make` makes it, durably and for the owner's eyes only.
-    fn secret(
-        &self,
-        name: &str,
-        make: impl FnOnce() -> Result<Zeroizing<String>, Failure>,
-    ) -> Result<Zeroizing<String>, Failure> {
-        let path = self.file(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.into()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let text = make()?;
-                self.write(name, text.as_bytes())?;
-                Ok(text)
-            }
-            Err(error) => Err(Failure::file("read", &path, &error)),
-        }
-    }
-
-    /// Puts a file in place whole and durably, readable by its owner only (the default of tempfile).
-    fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
-        let path = self.file(name);
-        let failed = |error: std::io::Error| Failure::file("write", &path, &error);
-        let folder = path.parent().unwrap_or(&self.path);
-        fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(content).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
-    }
-}
 
 /// A running instance's parts, ready to be served.
 pub(crate) struct Instance {
@@ -195,14 +54,6 @@ pub(crate) struct Instance {
     database: Sqlite,
 }
 
-/// The files that clients need, JSON.
-#[derive(Clone)]
-pub(crate) struct TrustFiles {
-    pub(crate) trusted_root: String,
-    pub(crate) signing_config: String,
-    pub(crate) client_trust_config: String,
-}
-
 impl Instance {
     /// Opens the instance in `directory`, to be reached at `url`.
     pub(crate) async fn open(directory: Directory, url: &Url) -> Result<Self, Failure> {
@@ -212,7 +63,7 @@ impl Instance {
         let log_failed = |error: &dyn std::fmt::Display| {
             Failure::unclear(format!(
                 "the logs in {} do not open: {error}",
-                directory.path.display()
+                directory.path().display()
             ))
         };
         let database = Sqlite::open(&directory.file("countersign.db")).await;
@@ -244,7 +95,7 @@ impl Instance {
         let broken = |error: &dyn std::fmt::Display| {
             Failure::unclear(format!("the certificate authority: {error}"))
         };
-        let trust = trust_files(&settings, &signatures, &key, &ceremony)?;
+        let trust = trust::trust_files(&settings, &signatures, &key, &ceremony)?;
         let authority = Authority::new(Parts {
             tokens: issuers(&provider)?,
             signer: Box::new(ceremony.issuing.0),
@@ -403,121 +254,4 @@ fn pkcs8(pem: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Ok(("PRIVATE KEY", der)) => Ok(der.into()),
         _ => Err(Failure::unclear("expected a private key in PKCS#8, PEM")),
     }
-}
-
-fn trust_files(
-    settings: &Settings,
-    signatures: &rekor_v2::Face,
-    certificates: &CertificateKey,
-    ceremony: &Ceremony,
-) -> Result<TrustFiles, Failure> {
-    let created: Timestamp = settings
-        .created
-        .parse()
-        .map_err(|_| Failure::unclear("instance.json: \"created\" is not a time in RFC 3339"))?;
-    let start = Some(created - SignedDuration::from_hours(1));
-    let window = || wire::Window { start, end: None };
-    let base = settings.url.as_str().trim_end_matches('/').to_owned();
-    let log = |base_url: String, spki: &[u8], details: &str, id: &[u8]| wire::Log {
-        base_url,
-        hash_algorithm: "SHA2_256".to_owned(),
-        public_key: wire::PublicKey {
-            raw_bytes: spki.to_vec(),
-            key_details: details.to_owned(),
-            valid_for: Some(window()),
-        },
-        log_id: wire::LogId { key_id: id.to_vec() },
-        checkpoint_key_id: None,
-        operator: None,
-    };
-    let authority = |uri: String, chain: [&[u8]; 2]| wire::Authority {
-        subject: wire::DistinguishedName {
-            organization: "Countersign development".to_owned(),
-            common_name: "Countersign development root".to_owned(),
-        },
-        uri,
-        cert_chain: wire::CertificateChain {
-            certificates: chain.map(|der| wire::Certificate { raw_bytes: der.to_vec() }).into(),
-        },
-        valid_for: Some(window()),
-        operator: None,
-    };
-    let spki = signatures.log().key().spki();
-    let public: [u8; 32] = *spki.last_chunk().expect("an Ed25519 key ends in its 32 bytes");
-    debug_assert_eq!(spki, ed25519_spki(&public));
-    let id = ed25519_key_id(&settings.log_origin, &public);
-    let root = &ceremony.root.1[..];
-    let trusted_root = wire::TrustedRoot {
-        media_type: trusted_root::MEDIA_TYPE.to_owned(),
-        tlogs: vec![log(base.clone(), spki, "PKIX_ED25519", &id)],
-        certificate_authorities: vec![authority(base.clone(), [&ceremony.issuing.1, root])],
-        ctlogs: vec![log(
-            format!("{base}/ct"),
-            certificates.spki(),
-            "PKIX_ECDSA_P256_SHA_256",
-            certificates.log_id(),
-        )],
-        timestamp_authorities: vec![authority(
-            format!("{base}/api/v1/timestamp"),
-            [&ceremony.timestamps.1, root],
-        )],
-    };
-    let service = |url: String, major_api_version| Service {
-        url: Url::parse(&url).expect("a base URL with a path is one"),
-        major_api_version,
-        valid_for: window(),
-        operator: settings.log_origin.clone(),
-    };
-    let any = Some(ServiceConfig { selector: Selector::Any, count: None });
-    let signing_config = SigningConfig {
-        media_type: SIGNING_CONFIG.to_owned(),
-        ca_urls: vec![service(base.clone(), 1)],
-        oidc_urls: vec![service(base.clone(), 1)],
-        rekor_tlog_urls: vec![service(base.clone(), 2)],
-        rekor_tlog_config: any,
-        tsa_urls: vec![service(format!("{base}/api/v1/timestamp"), 1)],
-        tsa_config: any,
-    };
-    let config = ClientTrustConfig {
-        media_type: CLIENT_TRUST_CONFIG.to_owned(),
-        trusted_root: trusted_root.clone(),
-        signing_config: signing_config.clone(),
-    };
-    Ok(TrustFiles {
-        trusted_root: json(&trusted_root),
-        signing_config: json(&signing_config),
-        client_trust_config: json(&config),
-    })
-}
-
-/// The public keys of an instance's logs.
-pub(crate) struct LogKeys {
-    pub(crate) signatures: LogKey,
-    pub(crate) certificates: LogKey,
-}
-
-/// The keys of the logs in a directory, out of its settings and trusted root; nothing is locked.
-pub(crate) fn log_keys(path: &Path) -> Result<LogKeys, Failure> {
-    let read = |name: &str| {
-        let path = path.join(name);
-        fs::read(&path).map_err(|error| Failure::file("read", &path, &error))
-    };
-    let broken =
-        |error: &dyn std::fmt::Display| Failure::unclear(format!("{}: {error}", path.display()));
-    let settings = serde_json::from_slice::<Settings>(&read("instance.json")?)
-        .map_err(|error| broken(&error))?;
-    let root =
-        TrustedRoot::parse(&read("trust/trusted_root.json")?).map_err(|error| broken(&error))?;
-    let key = |logs: &[Log], origin: &str| {
-        let log = logs.first().ok_or_else(|| broken(&"the trusted root lists no log"))?;
-        LogKey::from_spki(origin, log.key().spki()).map_err(|error| broken(&error))
-    };
-    Ok(LogKeys {
-        signatures: key(root.logs(), &settings.log_origin)?,
-        certificates: key(root.certificate_logs(), &settings.certificate_log_origin)?,
-    })
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).expect("texts and numbers only")
 }

@@ -332,7 +332,7 @@ fn the_log_proves_its_entries_and_knows_its_end() {
     assert_eq!((&info["size"], &info["origin"]), (&2.into(), &"127.0.0.1".into()));
     let dir = signed.dev.dir.to_str().unwrap();
     assert_eq!(verdict(&run(["log", "fsck", "--dir", dir])).0, 0);
-    let tile = signed.dev.dir.join("log/tile/entries/000.p/2");
+    let tile = signed.dev.dir.join("log/tile/entries/000.part");
     let mut bytes = fs::read(&tile).unwrap();
     bytes[10] ^= 1;
     let _ = fs::remove_file(&tile);

@@ -3,6 +3,8 @@
 
 mod common;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::{Dev, run, verdict};
 use std::collections::HashMap;
 use std::fs;
@@ -87,10 +89,17 @@ fn nothing_that_was_acknowledged_is_lost_however_often_the_server_is_killed() {
         let output = dev.verify(&file, &path, EMAIL);
         assert_eq!(verdict(&output).0, 0, "{}: {output:?}", path.display());
         let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let index = &json["verificationMaterial"]["tlogEntries"][0]["logIndex"];
-        if let Some(other) = places.insert(index.to_string(), path.clone()) {
+        let entry = &json["verificationMaterial"]["tlogEntries"][0];
+        let index = entry["logIndex"].as_str().unwrap();
+        if let Some(other) = places.insert(index.to_owned(), path.clone()) {
             panic!("index {index} is in {} and in {}", path.display(), other.display());
         }
+        // A bundle proves its place in the tree of its day; the entry must be in today's as well.
+        let config = dev.config();
+        let found = run(["log", "get", index, "--trust-config", config.to_str().unwrap()]);
+        let body = String::from_utf8(found.stdout).unwrap();
+        let expected = entry["canonicalizedBody"].as_str().unwrap();
+        assert_eq!(STANDARD.encode(body.trim_end()), expected, "entry {index} of today's tree");
     }
     let signed = signed.into_inner();
     assert!(

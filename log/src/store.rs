@@ -5,7 +5,7 @@
 pub mod files;
 pub mod sqlite;
 
-pub use files::Files;
+pub use files::{Files, Folder};
 pub use sqlite::Sqlite;
 
 use async_trait::async_trait;

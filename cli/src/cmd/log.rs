@@ -9,7 +9,7 @@ use bytes::Bytes;
 use countersign_client::http::{self, Http};
 use countersign_log::fsck::{self, Report, fsck};
 use countersign_log::read::{Proven, Reader};
-use countersign_log::store::{Source, StoreError};
+use countersign_log::store::{Folder, Source, StoreError};
 use countersign_log::{LogKey, OpenError};
 use countersign_verify::TrustedRoot;
 use countersign_verify::encoding::base64;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 ("log", keys.signatures, countersign_log::Format::Entries),
                 ("ct", keys.certificates, countersign_log::Format::Data),
             ] {
-                check(name, &Folder(dir.join(name)), &key, format, *output)?;
+                check(name, &Folder::new(dir.join(name)), &key, format, *output)?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -134,20 +134,6 @@ fn prove(index: u64, trust: &Trust) -> Result<(Proven, String), Failure> {
             .hint("indices count from 0")
     })?;
     Ok((proven, reader.head().note().to_owned()))
-}
-
-/// A log's published objects in a folder. Nothing is made or locked: the server may be running.
-struct Folder(PathBuf);
-
-#[async_trait]
-impl Source for Folder {
-    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
-        match std::fs::read(self.0.join(path)) {
-            Ok(bytes) => Ok(Some(bytes.into())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::Fetch { path: path.to_owned(), source: Arc::new(error) }),
-        }
-    }
 }
 
 /// A Rekor v2 log over HTTP.

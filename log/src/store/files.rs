@@ -73,31 +73,41 @@ impl Files {
 #[async_trait]
 impl Source for Files {
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
-        // A partial one is looked for in the full one, then in what grows to be it.
-        let (path, partial) = match path.split_once(".p/") {
-            Some((full, _)) => (full, true),
-            None => (path, false),
-        };
-        let path = self.0.resolve(path)?;
-        self.run(move |_| match read(&path)? {
-            None if partial => read(&part(&path)),
-            found => Ok(found),
-        })
-        .await
+        let path = path.to_owned();
+        self.run(move |inner| get(&inner.root, &path)).await
+    }
+}
+
+/// The same files for whoever only reads them. Nothing is made or locked, so the log may be running.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// The log whose files are below `root`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self(root.into())
+    }
+}
+
+#[async_trait]
+impl Source for Folder {
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        get(&self.0, path)
     }
 }
 
 #[async_trait]
 impl TileStore for Files {
     async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError> {
-        let resolved = |growth: &Growth| Ok((self.0.resolve(&growth.path)?, growth.clone()));
+        let resolved = |growth: &Growth| Ok((resolve(&self.0.root, &growth.path)?, growth.clone()));
         let growth = growth.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
         self.run(move |inner| growth.iter().try_for_each(|(path, growth)| inner.grow(path, growth)))
             .await
     }
 
     async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let path = self.0.resolve(path)?;
+        let path = resolve(&self.0.root, path)?;
         self.run(move |inner| inner.put(&path, &bytes)).await
     }
 
@@ -117,17 +127,6 @@ impl TileStore for Files {
 }
 
 impl Inner {
-    fn resolve(&self, path: &str) -> Result<PathBuf, StoreError> {
-        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
-        let plain =
-            |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(letter);
-        if path.split('/').all(plain) {
-            Ok(self.root.join(path))
-        } else {
-            Err(StoreError::Name { path: path.to_owned() })
-        }
-    }
-
     fn grow(&self, full: &Path, growth: &Growth) -> Result<(), StoreError> {
         let part = part(full);
         let folder = parent(&part);
@@ -237,6 +236,29 @@ fn write_at(mut file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(offset))?;
     file.write_all(bytes)?;
     file.sync_data()
+}
+
+fn resolve(root: &Path, path: &str) -> Result<PathBuf, StoreError> {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(letter);
+    if path.split('/').all(plain) {
+        Ok(root.join(path))
+    } else {
+        Err(StoreError::Name { path: path.to_owned() })
+    }
+}
+
+/// A partial object is looked for in the full one, then in what grows to be it.
+fn get(root: &Path, path: &str) -> Result<Option<Bytes>, StoreError> {
+    let (path, partial) = match path.split_once(".p/") {
+        Some((full, _)) => (full, true),
+        None => (path, false),
+    };
+    let path = resolve(root, path)?;
+    match read(&path)? {
+        None if partial => read(&part(&path)),
+        found => Ok(found),
+    }
 }
 
 fn read(path: &Path) -> Result<Option<Bytes>, StoreError> {

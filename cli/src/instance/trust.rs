@@ -1,0 +1,145 @@
+//! What clients need to know of an instance: trusted root, signing config, and both in one.
+
+use super::directory::Settings;
+use crate::failure::Failure;
+use countersign_ca::ceremony::Ceremony;
+use countersign_client::trust::{
+    CLIENT_TRUST_CONFIG, ClientTrustConfig, SIGNING_CONFIG, Selector, Service, ServiceConfig,
+    SigningConfig,
+};
+use countersign_log::face::rekor_v2;
+use countersign_log::signer::{CertificateKey, LogKey};
+use countersign_verify::TrustedRoot;
+use countersign_verify::key::ed25519_spki;
+use countersign_verify::note::ed25519_key_id;
+use countersign_verify::trusted_root::{self, Log, wire};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::fs;
+use std::path::Path;
+use url::Url;
+
+/// The files that clients need, JSON.
+#[derive(Clone)]
+pub(crate) struct TrustFiles {
+    pub(crate) trusted_root: String,
+    pub(crate) signing_config: String,
+    pub(crate) client_trust_config: String,
+}
+
+pub(super) fn trust_files(
+    settings: &Settings,
+    signatures: &rekor_v2::Face,
+    certificates: &CertificateKey,
+    ceremony: &Ceremony,
+) -> Result<TrustFiles, Failure> {
+    let created: Timestamp = settings
+        .created
+        .parse()
+        .map_err(|_| Failure::unclear("instance.json: \"created\" is not a time in RFC 3339"))?;
+    let start = Some(created - SignedDuration::from_hours(1));
+    let window = || wire::Window { start, end: None };
+    let base = settings.url.as_str().trim_end_matches('/').to_owned();
+    let log = |base_url: String, spki: &[u8], details: &str, id: &[u8]| wire::Log {
+        base_url,
+        hash_algorithm: "SHA2_256".to_owned(),
+        public_key: wire::PublicKey {
+            raw_bytes: spki.to_vec(),
+            key_details: details.to_owned(),
+            valid_for: Some(window()),
+        },
+        log_id: wire::LogId { key_id: id.to_vec() },
+        checkpoint_key_id: None,
+        operator: None,
+    };
+    let authority = |uri: String, chain: [&[u8]; 2]| wire::Authority {
+        subject: wire::DistinguishedName {
+            organization: "Countersign development".to_owned(),
+            common_name: "Countersign development root".to_owned(),
+        },
+        uri,
+        cert_chain: wire::CertificateChain {
+            certificates: chain.map(|der| wire::Certificate { raw_bytes: der.to_vec() }).into(),
+        },
+        valid_for: Some(window()),
+        operator: None,
+    };
+    let spki = signatures.log().key().spki();
+    let public: [u8; 32] = *spki.last_chunk().expect("an Ed25519 key ends in its 32 bytes");
+    debug_assert_eq!(spki, ed25519_spki(&public));
+    let id = ed25519_key_id(&settings.log_origin, &public);
+    let root = &ceremony.root.1[..];
+    let trusted_root = wire::TrustedRoot {
+        media_type: trusted_root::MEDIA_TYPE.to_owned(),
+        tlogs: vec![log(base.clone(), spki, "PKIX_ED25519", &id)],
+        certificate_authorities: vec![authority(base.clone(), [&ceremony.issuing.1, root])],
+        ctlogs: vec![log(
+            format!("{base}/ct"),
+            certificates.spki(),
+            "PKIX_ECDSA_P256_SHA_256",
+            certificates.log_id(),
+        )],
+        timestamp_authorities: vec![authority(
+            format!("{base}/api/v1/timestamp"),
+            [&ceremony.timestamps.1, root],
+        )],
+    };
+    let service = |url: String, major_api_version| Service {
+        url: Url::parse(&url).expect("a base URL with a path is one"),
+        major_api_version,
+        valid_for: window(),
+        operator: settings.log_origin.clone(),
+    };
+    let any = Some(ServiceConfig { selector: Selector::Any, count: None });
+    let signing_config = SigningConfig {
+        media_type: SIGNING_CONFIG.to_owned(),
+        ca_urls: vec![service(base.clone(), 1)],
+        oidc_urls: vec![service(base.clone(), 1)],
+        rekor_tlog_urls: vec![service(base.clone(), 2)],
+        rekor_tlog_config: any,
+        tsa_urls: vec![service(format!("{base}/api/v1/timestamp"), 1)],
+        tsa_config: any,
+    };
+    let config = ClientTrustConfig {
+        media_type: CLIENT_TRUST_CONFIG.to_owned(),
+        trusted_root: trusted_root.clone(),
+        signing_config: signing_config.clone(),
+    };
+    Ok(TrustFiles {
+        trusted_root: json(&trusted_root),
+        signing_config: json(&signing_config),
+        client_trust_config: json(&config),
+    })
+}
+
+/// The public keys of an instance's logs.
+pub(crate) struct LogKeys {
+    pub(crate) signatures: LogKey,
+    pub(crate) certificates: LogKey,
+}
+
+/// The keys of the logs in a directory, out of its settings and trusted root; nothing is locked.
+pub(crate) fn log_keys(path: &Path) -> Result<LogKeys, Failure> {
+    let read = |name: &str| {
+        let path = path.join(name);
+        fs::read(&path).map_err(|error| Failure::file("read", &path, &error))
+    };
+    let broken =
+        |error: &dyn std::fmt::Display| Failure::unclear(format!("{}: {error}", path.display()));
+    let settings = serde_json::from_slice::<Settings>(&read("instance.json")?)
+        .map_err(|error| broken(&error))?;
+    let root =
+        TrustedRoot::parse(&read("trust/trusted_root.json")?).map_err(|error| broken(&error))?;
+    let key = |logs: &[Log], origin: &str| {
+        let log = logs.first().ok_or_else(|| broken(&"the trusted root lists no log"))?;
+        LogKey::from_spki(origin, log.key().spki()).map_err(|error| broken(&error))
+    };
+    Ok(LogKeys {
+        signatures: key(root.logs(), &settings.log_origin)?,
+        certificates: key(root.certificate_logs(), &settings.certificate_log_origin)?,
+    })
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("texts and numbers only")
+}
