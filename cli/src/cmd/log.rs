@@ -16,7 +16,6 @@ use countersign_verify::encoding::base64;
 use countersign_verify::note::Note;
 use countersign_verify::trusted_root::Log;
 use serde_json::json;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use url::Url;
