@@ -11,7 +11,8 @@
 //! changes, and a write that comes late cannot put a tile of another tree in place.
 //!
 //! When a write fails whose effect is unknown, the tree in memory is thrown away and read again from
-//! lock and store by [`recover`]; the waiters are then answered from what is found there.
+//! lock and store by [`recover`](crate::recover); the waiters are then answered from what is found
+//! there.
 
 use crate::engine::{Appended, Head, Shared};
 use crate::pool::{AppendError, Candidate};
