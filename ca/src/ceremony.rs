@@ -1,7 +1,7 @@
 //! Making the authorities of an instance: root, issuing CA, timestamp certificate.
 
 use crate::profile::{self, Authority, authority};
-use crate::signer::{FileSigner, Signer as _};
+use crate::signer::{Algorithm, FileSigner, Signer as _};
 use countersign_verify::certificate::Certificate;
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,15 +27,27 @@ pub struct Ceremony {
 /// # Errors
 /// When the name does not fit or there is no randomness.
 pub fn create(organization: &str, now: Timestamp) -> Result<Ceremony, profile::Error> {
+    create_for(Algorithm::EcdsaP256Sha256, organization, now)
+}
+
+/// As [`create`], with keys that sign with `algorithm`.
+///
+/// # Errors
+/// As there.
+pub fn create_for(
+    algorithm: Algorithm,
+    organization: &str,
+    now: Timestamp,
+) -> Result<Ceremony, profile::Error> {
     let start = Timestamp::from_second(now.as_second() - 3600).map_err(|_| profile::Error::Time)?;
     let name = |role: &str| format!("CN={organization} {role},O={organization}");
     let until = |lifetime| (start, start + lifetime);
-    let root = FileSigner::generate()?;
+    let root = FileSigner::generate_for(algorithm)?;
     let root_der =
         authority(Authority::Root, &name("root"), root.spki(), None, &root, until(ROOT))?;
     let root_certificate = Certificate::parse(&root_der).expect("a certificate just made parses");
     let below = |kind, role: &str| {
-        let key = FileSigner::generate()?;
+        let key = FileSigner::generate_for(algorithm)?;
         let (name, issuer) = (name(role), Some(&root_certificate));
         let der = authority(kind, &name, key.spki(), issuer, &root, until(BELOW))?;
         Ok::<_, profile::Error>((key, der))

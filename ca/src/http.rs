@@ -10,8 +10,10 @@ mod request;
 use crate::Clock;
 use crate::identity::{JwksError, Mapping, TokenError};
 use crate::issue::{Authority, Error};
+use crate::possession;
 use crate::timestamp::{self, Query, TimestampAuthority};
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -27,7 +29,13 @@ const MAX_REQUEST: usize = 4 << 20;
 /// Largest timestamp query, in bytes; real ones are below 100.
 const MAX_QUERY: usize = 64 << 10;
 
+/// Longest request ID that is taken over, in bytes: Fulcio's.
+const MAX_REQUEST_ID: usize = 128;
+
 const PEM_CHAIN: &str = "application/pem-certificate-chain";
+
+/// A request's body, or why it could not be read.
+type Body = Result<Bytes, BytesRejection>;
 
 /// The certificate authority's routes.
 pub fn router(authority: Arc<Authority>) -> Router {
@@ -37,6 +45,7 @@ pub fn router(authority: Arc<Authority>) -> Router {
         .route("/api/v2/configuration", get(configuration))
         .route("/api/v1/signingCert", post(signing_cert_v1))
         .route("/api/v1/rootCert", get(root_cert))
+        .method_not_allowed_fallback(other_method)
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .with_state(authority)
 }
@@ -53,9 +62,9 @@ pub fn timestamp_router(authority: Arc<TimestampAuthority>, clock: Clock) -> Rou
 async fn signing_cert_v2(
     State(authority): State<Arc<Authority>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Reply> {
-    let chain = issue(&authority, request::v2, &headers, &body).await?;
+    let chain = issue(&authority, request::v2, &headers, body).await?;
     // Here, unlike in the trust bundle, clients expect no line feed at the end.
     let chain: Vec<_> = chain.iter().map(|pem| pem.trim_end()).collect();
     let chain = json!({ "signedCertificateEmbeddedSct": { "chain": { "certificates": chain } } });
@@ -65,9 +74,10 @@ async fn signing_cert_v2(
 async fn signing_cert_v1(
     State(authority): State<Arc<Authority>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Reply> {
-    let chain = issue(&authority, request::v1, &headers, &body).await?.concat();
+    let chain = issue(&authority, request::v1, &headers, body).await?.concat();
+    let chain = chain.trim_end().to_owned();
     Ok((StatusCode::CREATED, [(header::CONTENT_TYPE, PEM_CHAIN)], chain).into_response())
 }
 
@@ -76,10 +86,11 @@ async fn issue(
     authority: &Authority,
     read: fn(&[u8], Option<&str>) -> Result<request::Asked, request::Error>,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Body,
 ) -> Result<Vec<String>, Reply> {
     let id = request_id(headers);
-    let asked = read(body, bearer(headers)).map_err(|error| Reply::request(&error, &id))?;
+    let body = body.map_err(|error| Reply::body(&error, &id))?;
+    let asked = read(&body, bearer(headers)).map_err(|error| Reply::request(&error, &id))?;
     let issued = authority.issue(&asked.token, &asked.key, &id).await;
     let issued = issued.map_err(|error| Reply::issuance(&error, &id))?;
     Ok(issued.chain.iter().map(|der| pem(der)).collect())
@@ -116,12 +127,13 @@ async fn configuration(State(authority): State<Arc<Authority>>) -> Json<serde_js
 async fn stamp(
     State((authority, clock)): State<(Arc<TimestampAuthority>, Clock)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Reply> {
     let id = request_id(&headers);
+    let body = body.map_err(|error| Reply::body(&error, &id))?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let query = match media_type {
+    let query = match &media_type.to_ascii_lowercase()[..] {
         "application/timestamp-query" => Query::from_der(&body),
         "application/json" => json_query(&body),
         _ => return Err(Reply::media_type(&id)),
@@ -181,10 +193,27 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The request's ID, as the server in front of this has set it; it is in the reply and on record.
+/// The request's ID, as the client or the server in front of this has set it, or a fresh one; it is in
+/// the reply and on record.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
     let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-    sent.filter(|id| id.len() <= 128).unwrap_or("-").into()
+    match sent.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len())) {
+        Some(id) => id.into(),
+        None => {
+            let mut id = [0; 16];
+            // Without randomness nothing is issued; then the ID does not matter either.
+            let _ = aws_lc_rs::rand::fill(&mut id);
+            hex::encode(id).into()
+        }
+    }
+}
+
+/// Fulcio's answer to a known path and another method.
+async fn other_method(headers: HeaderMap) -> Reply {
+    let id = request_id(&headers);
+    let message = "this path does not take that method".to_owned();
+    let next = "see Fulcio's API: POST to signingCert, GET for the rest";
+    Reply::new(StatusCode::NOT_IMPLEMENTED, UNIMPLEMENTED, message, "METHOD", next, &id)
 }
 
 /// An error as it goes out: `google.rpc.Status` in JSON.
@@ -199,6 +228,7 @@ struct Reply {
 /// gRPC codes.
 const INVALID_ARGUMENT: u8 = 3;
 const PERMISSION_DENIED: u8 = 7;
+const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
@@ -214,6 +244,22 @@ impl Reply {
         let detail = json!({ "reason": reason, "next": next, "request_id": id });
         let retry_after = status == StatusCode::SERVICE_UNAVAILABLE;
         Self { status, code, message, detail, retry_after }
+    }
+
+    /// With what was expected and what was found instead.
+    fn facts(mut self, facts: Option<(String, String)>) -> Self {
+        if let Some((expected, found)) = facts {
+            self.detail["expected"] = expected.into();
+            self.detail["found"] = found.into();
+        }
+        self
+    }
+
+    /// Fulcio, too, answers 400 to a body that is too large.
+    fn body(error: &BytesRejection, id: &str) -> Self {
+        let (message, next) = (error.body_text(), "send a smaller body, and all of it");
+        let (status, code) = (StatusCode::BAD_REQUEST, INVALID_ARGUMENT);
+        Self::new(status, code, message, "REQUEST_BODY", next, id)
     }
 
     fn request(error: &request::Error, id: &str) -> Self {
@@ -239,18 +285,17 @@ impl Reply {
             }
             Error::Token(token) => {
                 reply(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, token.next_step())
+                    .facts(token_facts(token))
             }
-            Error::Possession(_) => {
-                let next = "sign the token's subject, or its verified e-mail address, with the key you send";
-                reply(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, next)
+            Error::Possession(error) => {
+                reply(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, error.next_step())
+                    .facts(possession_facts(error))
             }
             Error::Policy(refusal) => {
                 let next = "ask the owners of the policy, or sign as an identity that it allows";
                 let mut denied = reply(StatusCode::FORBIDDEN, PERMISSION_DENIED, message, next);
                 denied.detail["rule"] = refusal.rule.clone().into();
-                denied.detail["expected"] = refusal.expected.clone().into();
-                denied.detail["found"] = refusal.found.clone().into();
-                denied
+                denied.facts(Some((refusal.expected.clone(), refusal.found.clone())))
             }
             Error::Log(log) if log.retryable => {
                 reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
@@ -262,15 +307,8 @@ impl Reply {
     fn timestamp(error: &timestamp::Error, id: &str) -> Self {
         let message = error.to_string();
         if error.is_request() {
-            let next = "see RFC 3161, section 2.4.1";
-            return Self::new(
-                StatusCode::BAD_REQUEST,
-                INVALID_ARGUMENT,
-                message,
-                "QUERY_REFUSED",
-                next,
-                id,
-            );
+            let (status, next) = (StatusCode::BAD_REQUEST, "see RFC 3161, section 2.4.1");
+            return Self::new(status, INVALID_ARGUMENT, message, "QUERY_REFUSED", next, id);
         }
         tracing::error!(request_id = id, %error, "no timestamp");
         let (status, next) = (StatusCode::SERVICE_UNAVAILABLE, "try again later");
@@ -283,6 +321,36 @@ impl Reply {
         let next = "set the Content-Type header";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         Self::new(status, INVALID_ARGUMENT, message, "MEDIA_TYPE", next, id)
+    }
+}
+
+/// What was expected of a token and what was found. Nothing that it says of a person is repeated.
+fn token_facts(error: &TokenError) -> Option<(String, String)> {
+    Some(match error {
+        TokenError::TooLong { limit, found } => {
+            (format!("at most {limit} bytes"), format!("{found} bytes"))
+        }
+        TokenError::Algorithm { found } => {
+            ("an asymmetric algorithm that the issuer lists".to_owned(), found.clone())
+        }
+        TokenError::UnknownIssuer { found } => ("an accepted issuer".to_owned(), found.clone()),
+        TokenError::WrongAudience { expected, found } => (expected.clone(), found.clone()),
+        TokenError::Expired { expired, now } => {
+            (format!("an end after {now}"), expired.to_string())
+        }
+        TokenError::NotYetValid { start, now } => {
+            (format!("a start before {now}"), start.to_string())
+        }
+        _ => return None,
+    })
+}
+
+fn possession_facts(error: &possession::Error) -> Option<(String, String)> {
+    match error {
+        possession::Error::Weak(possession::Weakness::Size { found }) => {
+            Some(("2048, 3072 or 4096 bits".to_owned(), format!("{found} bits")))
+        }
+        _ => None,
     }
 }
 

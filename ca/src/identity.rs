@@ -70,3 +70,13 @@ impl Identity {
         &self.challenges
     }
 }
+
+#[cfg(test)]
+impl Identity {
+    /// An identity out of nothing; only tests may have one.
+    pub(crate) fn for_tests(san: San) -> Self {
+        let issuer = "https://issuer.example.test".to_owned();
+        let claims = BTreeMap::from([(1, issuer.clone()), (8, issuer), (24, "subject".to_owned())]);
+        Self { san, claims, challenges: vec!["subject".to_owned()] }
+    }
+}

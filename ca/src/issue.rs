@@ -8,17 +8,24 @@
 //! valid behind: only a precertificate in the log, and a serial number on record.
 
 use crate::Clock;
-use crate::audit::{self, Audit, Event};
+use crate::audit::{self, Audit, Event, Who};
 use crate::identity::{Identity, TokenError, Verifier};
 use crate::possession::{self, Request};
 use crate::precert;
 use crate::profile::{self, Prepared};
 use crate::signer::Signer;
 use async_trait::async_trait;
-use countersign_verify::certificate::{self, Certificate};
+use countersign_verify::certificate::CODE_SIGNING;
+use countersign_verify::chain::{self, CertificateAuthority};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
 use countersign_verify::sct::{self, Sct};
+use countersign_verify::trusted_root::Window;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for the log's receipt. Clients give up after 30 s; an embedded log takes milliseconds,
+/// one that waits for its next checkpoint 1.5 s.
+const RECEIPT: Duration = Duration::from_secs(5);
 
 /// Where precertificates are logged.
 #[async_trait]
@@ -43,6 +50,13 @@ pub struct LogError {
     pub reason: String,
     /// Whether the same may succeed later.
     pub retryable: bool,
+}
+
+impl LogError {
+    fn late() -> Self {
+        let reason = format!("no receipt within {} s", RECEIPT.as_secs());
+        Self { reason, retryable: true }
+    }
 }
 
 /// A policy's no to a certificate.
@@ -83,7 +97,7 @@ pub struct Parts {
 /// A certificate authority.
 pub struct Authority {
     parts: Parts,
-    issuer: Certificate,
+    issuer: profile::Issuer,
     issuer_key_hash: [u8; 32],
     log_key: PublicKey,
     log_id: [u8; 32],
@@ -100,18 +114,28 @@ impl Authority {
     /// An authority out of its parts.
     ///
     /// # Errors
-    /// When the chain does not parse, the key is not the issuing certificate's, or the log's key is none.
+    /// When the certificates form no chain for code signing, the key is not the issuing one's, or the
+    /// log's key is none.
     pub fn new(parts: Parts) -> Result<Self, Error> {
-        let issuer = Certificate::parse(parts.chain.first().ok_or(Error::Chain)?)?;
-        if issuer.spki() != parts.signer.spki() {
-            return Err(Error::Chain);
+        let any_time = Window { start: None, end: None };
+        let ders = parts.chain.iter().map(Vec::as_slice).collect();
+        let authority = CertificateAuthority::new(ders, any_time)?;
+        let (issuing, above) = authority.chain().split_first().expect("a chain is not empty");
+        if issuing.spki() != parts.signer.spki() {
+            return Err(Error::OtherKey);
+        }
+        // Fulcio's rule: an intermediate that may issue anything is not one to issue with.
+        let usages = issuing.extended_key_usage().map_err(chain::Error::from)?;
+        if !above.is_empty() && usages.is_none_or(|usages| !usages.contains(&CODE_SIGNING)) {
+            return Err(Error::NotForCodeSigning);
         }
         let log_key = PublicKey::from_spki(&parts.log_key).map_err(Error::LogKey)?;
         let sha256 = |bytes: &[u8]| {
             let digest = HashAlgorithm::Sha256.digest(bytes);
             digest[..].try_into().expect("SHA-256 has 32 bytes")
         };
-        let (issuer_key_hash, log_id) = (sha256(issuer.spki()), sha256(&parts.log_key));
+        let (issuer_key_hash, log_id) = (sha256(issuing.spki()), sha256(&parts.log_key));
+        let issuer = profile::Issuer::new(issuing, above)?;
         Ok(Self { issuer_key_hash, log_id, log_key, issuer, parts })
     }
 
@@ -138,9 +162,10 @@ impl Authority {
         request: &Request,
         request_id: &Arc<str>,
     ) -> Result<Issued, Error> {
-        let result = self.cycle(token, request, request_id).await;
+        let mut who = None;
+        let result = self.cycle(token, request, request_id, &mut who).await;
         if let Err(error) = &result {
-            let event = Event::Refused { reason: error.code(), message: error.to_string() };
+            let event = Event::Refused { reason: error.code(), message: error.to_string(), who };
             self.parts.audit.record((self.parts.clock)(), request_id, event).await?;
         }
         result
@@ -151,29 +176,30 @@ impl Authority {
         token: &str,
         request: &Request,
         request_id: &Arc<str>,
+        asker: &mut Option<Who>,
     ) -> Result<Issued, Error> {
         let Parts { tokens, signer, chain, log, gate, audit, clock, .. } = &self.parts;
         // 1. Who asks?
         let identity = tokens.verify(token, clock()).await?;
+        let who = Who {
+            identity: identity.san().as_str().to_owned(),
+            issuer: identity.issuer().to_owned(),
+        };
+        *asker = Some(who.clone());
         // 2. May they?
         gate(&identity)?;
         // 3. Do they hold the key?
         let key = possession::check(request, &identity)?;
         // 4. The serial number is on record before anything is signed under it.
         let serial = profile::serial()?;
-        let name = identity.san().as_str().to_owned();
-        let issuer = identity.issuer().to_owned();
-        let event = Event::Serial {
-            serial: hex::encode(serial),
-            identity: name.clone(),
-            issuer: issuer.clone(),
-        };
+        let event = Event::Serial { serial: hex::encode(serial), who: who.clone() };
         audit.record(clock(), request_id, event).await?;
         // 5. Everything but the receipt is decided.
         let prepared = Prepared::new(&identity, key.spki(), &serial, &self.issuer, clock())?;
         // 6. The precertificate goes to the log.
         let (precertificate, precertified) = prepared.sign_precertificate(&**signer)?;
-        let sct = log.add_pre_chain(&precertificate, chain).await.map_err(Error::Log)?;
+        let sct = tokio::time::timeout(RECEIPT, log.add_pre_chain(&precertificate, chain));
+        let sct = sct.await.unwrap_or_else(|_| Err(LogError::late())).map_err(Error::Log)?;
         // 7. The receipt must be the log's, for exactly this.
         self.check_receipt(&precertificate, &sct)?;
         let log_index = sct.leaf_index();
@@ -183,7 +209,7 @@ impl Authority {
         // 9. On record, then out.
         let certificate_sha256 = hex::encode(HashAlgorithm::Sha256.digest(&certificate));
         let serial = hex::encode(serial);
-        let event = Event::Issued { serial, identity: name, issuer, certificate_sha256, log_index };
+        let event = Event::Issued { serial, certificate_sha256, log_index, who };
         audit.record(clock(), request_id, event).await?;
         Ok(Issued { chain: std::iter::once(certificate).chain(chain.iter().cloned()).collect() })
     }
@@ -229,11 +255,14 @@ pub enum Error {
     #[error("nothing is issued that cannot be recorded: {0}")]
     Audit(#[from] audit::Error),
     /// The authority's own certificates.
-    #[error("expected the issuing CA's certificate first in the chain, with the key given")]
-    Chain,
-    /// The authority's own certificates.
     #[error(transparent)]
-    Certificate(#[from] certificate::Error),
+    Chain(#[from] chain::Error),
+    /// The authority's own key.
+    #[error("expected the key of the issuing CA, the first in the chain; found another")]
+    OtherKey,
+    /// The authority's own certificate.
+    #[error("expected the extended key usage codeSigning in the issuing CA's certificate")]
+    NotForCodeSigning,
     /// The certificate log's key.
     #[error("the certificate log's key: {0}")]
     LogKey(countersign_verify::key::Error),
@@ -252,8 +281,9 @@ impl Error {
             Self::Profile(_)
             | Self::Sct(_)
             | Self::Correspondence(_)
-            | Self::Chain
-            | Self::Certificate(_)
+            | Self::Chain(_)
+            | Self::OtherKey
+            | Self::NotForCodeSigning
             | Self::LogKey(_) => "INTERNAL",
         }
     }

@@ -1,15 +1,18 @@
 //! Proof of possession: whoever asks holds the private key.
 //!
 //! Either a signature over the token's subject (or verified e-mail address), or a certificate signing
-//! request (RFC 2986) signed by its own key. Of a request nothing but the key is used. Accepted keys:
-//! ECDSA on P-256, P-384 and P-521 with the hash of the curve's size, RSA of 2048, 3072 or 4096 bits
-//! with e = 65537 and PKCS#1 v1.5, Ed25519.
+//! request (RFC 2986) signed by its own key. Of a request nothing but the key is used. Accepted keys
+//! ([`strength`]): ECDSA on P-256, P-384 and P-521 with the hash of the curve's size, RSA of 2048, 3072
+//! or 4096 bits with e = 65537 and PKCS#1 v1.5, Ed25519; each comes out in its one canonical encoding.
+
+mod strength;
+
+pub use strength::Weakness;
 
 use crate::identity::Identity;
 use countersign_verify::key::{self, KeyKind, PublicKey};
 use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
 use der::{Decode as _, Encode as _, Sequence};
-use spki::SubjectPublicKeyInfoRef;
 
 /// What a client sends beside its token.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,7 +47,7 @@ impl Possessed {
 pub fn check(request: &Request, identity: &Identity) -> Result<Possessed, Error> {
     match request {
         Request::PublicKey { key, proof } => {
-            let key = accepted(&read_key(key)?)?;
+            let key = strength::accepted(&read_key(key)?)?;
             let holds = |challenge: &String| {
                 let der = der_signature(&key, proof);
                 key.verify_message(challenge.as_bytes(), &der).is_ok()
@@ -77,8 +80,8 @@ struct Info<'a> {
     version: u8,
     subject: AnyRef<'a>,
     key: AnyRef<'a>,
-    #[asn1(context_specific = "0", tag_mode = "IMPLICIT", optional = "true")]
-    attributes: Option<der::asn1::SetOfVec<der::Any>>,
+    #[asn1(optional = "true")]
+    attributes: Option<AnyRef<'a>>,
 }
 
 fn signing_request(pem: &[u8]) -> Result<PublicKey, Error> {
@@ -89,7 +92,7 @@ fn signing_request(pem: &[u8]) -> Result<PublicKey, Error> {
     }
     let request = SigningRequest::from_der(&der).map_err(malformed)?;
     let info: Info<'_> = request.info.decode_as().map_err(malformed)?;
-    let key = accepted(&info.key.to_der().map_err(malformed)?)?;
+    let key = strength::accepted(&info.key.to_der().map_err(malformed)?)?;
     let signed = request.info.to_der().map_err(malformed)?;
     let signature = request.signature.as_bytes().ok_or(Error::SigningRequest)?;
     key.verify_with_oid(request.algorithm.oid, &signed, signature).map_err(|_| Error::Proof)?;
@@ -126,28 +129,6 @@ fn read_pem(text: &[u8]) -> Option<(String, Vec<u8>)> {
 }
 
 #[derive(Sequence)]
-struct RsaPublicKey<'a> {
-    modulus: UintRef<'a>,
-    exponent: UintRef<'a>,
-}
-
-/// A key of an accepted kind and strength.
-fn accepted(spki: &[u8]) -> Result<PublicKey, Error> {
-    let key = PublicKey::from_spki(spki).map_err(Error::Key)?;
-    if let KeyKind::Rsa { bits } = key.kind() {
-        let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| Error::KeyText)?;
-        let rsa = RsaPublicKey::from_der(info.subject_public_key.raw_bytes())
-            .map_err(|_| Error::KeyText)?;
-        let odd = rsa.modulus.as_bytes().last().is_some_and(|byte| byte % 2 == 1);
-        let usual = rsa.exponent.as_bytes() == [1, 0, 1];
-        if !matches!(bits, 2048 | 3072 | 4096) || !odd || !usual {
-            return Err(Error::Weak { kind: key.kind() });
-        }
-    }
-    Ok(key)
-}
-
-#[derive(Sequence)]
 struct EcdsaSignature<'a> {
     r: UintRef<'a>,
     s: UintRef<'a>,
@@ -179,13 +160,8 @@ pub enum Error {
     #[error("the public key is not accepted: {0}")]
     Key(key::Error),
     /// A key that could be guessed or computed.
-    #[error(
-        "the {kind} key is not accepted: expected a modulus of 2048, 3072 or 4096 bits, odd, with exponent 65537"
-    )]
-    Weak {
-        /// Its kind.
-        kind: KeyKind,
-    },
+    #[error(transparent)]
+    Weak(#[from] Weakness),
     /// A request signed with an unusual hash.
     #[error("the signing request is not signed with the hash that belongs to a {kind} key")]
     Hash {
@@ -208,9 +184,27 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::KeyText | Self::Key(_) => "KEY_REFUSED",
-            Self::Weak { .. } => "KEY_WEAK",
+            Self::Weak(_) => "KEY_WEAK",
             Self::SigningRequest => "SIGNING_REQUEST_MALFORMED",
             Self::Hash { .. } | Self::Proof => "PROOF_OF_POSSESSION",
+        }
+    }
+
+    /// What whoever sent the request can do.
+    #[must_use]
+    pub const fn next_step(&self) -> &'static str {
+        match self {
+            Self::KeyText | Self::Key(_) => {
+                "send a public key in PEM: ECDSA on P-256, P-384 or P-521, RSA, or Ed25519"
+            }
+            Self::Weak(_) => "make a fresh key, best ECDSA on P-256",
+            Self::SigningRequest => "send the signing request in PEM, in base64 once more",
+            Self::Hash { .. } => {
+                "sign with SHA-256 (P-256, RSA), SHA-384 (P-384) or SHA-512 (P-521)"
+            }
+            Self::Proof => {
+                "sign the token's subject, or its verified e-mail address, with the key you send"
+            }
         }
     }
 }

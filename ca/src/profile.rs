@@ -1,7 +1,7 @@
 //! The certificates that are issued, to the byte: signing certificates (Fulcio's profile), CAs and the
 //! timestamp certificate.
 //!
-//! A signing certificate: version 3, random serial number of 159 bits, ten minutes from now, empty
+//! A signing certificate: version 3, random serial number of 20 bytes, ten minutes from now, empty
 //! subject, and the extensions key usage (critical, digitalSignature), extended key usage
 //! (codeSigning), subject and authority key identifier, subject alternative name (critical), Fulcio's
 //! claims, and last the receipt of the certificate log. Precertificate and final certificate come out
@@ -9,7 +9,7 @@
 //! authority key identifier makes verifiers in use refuse the chain.
 
 use crate::identity::{Identity, San};
-use crate::signer::{self, ECDSA_SHA256, Signer};
+use crate::signer::{self, Signer};
 use aws_lc_rs::digest;
 use const_oid::ObjectIdentifier;
 use countersign_verify::certificate::{
@@ -60,15 +60,32 @@ struct Signed<'a> {
     signature: BitStringRef<'a>,
 }
 
-const ALGORITHM: AlgorithmIdentifier<AnyRef<'static>> =
-    AlgorithmIdentifier { oid: ECDSA_SHA256, parameters: None };
+/// What certificates take over from those above them; worked out once.
+#[derive(Debug)]
+pub struct Issuer {
+    subject: Vec<u8>,
+    authority_key_id: Extension,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
 
-/// An authority that issues: its certificate and its key.
-pub struct Issuer<'a> {
-    /// The issuing CA's certificate.
-    pub certificate: &'a Certificate,
-    /// Its key.
-    pub signer: &'a dyn Signer,
+impl Issuer {
+    /// The issuing CA `certificate`, under the certificates `above` it. What it issues lies within the
+    /// validity of them all.
+    ///
+    /// # Errors
+    /// When its key identifier does not parse.
+    pub fn new(certificate: &Certificate, above: &[Certificate]) -> Result<Self, Error> {
+        let all = || above.iter().chain([certificate]);
+        let not_before = all().map(Certificate::not_before).max();
+        let not_after = all().map(Certificate::not_after).min();
+        Ok(Self {
+            subject: certificate.subject().to_vec(),
+            authority_key_id: extension(AUTHORITY_KEY_ID, false, authority_key_id(certificate)?),
+            not_before: not_before.expect("there is at least one"),
+            not_after: not_after.expect("there is at least one"),
+        })
+    }
 }
 
 /// A signing certificate that is decided in all but the log's receipt. Signing consumes it.
@@ -90,39 +107,34 @@ impl Prepared {
     /// Decides the certificate for `identity` and `spki` (DER), to be issued by `issuer` at `now`.
     ///
     /// # Errors
-    /// When the identity does not fit a certificate, or the issuer is not valid that long.
+    /// When the identity does not fit a certificate, or a CA above it is not valid all that time.
     pub fn new(
         identity: &Identity,
         spki: &[u8],
         serial: &[u8; 20],
-        issuer: &Certificate,
+        issuer: &Issuer,
         now: Timestamp,
     ) -> Result<Self, Error> {
         let not_before = Timestamp::from_second(now.as_second()).map_err(|_| Error::Time)?;
         let not_after = not_before + LIFETIME;
-        if not_before < issuer.not_before() || issuer.not_after() < not_after {
-            return Err(Error::IssuerExpires { until: issuer.not_after() });
+        if not_before < issuer.not_before || issuer.not_after < not_after {
+            let (from, until) = (issuer.not_before, issuer.not_after);
+            return Err(Error::IssuerValidity { from, until });
         }
         let mut extensions = vec![
             extension(KEY_USAGE, true, DIGITAL_SIGNATURE.to_vec()),
             extension(EXTENDED_KEY_USAGE, false, usage(CODE_SIGNING)?),
             extension(SUBJECT_KEY_ID, false, key_id(spki)?),
-            extension(AUTHORITY_KEY_ID, false, authority_key_id(issuer)?),
+            issuer.authority_key_id.clone(),
             extension(SUBJECT_ALT_NAME, true, subject_alt_name(identity.san())?),
         ];
         for (&number, text) in identity.claims() {
-            // Numbers 1 to 6 are bare text, all later ones a DER UTF8String.
-            let value = if number < 7 {
-                text.as_bytes().to_vec()
-            } else {
-                Utf8StringRef::new(text)?.to_der()?
-            };
-            extensions.push(extension(sigstore_oid(number), false, value));
+            extensions.push(extension(sigstore_oid(number), false, claim(number, text)?));
         }
         Ok(Self {
             body: Body {
                 serial: serial.to_vec(),
-                issuer: issuer.subject().to_vec(),
+                issuer: issuer.subject.clone(),
                 subject: vec![0x30, 0],
                 spki: spki.to_vec(),
                 not_before,
@@ -137,11 +149,11 @@ impl Prepared {
     /// # Errors
     /// When the key does not sign.
     pub fn sign_precertificate(
-        self,
+        mut self,
         signer: &dyn Signer,
     ) -> Result<(Vec<u8>, Precertified), Error> {
         let poison = extension(POISON, true, vec![5, 0]);
-        let precertificate = self.body.sign(&poison, signer)?;
+        let precertificate = self.body.sign(poison, signer)?;
         Ok((precertificate, Precertified { body: self.body }))
     }
 }
@@ -156,34 +168,41 @@ impl Precertified {
     ///
     /// # Errors
     /// When the key does not sign.
-    pub fn sign(self, sct: Sct, signer: &dyn Signer) -> Result<Vec<u8>, Error> {
-        self.body.sign(&extension(SCT_LIST, false, list_extension(&[sct])), signer)
+    pub fn sign(mut self, sct: Sct, signer: &dyn Signer) -> Result<Vec<u8>, Error> {
+        self.body.sign(extension(SCT_LIST, false, list_extension(&[sct])), signer)
     }
 }
 
 impl Body {
-    fn sign(&self, last: &Extension, signer: &dyn Signer) -> Result<Vec<u8>, Error> {
-        let mut extensions = self.extensions.clone();
-        extensions.push(last.clone());
-        self.sign_with(extensions, signer)
+    /// The certificate with `last` as its last extension; the body stays as it was.
+    fn sign(&mut self, last: Extension, signer: &dyn Signer) -> Result<Vec<u8>, Error> {
+        let before = self.extensions.len();
+        self.extensions.push(last);
+        let signed = self.sign_as_it_is(signer);
+        self.extensions.truncate(before);
+        signed
     }
 
-    fn sign_with(&self, extensions: Vec<Extension>, signer: &dyn Signer) -> Result<Vec<u8>, Error> {
+    fn sign_as_it_is(&mut self, signer: &dyn Signer) -> Result<Vec<u8>, Error> {
+        let algorithm: AlgorithmIdentifier<AnyRef<'_>> =
+            AlgorithmIdentifier { oid: signer.algorithm().oid(), parameters: None };
         let tbs = Tbs {
             version: 2,
             serial: UintRef::new(&self.serial)?,
-            signature: ALGORITHM,
+            signature: algorithm,
             issuer: AnyRef::from_der(&self.issuer)?,
             validity: Validity::new(time(self.not_before)?, time(self.not_after)?),
             subject: AnyRef::from_der(&self.subject)?,
             spki: AnyRef::from_der(&self.spki)?,
-            extensions,
+            extensions: std::mem::take(&mut self.extensions),
         };
-        let tbs = tbs.to_der()?;
+        let encoded = tbs.to_der();
+        self.extensions = tbs.extensions;
+        let tbs = encoded?;
         let signature = signer.sign(&tbs)?;
         let signed = Signed {
             tbs: AnyRef::from_der(&tbs)?,
-            algorithm: ALGORITHM,
+            algorithm,
             signature: BitStringRef::from_bytes(&signature)?,
         };
         Ok(signed.to_der()?)
@@ -239,32 +258,43 @@ pub fn authority(
     if let Some(issuer) = issuer {
         extensions.push(extension(AUTHORITY_KEY_ID, false, authority_key_id(issuer)?));
     }
-    let body = Body {
+    let mut body = Body {
         serial: serial()?.to_vec(),
         issuer: issuer.map_or_else(|| subject.clone(), |issuer| issuer.subject().to_vec()),
         subject,
         spki: spki.to_vec(),
         not_before: validity.0,
         not_after: validity.1,
-        extensions: vec![],
+        extensions,
     };
-    body.sign_with(extensions, signer)
+    body.sign_as_it_is(signer)
 }
 
-/// A serial number: 159 random bits, positive and never 0.
+/// A serial number: 159 random bits, drawn again in the one case of 128 that would have fewer than 20
+/// bytes, so that its hexadecimal form is the same everywhere.
 ///
 /// # Errors
 /// When the system gives no randomness.
 pub fn serial() -> Result<[u8; 20], Error> {
     let mut serial = [0; 20];
-    aws_lc_rs::rand::fill(&mut serial).map_err(|_| Error::Signer(signer::Error::Randomness))?;
-    serial[0] = serial[0] & 0x7f | 0x40;
+    while serial[0] == 0 {
+        aws_lc_rs::rand::fill(&mut serial).map_err(|_| Error::Signer(signer::Error::Randomness))?;
+        serial[0] &= 0x7f; // the highest bit is the sign
+    }
     Ok(serial)
 }
 
 fn extension(id: ObjectIdentifier, critical: bool, value: Vec<u8>) -> Extension {
     let extn_value = OctetString::new(value).expect("extensions are short");
     Extension { extn_id: id, critical, extn_value }
+}
+
+/// The value of Fulcio's extension `number`: 1 to 6 are bare text, all later ones a DER UTF8String.
+fn claim(number: u8, text: &str) -> Result<Vec<u8>, Error> {
+    match number {
+        1..=6 => Ok(text.as_bytes().to_vec()),
+        _ => Ok(Utf8StringRef::new(text)?.to_der()?),
+    }
 }
 
 fn usage(purpose: ObjectIdentifier) -> Result<Vec<u8>, Error> {
@@ -327,12 +357,80 @@ pub enum Error {
     /// A time that certificates cannot hold.
     #[error("the clock shows a time that certificates cannot hold")]
     Time,
-    /// The CA's own end is too near.
+    /// A CA's own end is too near, or its beginning still ahead.
     #[error(
-        "the issuing certificate is valid until {until}, not for the whole life of a signing certificate"
+        "the CAs are valid from {from} to {until}, not for the whole life of a signing certificate"
     )]
-    IssuerExpires {
-        /// The CA's end.
+    IssuerValidity {
+        /// The latest beginning.
+        from: Timestamp,
+        /// The earliest end.
         until: Timestamp,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_claims_have_the_bytes_that_fulcio_writes() {
+        let san = |san| hex::encode(subject_alt_name(&san).unwrap());
+        assert_eq!(
+            san(San::Email("a@example.test".to_owned())),
+            "3010810e61406578616d706c652e74657374"
+        );
+        assert_eq!(
+            san(San::Uri("https://ci.example.test/p/1".to_owned())),
+            "301d861b68747470733a2f2f63692e6578616d706c652e746573742f702f31"
+        );
+        assert_eq!(
+            san(San::Username("alice!example.test".to_owned())),
+            "3024a022060a2b0601040183bf300107a0140c12616c696365216578616d706c652e74657374"
+        );
+        let issuer = "https://issuer.example.test";
+        let bare = "68747470733a2f2f6973737565722e6578616d706c652e74657374";
+        assert_eq!(hex::encode(claim(1, issuer).unwrap()), bare);
+        assert_eq!(hex::encode(claim(8, issuer).unwrap()), format!("0c1b{bare}"));
+        let id = |number| hex::encode(sigstore_oid(number).to_der().unwrap());
+        assert_eq!((id(1), id(24)), (format!("{}01", ID), format!("{}18", ID)));
+        assert_eq!(hex::encode(SCT_LIST.to_der().unwrap()), "060a2b06010401d679020402");
+        assert_eq!(hex::encode(POISON.to_der().unwrap()), "060a2b06010401d679020403");
+    }
+
+    /// 1.3.6.1.4.1.57264.1, of which the last number is still missing.
+    const ID: &str = "060a2b0601040183bf3001";
+
+    #[test]
+    fn serial_numbers_are_positive_have_20_bytes_and_differ() {
+        let serials: std::collections::BTreeSet<_> = (0..1000).map(|_| serial().unwrap()).collect();
+        assert_eq!(serials.len(), 1000);
+        assert!(serials.iter().all(|serial| (1..0x80).contains(&serial[0])));
+        assert!(serials.iter().any(|serial| serial[0] < 0x40), "all 159 bits are random");
+    }
+
+    #[test]
+    fn nothing_is_issued_beyond_the_life_of_any_ca_above() {
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        let ceremony = crate::ceremony::create("Test", start).unwrap();
+        let certificates =
+            [&ceremony.issuing.1, &ceremony.root.1].map(|der| Certificate::parse(der).unwrap());
+        let [issuing, root] = &certificates;
+        let prepare = |issuer: &Issuer, now| {
+            let identity = Identity::for_tests(San::Email("a@example.test".to_owned()));
+            Prepared::new(&identity, issuing.spki(), &[1; 20], issuer, now).map(drop)
+        };
+        let end = issuing.not_after();
+        let issuer = Issuer::new(issuing, std::slice::from_ref(root)).unwrap();
+        assert!(prepare(&issuer, end - LIFETIME).is_ok());
+        assert!(prepare(&issuer, issuing.not_before()).is_ok());
+        let second = SignedDuration::from_secs(1);
+        for near_miss in [end - LIFETIME + second, issuing.not_before() - second] {
+            let refused = prepare(&issuer, near_miss);
+            assert!(matches!(refused, Err(Error::IssuerValidity { .. })), "{near_miss}");
+        }
+        // Here the certificate above ends first.
+        let issuer = Issuer::new(root, std::slice::from_ref(issuing)).unwrap();
+        assert!(matches!(prepare(&issuer, end), Err(Error::IssuerValidity { .. })));
+    }
 }

@@ -3,19 +3,21 @@
 //! Answers hold one signer with the signed attributes content type, signing time, message digest and
 //! signing certificate (version 2); whole seconds, because one of the clients in use reads no other.
 //! Refused: SHA-1, digests of another length, request extensions, policies other than ours, and any
-//! request while the clock has run backwards.
+//! request while the clock has run backwards or is outside the certificates' validity.
 
-use crate::signer::{self, ECDSA_SHA256, Signer};
+use crate::signer::{self, Signer};
 use cms::cert::{CertificateChoices, IssuerAndSerialNumber};
 use cms::content_info::{CmsVersion, ContentInfo};
 use cms::signed_data::{
     CertificateSet, EncapsulatedContentInfo, SignedData, SignerIdentifier, SignerInfo, SignerInfos,
 };
 use const_oid::ObjectIdentifier;
+use countersign_verify::chain;
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::timestamp::{
     CONTENT_TYPE, MESSAGE_DIGEST, SIGNED_DATA, SIGNING_CERTIFICATE_V2, TST_INFO,
 };
+use countersign_verify::trusted_root::Window;
 use der::asn1::{
     Any, AnyRef, GeneralizedTime, IntRef, OctetString, OctetStringRef, SetOfVec, UintRef, UtcTime,
 };
@@ -26,6 +28,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use x509_cert::attr::Attribute;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::serial_number::SerialNumber;
 
 /// Sigstore's policy for timestamps.
 pub const POLICY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.2");
@@ -110,6 +113,13 @@ struct SigningCertificate {
 #[derive(Sequence)]
 struct CertificateId {
     hash: OctetString,
+    issuer_serial: IssuerSerial,
+}
+
+#[derive(Sequence)]
+struct IssuerSerial {
+    issuer: Vec<GeneralName>,
+    serial: SerialNumber,
 }
 
 impl Query {
@@ -157,6 +167,10 @@ pub struct TimestampAuthority {
     /// DER: the signing certificate first, the root last.
     chain: Vec<Vec<u8>>,
     certificate: x509_cert::Certificate,
+    /// The signed attribute that names the certificate; the same in every token.
+    signing_certificate: Attribute,
+    /// What verifiers will check of the chain.
+    rules: chain::TimestampAuthority,
     last: AtomicI64,
 }
 
@@ -164,15 +178,29 @@ impl TimestampAuthority {
     /// An authority from its key and certificates, DER: the signing one first, the root last.
     ///
     /// # Errors
-    /// When the certificates do not parse or the key is another's.
+    /// When the certificates form no chain for time stamping or the key is another's.
     pub fn new(signer: Box<dyn Signer>, chain: Vec<Vec<u8>>) -> Result<Self, Error> {
-        let leaf = chain.first().ok_or(Error::Chain)?;
-        let certificate = x509_cert::Certificate::from_der(leaf)?;
-        let spki = certificate.tbs_certificate().subject_public_key_info().to_der()?;
-        if spki != signer.spki() {
-            return Err(Error::Chain);
+        let any_time = Window { start: None, end: None };
+        let ders = chain.iter().map(Vec::as_slice).collect();
+        let rules = chain::TimestampAuthority::new(String::new(), ders, any_time)?;
+        let leaf = rules.certificate();
+        if leaf.spki() != signer.spki() {
+            return Err(Error::OtherKey);
         }
-        Ok(Self { signer, chain, certificate, last: AtomicI64::new(i64::MIN) })
+        let certificate = x509_cert::Certificate::from_der(leaf.der())?;
+        let id = CertificateId {
+            hash: OctetString::new(HashAlgorithm::Sha256.digest(leaf.der()))?,
+            issuer_serial: IssuerSerial {
+                issuer: vec![GeneralName::DirectoryName(
+                    certificate.tbs_certificate().issuer().clone(),
+                )],
+                serial: certificate.tbs_certificate().serial_number().clone(),
+            },
+        };
+        let id = Any::encode_from(&SigningCertificate { certificates: vec![id] })?;
+        let signing_certificate = attribute(SIGNING_CERTIFICATE_V2, id)?;
+        let last = AtomicI64::new(i64::MIN);
+        Ok(Self { signer, chain, certificate, signing_certificate, rules, last })
     }
 
     /// DER: the signing certificate first, the root last.
@@ -184,8 +212,9 @@ impl TimestampAuthority {
     /// Stamps; returns the TimeStampResp, DER.
     ///
     /// # Errors
-    /// When the clock has run backwards or the key does not sign.
+    /// When the clock has run backwards, the certificates have ended, or the key does not sign.
     pub fn stamp(&self, query: &Query, now: Timestamp) -> Result<Vec<u8>, Error> {
+        self.rules.valid_at(now)?;
         let seconds = now.as_second();
         let last = self.last.fetch_max(seconds, Ordering::Relaxed);
         if seconds < last.saturating_sub(BACKWARDS) {
@@ -204,9 +233,12 @@ impl TimestampAuthority {
                 issuer: tbs.issuer().clone(),
                 serial_number: tbs.serial_number().clone(),
             }),
-            digest_alg: sha256()?,
+            digest_alg: self.digest_algorithm(),
             signed_attrs: Some(attributes),
-            signature_algorithm: AlgorithmIdentifierOwned { oid: ECDSA_SHA256, parameters: None },
+            signature_algorithm: AlgorithmIdentifierOwned {
+                oid: self.signer.algorithm().oid(),
+                parameters: None,
+            },
             signature: OctetString::new(signature)?,
             unsigned_attrs: None,
         };
@@ -217,7 +249,7 @@ impl TimestampAuthority {
         };
         let data = SignedData {
             version: CmsVersion::V3,
-            digest_algorithms: SetOfVec::try_from(vec![sha256()?])?,
+            digest_algorithms: SetOfVec::try_from(vec![self.digest_algorithm()])?,
             encap_content_info: EncapsulatedContentInfo {
                 econtent_type: TST_INFO,
                 econtent: Some(Any::encode_from(&content)?),
@@ -231,7 +263,7 @@ impl TimestampAuthority {
     }
 
     fn info(&self, query: &Query, since: Duration) -> Result<Vec<u8>, Error> {
-        let oid = HASHES.into_iter().find(|(hash, _)| *hash == query.hash).ok_or(Error::Hash)?.1;
+        let oid = oid(query.hash);
         let serial = crate::profile::serial().map_err(|_| signer::Error::Randomness)?;
         let subject = self.certificate.tbs_certificate().subject().clone();
         let info = TstInfo {
@@ -251,24 +283,29 @@ impl TimestampAuthority {
     }
 
     fn attributes(&self, content: &[u8], since: Duration) -> Result<SetOfVec<Attribute>, Error> {
-        let attribute = |oid, value: Any| {
-            Ok::<_, Error>(Attribute { oid, values: SetOfVec::try_from(vec![value])? })
-        };
-        let digest = |bytes: &[u8]| OctetString::new(HashAlgorithm::Sha256.digest(bytes));
-        let hash = digest(&self.chain[0])?;
-        let certificate = SigningCertificate { certificates: vec![CertificateId { hash }] };
+        let digest = OctetString::new(self.signer.algorithm().hash().digest(content))?;
         let attributes = vec![
             attribute(CONTENT_TYPE, Any::encode_from(&TST_INFO)?)?,
             attribute(SIGNING_TIME, Any::encode_from(&UtcTime::from_unix_duration(since)?)?)?,
-            attribute(MESSAGE_DIGEST, Any::encode_from(&digest(content)?)?)?,
-            attribute(SIGNING_CERTIFICATE_V2, Any::encode_from(&certificate)?)?,
+            attribute(MESSAGE_DIGEST, Any::encode_from(&digest)?)?,
+            self.signing_certificate.clone(),
         ];
         Ok(SetOfVec::try_from(attributes)?)
     }
+
+    /// The hash that the key signs with is that of the attributes, too.
+    fn digest_algorithm(&self) -> AlgorithmIdentifierOwned {
+        let oid = oid(self.signer.algorithm().hash());
+        AlgorithmIdentifierOwned { oid, parameters: Some(Any::null()) }
+    }
 }
 
-fn sha256() -> Result<AlgorithmIdentifierOwned, Error> {
-    Ok(AlgorithmIdentifierOwned { oid: HASHES[0].1, parameters: Some(Any::null()) })
+fn attribute(oid: ObjectIdentifier, value: Any) -> Result<Attribute, Error> {
+    Ok(Attribute { oid, values: SetOfVec::try_from(vec![value])? })
+}
+
+fn oid(hash: HashAlgorithm) -> ObjectIdentifier {
+    HASHES.into_iter().find(|(known, _)| *known == hash).expect("the table has every hash").1
 }
 
 /// Why there is no timestamp.
@@ -295,9 +332,12 @@ pub enum Error {
         /// Bytes found.
         found: usize,
     },
-    /// The authority's own certificates.
-    #[error("expected the timestamp certificate first in the chain, with the key given")]
-    Chain,
+    /// The authority's own certificates, or the time is outside their validity.
+    #[error(transparent)]
+    Chain(#[from] chain::Error),
+    /// The authority's own key.
+    #[error("expected the key of the timestamp certificate, the first in the chain; found another")]
+    OtherKey,
     /// The clock jumped.
     #[error("the clock is {seconds} s behind the last timestamp")]
     Clock {
@@ -320,5 +360,67 @@ impl Error {
             self,
             Self::Query | Self::Extensions | Self::Policy | Self::Hash | Self::DigestLength { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ceremony;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_ran_backwards_stamps_nothing_until_it_has_caught_up() {
+        let ceremony = ceremony::create("Test", at(NOW)).unwrap();
+        let chain = vec![ceremony.timestamps.1, ceremony.root.1];
+        let authority = TimestampAuthority::new(Box::new(ceremony.timestamps.0), chain).unwrap();
+        let query = Query::new(HashAlgorithm::Sha256, &[1; 32], None, false).unwrap();
+        let mut refusals = Vec::new();
+        for second in [NOW, NOW + 9, NOW + 8, NOW + 7, NOW, NOW + 9] {
+            refusals.push(match authority.stamp(&query, at(second)) {
+                Ok(_) => None,
+                Err(Error::Clock { seconds }) => Some(seconds),
+                Err(error) => panic!("{error}"),
+            });
+        }
+        assert_eq!(refusals, [None, None, None, Some(2), Some(9), None]);
+    }
+
+    #[test]
+    fn nothing_is_stamped_outside_the_validity_of_the_certificates() {
+        let ceremony = ceremony::create("Test", at(NOW)).unwrap();
+        let chain = vec![ceremony.timestamps.1, ceremony.root.1];
+        let authority = TimestampAuthority::new(Box::new(ceremony.timestamps.0), chain).unwrap();
+        let query = Query::new(HashAlgorithm::Sha256, &[1; 32], None, false).unwrap();
+        let end = authority.rules.certificate().not_after();
+        let start = authority.rules.certificate().not_before();
+        let second = jiff::SignedDuration::from_secs(1);
+        for time in [start - second, end + second] {
+            assert!(matches!(authority.stamp(&query, time), Err(Error::Chain(_))), "{time}");
+        }
+        assert!(authority.stamp(&query, end).is_ok());
+    }
+
+    #[test]
+    fn an_authority_needs_its_own_key_and_a_chain_for_time_stamping() {
+        let ceremony = ceremony::create("Test", at(NOW)).unwrap();
+        let other = ceremony::create("Test", at(NOW)).unwrap();
+        let chain = |leaf: &[u8], root: &[u8]| vec![leaf.to_vec(), root.to_vec()];
+        let (root, leaf) = (&ceremony.root.1, &ceremony.timestamps.1);
+        let new = |chain| {
+            let key = crate::signer::FileSigner::from_pem(&ceremony.timestamps.0.to_pem().unwrap());
+            TimestampAuthority::new(Box::new(key.unwrap()), chain).err()
+        };
+        assert!(new(chain(leaf, root)).is_none());
+        assert!(matches!(new(vec![]), Some(Error::Chain(_))));
+        assert!(matches!(new(chain(&ceremony.issuing.1, root)), Some(Error::Chain(_))));
+        assert!(matches!(new(chain(leaf, &other.root.1)), Some(Error::Chain(_))));
+        let theirs = chain(&other.timestamps.1, &other.root.1);
+        assert!(matches!(new(theirs), Some(Error::OtherKey)));
     }
 }

@@ -58,12 +58,14 @@ pub(super) fn v1(body: &[u8], bearer: Option<&str>) -> Result<Asked, Error> {
     Ok(Asked { token, key: Request::PublicKey { key, proof } })
 }
 
-/// An object in which no name stands twice; nothing at all is an empty one.
+/// An object in which no name stands twice; nothing at all is an empty one, and what follows it is not
+/// looked at.
 fn object(body: &[u8]) -> Result<Value, Error> {
-    if body.is_empty() {
+    if body.trim_ascii().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let claims = Claims::parse(body).map_err(|error| Error::Json { message: error.to_string() })?;
+    let claims =
+        Claims::parse_first(body).map_err(|error| Error::Json { message: error.to_string() })?;
     Ok(claims.into_value())
 }
 
@@ -103,8 +105,9 @@ fn text(object: &Value, name: &'static str) -> Result<Option<String>, Error> {
 }
 
 fn bytes(object: &Value, name: &'static str) -> Result<Option<Vec<u8>>, Error> {
-    const LENIENT: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
     const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
     const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
     let Some(text) = text(object, name)? else { return Ok(None) };
@@ -157,6 +160,7 @@ mod tests {
             r#"{"publicKeyRequest":{"publicKey":{"algorithm":"RSA","content":"PEM"},"proofOfPossession":"-_8"}}"#,
             r#"{"public_key_request":{"public_key":{"content":"PEM"},"proof_of_possession":"+/8="},"unknown":[1]}"#,
             r#"{"certificateSigningRequest":null,"publicKeyRequest":{"publicKey":{"content":"PEM"},"proofOfPossession":"+/\n8"}}"#,
+            r#" {"publicKeyRequest":{"publicKey":{"algorithm":3,"content":"PEM"},"proofOfPossession":"+/9"}} {"a":1}"#,
         ] {
             let asked = read(json).unwrap();
             let expected = Request::PublicKey { key: b"PEM".to_vec(), proof: vec![0xfb, 0xff] };

@@ -15,7 +15,19 @@ impl Claims {
     /// # Errors
     /// When it is something else, or a name stands twice in it.
     pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        match serde_json::from_slice::<Strict>(json)?.0 {
+        Self::read(serde_json::from_slice(json)?)
+    }
+
+    /// Reads the JSON object that `json` begins with.
+    ///
+    /// # Errors
+    /// When it begins with something else, or a name stands twice in the object.
+    pub fn parse_first(json: &[u8]) -> Result<Self, serde_json::Error> {
+        Self::read(Strict::deserialize(&mut serde_json::Deserializer::from_slice(json))?)
+    }
+
+    fn read(json: Strict) -> Result<Self, serde_json::Error> {
+        match json.0 {
             Value::Object(members) => Ok(Self(members)),
             _ => Err(de::Error::custom("expected a JSON object")),
         }

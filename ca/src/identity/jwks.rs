@@ -2,14 +2,16 @@
 //!
 //! Keys are fetched when first needed, again when they are old, and again when a token names a key that
 //! is not among them, but then at most once in ten seconds, whatever tokens are sent. One fetch runs at
-//! a time for an issuer; while it is unreachable its last keys serve on for a day. Fetches are bounded
-//! in time and size and follow no redirect. Plain HTTP is for issuers on loopback only.
+//! a time for an issuer; tokens whose key is held and fresh do not wait for it. While the issuer is
+//! unreachable its last keys serve on for a day. Fetches are bounded in time and size and follow
+//! redirects within the same origin only. Plain HTTP is for issuers on loopback only.
 
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use reqwest::redirect::Policy;
 use serde::Deserialize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use url::Url;
 
@@ -19,24 +21,35 @@ const FRESH: SignedDuration = SignedDuration::from_mins(15);
 const STALE: SignedDuration = SignedDuration::from_hours(24);
 /// The shortest time between two fetches.
 const PAUSE: SignedDuration = SignedDuration::from_secs(10);
-/// Longest wait for one document.
+/// The same while nothing was fetched yet: an issuer that starts beside us is found soon.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// Longest wait for one document, and for both: Fulcio's.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Most redirects on the way to one document.
+const MAX_REDIRECTS: usize = 3;
 /// Largest document, in bytes. Google's key set is 2 KiB; Kubernetes' largest is below 64 KiB.
 const MAX_DOCUMENT: usize = 256 << 10;
 /// Most keys of a set that are looked at.
 const MAX_KEYS: usize = 100;
 
 /// Where the keys of one issuer come from.
-pub struct KeySource {
-    issuer: Url,
+pub struct KeySource(Arc<Shared>);
+
+struct Shared {
+    /// As it stands in tokens.
+    issuer: String,
+    discovery: Url,
     http: reqwest::Client,
-    cache: tokio::sync::Mutex<Cache>,
+    cache: Mutex<Cache>,
+    /// Held by the one fetch that is under way.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Cache {
     keys: Option<(Arc<Keys>, Timestamp)>,
-    last_attempt: Option<Timestamp>,
+    /// When the last fetch began, and how it failed if it did.
+    attempt: Option<(Timestamp, Option<JwksError>)>,
 }
 
 /// The keys of an issuer, and the algorithms it says it uses.
@@ -65,7 +78,8 @@ impl Candidates {
         }
     }
 
-    /// The keys whose type, use and algorithm fit.
+    /// The keys whose use, operations and algorithm fit. A key of another type than `algorithm` needs
+    /// is found out by the check of the signature.
     pub fn fitting(&self, algorithm: Algorithm) -> impl Iterator<Item = DecodingKey> {
         let key_id = self.key_id.as_deref();
         let named = move |key: &&Jwk| key_id.is_none() || key.common.key_id.as_deref() == key_id;
@@ -85,23 +99,72 @@ impl Candidates {
     }
 }
 
+impl Keys {
+    /// Whether a token that names `key_id`, or none, may be signed by one of these.
+    fn has(&self, key_id: Option<&str>) -> bool {
+        let named = |key: &Jwk| key.common.key_id.as_deref() == key_id;
+        key_id.is_none() || self.keys.iter().any(named)
+    }
+}
+
+impl Cache {
+    /// The keys, if they answer for `key_id` without a fetch.
+    fn fresh(&self, key_id: Option<&str>, now: Timestamp) -> Option<Arc<Keys>> {
+        let (keys, fetched) = self.keys.as_ref()?;
+        (within(FRESH, *fetched, now) && keys.has(key_id)).then(|| Arc::clone(keys))
+    }
+
+    fn may_fetch(&self, now: Timestamp) -> bool {
+        let pause = if self.keys.is_some() { PAUSE } else { FIRST_PAUSE };
+        self.attempt.as_ref().is_none_or(|(began, _)| !within(pause, *began, now))
+    }
+
+    /// What can be said after the last attempt to fetch.
+    fn answer(&self, key_id: Option<&str>, now: Timestamp) -> Result<Arc<Keys>, JwksError> {
+        let failure = || self.attempt.as_ref().and_then(|(_, failure)| failure.clone());
+        match &self.keys {
+            Some((keys, fetched)) if within(STALE, *fetched, now) => match keys.has(key_id) {
+                true => Ok(Arc::clone(keys)),
+                false => Err(failure().unwrap_or(JwksError::UnknownKey)),
+            },
+            _ => Err(failure().unwrap_or(JwksError::Unavailable)),
+        }
+    }
+}
+
 impl KeySource {
     /// The keys of the issuer at `issuer`, as it stands in tokens.
     ///
     /// # Errors
-    /// When the URL is none, is plain HTTP to another host than a loopback address, or TLS fails.
+    /// When it is not a bare URL, is plain HTTP to another host than a loopback address, or TLS fails.
     pub fn new(issuer: &str) -> Result<Self, JwksError> {
         let url = Url::parse(issuer).map_err(|_| JwksError::Url)?;
-        check_transport(&url)?;
+        let bare = url.query().is_none() && url.fragment().is_none() && !issuer.contains('@');
+        if !bare || !is_secure(&url) {
+            return Err(JwksError::Url);
+        }
+        let base = issuer.strip_suffix('/').unwrap_or(issuer);
+        let discovery = Url::parse(&format!("{base}/.well-known/openid-configuration"))
+            .map_err(|_| JwksError::Url)?;
+        let same_origin = Policy::custom(|attempt| {
+            let from = attempt.previous().last().map(Url::origin);
+            let followed = attempt.previous().len();
+            if from == Some(attempt.url().origin()) && followed <= MAX_REDIRECTS {
+                attempt.follow()
+            } else {
+                attempt.stop()
+            }
+        });
         let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
+            .redirect(same_origin)
             .timeout(TIMEOUT)
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
         // Loopback needs neither roots nor a proxy.
         let loopback = url.scheme() == "http";
         let builder = if loopback { builder.tls_certs_only([]).no_proxy() } else { builder };
-        let http = builder.build().map_err(|_| JwksError::Tls)?;
-        Ok(Self { issuer: url, http, cache: tokio::sync::Mutex::default() })
+        let http = builder.build().map_err(|_| JwksError::Unavailable)?;
+        let (cache, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self(Arc::new(Shared { issuer: issuer.to_owned(), discovery, http, cache, turn })))
     }
 
     /// The keys for a token that names `key_id`, or any if it names none.
@@ -113,36 +176,61 @@ impl KeySource {
         key_id: Option<&str>,
         now: Timestamp,
     ) -> Result<Candidates, JwksError> {
-        // Held during the fetch: whoever else needs these keys waits for the one that is under way.
-        let mut cache = self.cache.lock().await;
-        let known = |keys: &Keys| {
-            let id = |key: &Jwk| key.common.key_id.as_deref() == key_id;
-            key_id.is_none() || keys.keys.iter().any(id)
+        let fresh = self.0.cache().fresh(key_id, now);
+        let key_id = key_id.map(str::to_owned);
+        let keys = match fresh {
+            Some(keys) => keys,
+            None => {
+                // In a task of its own: a client that goes away does not take along the fetch that
+                // others wait for.
+                let (shared, key_id) = (Arc::clone(&self.0), key_id.clone());
+                let task = async move { shared.refreshed(key_id.as_deref(), now).await };
+                tokio::spawn(task).await.map_err(|_| JwksError::Unavailable)??
+            }
         };
-        let wanted = match &cache.keys {
-            None => true,
-            Some((keys, fetched)) => elapsed(*fetched, now) > FRESH || !known(keys),
+        Ok(Candidates { keys, key_id })
+    }
+}
+
+impl Shared {
+    /// Never held while something is awaited.
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn refreshed(
+        &self,
+        key_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Arc<Keys>, JwksError> {
+        let _turn = self.turn.lock().await;
+        {
+            let mut cache = self.cache();
+            // Whoever had the turn before may have fetched what is needed.
+            if let Some(keys) = cache.fresh(key_id, now) {
+                return Ok(keys);
+            }
+            if !cache.may_fetch(now) {
+                return cache.answer(key_id, now);
+            }
+            cache.attempt = Some((now, None));
+        }
+        let fetched = match tokio::time::timeout(TIMEOUT, self.fetch()).await {
+            Ok(fetched) => fetched,
+            Err(_) => Err(JwksError::Fetch {
+                url: self.discovery.to_string(),
+                reason: format!("no answer within {} s", TIMEOUT.as_secs()),
+            }),
         };
-        let may_fetch = cache.last_attempt.is_none_or(|last| elapsed(last, now) > PAUSE);
-        let mut failure = None;
-        if wanted && (may_fetch || cache.keys.is_none()) {
-            cache.last_attempt = Some(now);
-            match self.fetch().await {
-                Ok(keys) => cache.keys = Some((Arc::new(keys), now)),
-                Err(error) => {
-                    tracing::warn!(issuer = %self.issuer, %error, "could not fetch an issuer's keys");
-                    failure = Some(error);
-                }
+        let mut cache = self.cache();
+        match fetched {
+            Ok(keys) => cache.keys = Some((Arc::new(keys), now)),
+            Err(error) => {
+                tracing::warn!(issuer = %self.issuer, %error, "could not fetch an issuer's keys");
+                cache.attempt = Some((now, Some(error)));
             }
         }
-        let usable = cache.keys.as_ref().filter(|(_, fetched)| elapsed(*fetched, now) < STALE);
-        match usable {
-            Some((keys, _)) if known(keys) => {
-                Ok(Candidates { keys: Arc::clone(keys), key_id: key_id.map(str::to_owned) })
-            }
-            Some(_) => Err(failure.unwrap_or(JwksError::UnknownKey)),
-            None => Err(failure.unwrap_or(JwksError::Tls)),
-        }
+        cache.answer(key_id, now)
     }
 
     async fn fetch(&self) -> Result<Keys, JwksError> {
@@ -157,18 +245,16 @@ impl KeySource {
         struct Set {
             keys: Vec<serde_json::Value>,
         }
-        let mut url = self.issuer.clone();
-        url.set_path(&format!(
-            "{}/.well-known/openid-configuration",
-            url.path().trim_end_matches('/')
-        ));
-        let discovery: Discovery = self.document(&url).await?;
-        let expected = self.issuer.as_str().trim_end_matches('/');
-        if discovery.issuer.trim_end_matches('/') != expected {
+        let discovery: Discovery = self.document(&self.discovery).await?;
+        if discovery.issuer != self.issuer {
             let found = discovery.issuer.chars().take(200).collect();
-            return Err(JwksError::OtherIssuer { expected: expected.to_owned(), found });
+            return Err(JwksError::OtherIssuer { expected: self.issuer.clone(), found });
         }
-        check_transport(&discovery.jwks_uri)?;
+        // An issuer elsewhere has no business with what listens on our loopback.
+        let https = discovery.jwks_uri.scheme() == "https";
+        if !https && (self.discovery.scheme() == "https" || !is_secure(&discovery.jwks_uri)) {
+            return Err(JwksError::Url);
+        }
         let set: Set = self.document(&discovery.jwks_uri).await?;
         // Keys of types that are not known are passed over: providers publish them ahead of use.
         let keys = set.keys.into_iter().take(MAX_KEYS);
@@ -201,23 +287,21 @@ impl KeySource {
     }
 }
 
-fn elapsed(since: Timestamp, now: Timestamp) -> SignedDuration {
-    now.duration_since(since)
+/// Whether `now` is no further than `span` from `start`; before it, too: who waited for a turn has an
+/// earlier `now` than who had it, but a clock that was set back by more says nothing about age.
+fn within(span: SignedDuration, start: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(start).abs() <= span
 }
 
 /// HTTPS; HTTP only where nobody can stand between.
-fn check_transport(url: &Url) -> Result<(), JwksError> {
+fn is_secure(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     };
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if loopback => Ok(()),
-        _ => Err(JwksError::Url),
-    }
+    url.scheme() == "https" || url.scheme() == "http" && loopback
 }
 
 /// Why an issuer's keys cannot be had.
@@ -227,9 +311,9 @@ pub enum JwksError {
     /// Not an acceptable URL.
     #[error("expected an https URL (http on loopback only) for an issuer and its keys")]
     Url,
-    /// TLS could not be set up, or nothing was fetched yet.
+    /// Nothing was fetched yet, or TLS could not be set up.
     #[error("the issuer's keys are not available")]
-    Tls,
+    Unavailable,
     /// The token names a key that the issuer does not publish.
     #[error("the identity token names a key that its issuer does not publish")]
     UnknownKey,

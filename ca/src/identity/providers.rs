@@ -149,9 +149,16 @@ fn is_address(text: &str) -> bool {
 }
 
 /// A URI as a certificate holds it: what is not allowed in one is percent-encoded, as Fulcio does.
+/// Control characters and a `%` without two hexadecimal digits are refused, as it does, too.
 fn uri(text: &str) -> Result<String, MappingError> {
     let parsed = url::Url::parse(text).map_err(|_| MappingError::Uri)?;
-    if parsed.scheme() != "https" || parsed.host().is_none() {
+    let controls = text.bytes().any(|byte| byte.is_ascii_control());
+    let escapes = text.split('%').skip(1).all(|rest| {
+        rest.as_bytes()
+            .first_chunk()
+            .is_some_and(|[a, b]| a.is_ascii_hexdigit() && b.is_ascii_hexdigit())
+    });
+    if parsed.scheme() != "https" || parsed.host().is_none() || controls || !escapes {
         return Err(MappingError::Uri);
     }
     let mut encoded = String::with_capacity(text.len());
@@ -246,6 +253,18 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_written_out_and_an_environment_is_an_extension_when_it_is_there() {
+        let text = GITHUB
+            .replace(r#""run_id":"10""#, r#""run_id":12345678901,"environment":"production""#)
+            .replace(r#""repository_visibility":"private""#, r#""repository_visibility":"""#);
+        let claims = Claims::parse(text.as_bytes()).unwrap();
+        let identity = Mapping::github_actions("https://github.com").identity(&claims).unwrap();
+        let run = "https://github.com/acme/widget/actions/runs/12345678901/attempts/1";
+        assert_eq!((&identity.claims()[&21][..], &identity.claims()[&23][..]), (run, "production"));
+        assert_eq!(identity.claims().get(&22), None, "an empty text is no extension");
+    }
+
+    #[test]
     fn only_a_verified_address_names_a_person() {
         let identity = |email: &str, verified: &str| {
             let json =
@@ -278,8 +297,19 @@ mod tests {
             uri("https://github.com/a/b@refs/heads/ä b").unwrap(),
             "https://github.com/a/b@refs/heads/%C3%A4%20b"
         );
-        for near_miss in ["http://github.com/a", "github.com/a", "https://", "javascript:alert(1)"]
-        {
+        let legal = "https://github.com/a/b@refs/heads/[x]:!$&'()*+,;=%2F";
+        assert_eq!(uri(legal).unwrap(), legal);
+        for near_miss in [
+            "http://github.com/a",
+            "github.com/a",
+            "https://",
+            "javascript:alert(1)",
+            "https://github.com/a%",
+            "https://github.com/a%2",
+            "https://github.com/a%2G",
+            "https://github.com/a\nb",
+            "https://github.com/a\0",
+        ] {
             assert_eq!(uri(near_miss), Err(MappingError::Uri), "{near_miss}");
         }
     }
