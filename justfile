@@ -16,6 +16,7 @@ test:
 bench:
     cargo bench --locked -p countersign-cli --bench process
     cargo bench --locked -p countersign-log --bench append
+    cargo bench --locked -p countersign-ca --bench issue
 
 # Format the sources
 fmt:

@@ -2,7 +2,7 @@
 //!
 //! Either a signature over the token's subject (or verified e-mail address), or a certificate signing
 //! request (RFC 2986) signed by its own key. Of a request nothing but the key is used. Accepted keys
-//! ([`strength`]): ECDSA on P-256, P-384 and P-521 with the hash of the curve's size, RSA of 2048, 3072
+//! (see `strength.rs`): ECDSA on P-256, P-384 and P-521 with the hash of the curve's size, RSA of 2048, 3072
 //! or 4096 bits with e = 65537 and PKCS#1 v1.5, Ed25519; each comes out in its one canonical encoding.
 
 mod strength;
