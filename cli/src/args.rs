@@ -1,5 +1,6 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
+use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -64,7 +65,7 @@ pub(crate) struct Dev {
     #[arg(long, env = "COUNTERSIGN_URL")]
     pub(crate) url: Option<Url>,
     /// Allow an address beyond loopback: anyone who reaches it can sign as anyone
-    #[arg(long, env = "COUNTERSIGN_LISTEN_BEYOND_LOOPBACK")]
+    #[arg(long, env = "COUNTERSIGN_LISTEN_BEYOND_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub(crate) listen_beyond_loopback: bool,
 }
 
@@ -90,17 +91,18 @@ pub(crate) struct Token {
     pub(crate) event: String,
 }
 
-/// Whom to trust. The first one given counts, so that a flag goes before what the environment says.
-#[derive(Debug, ClapArgs)]
+/// Whom to trust. At most one flag; `trust::Choice` reads the environment, and only when there is none:
+/// if clap read it, a file it names could not be told from one that a flag names.
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Trust {
-    /// One file that describes an instance: trusted root and services
-    #[arg(long, env = "COUNTERSIGN_TRUST_CONFIG", value_name = "FILE")]
+    /// One file that describes an instance: trusted root and services [env: COUNTERSIGN_TRUST_CONFIG]
+    #[arg(long, value_name = "FILE")]
     pub(crate) trust_config: Option<PathBuf>,
-    /// The keys and authorities to trust
-    #[arg(long, env = "COUNTERSIGN_TRUSTED_ROOT", value_name = "FILE")]
+    /// The keys and authorities to trust [env: COUNTERSIGN_TRUSTED_ROOT]
+    #[arg(long, value_name = "FILE", conflicts_with = "trust_config")]
     pub(crate) trusted_root: Option<PathBuf>,
-    /// A development instance on this machine, whose trust files are fetched
-    #[arg(long, env = "COUNTERSIGN_INSTANCE", value_name = "URL")]
+    /// A development instance on this machine, whose trust files are fetched [env: COUNTERSIGN_INSTANCE]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["trust_config", "trusted_root"])]
     pub(crate) instance: Option<Url>,
 }
 
@@ -110,8 +112,8 @@ pub(crate) struct SignBlob {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) trust: Trust,
-    /// The services to sign with, beside --trusted-root
-    #[arg(long, env = "COUNTERSIGN_SIGNING_CONFIG", value_name = "FILE")]
+    /// The services to sign with, beside --trusted-root [env: COUNTERSIGN_SIGNING_CONFIG]
+    #[arg(long, value_name = "FILE")]
     pub(crate) signing_config: Option<PathBuf>,
     /// The identity token, a file that holds it, or - for standard input [default: from the CI job]
     #[arg(
@@ -147,7 +149,7 @@ pub(crate) struct VerifyBlob {
     #[arg(long, env = "COUNTERSIGN_CERTIFICATE_OIDC_ISSUER", value_name = "URL")]
     pub(crate) certificate_oidc_issuer: Option<String>,
     /// Make no network call at all; needs --trust-config or --trusted-root
-    #[arg(long, env = "COUNTERSIGN_OFFLINE")]
+    #[arg(long, env = "COUNTERSIGN_OFFLINE", value_parser = BoolishValueParser::new())]
     pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -159,7 +161,7 @@ pub(crate) struct Output {
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,
     /// Print each check with its verdict
-    #[arg(long, env = "COUNTERSIGN_EXPLAIN")]
+    #[arg(long, env = "COUNTERSIGN_EXPLAIN", value_parser = BoolishValueParser::new())]
     pub(crate) explain: bool,
 }
 
@@ -202,7 +204,7 @@ pub(crate) enum Log {
     /// Read a whole log as an outsider and check every hash
     Fsck {
         /// A directory of `countersign dev`, read without the server
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root"])]
         dir: Option<PathBuf>,
         #[command(flatten)]
         trust: Trust,

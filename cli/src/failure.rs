@@ -1,5 +1,6 @@
 //! How commands fail: a message, a hint, an exit status.
 
+use crate::output::visible;
 use std::process::ExitCode;
 
 /// Exit status 0: yes, or done.
@@ -42,10 +43,10 @@ impl Failure {
     /// Prints to standard error and gives the exit status.
     pub(crate) fn exit(self) -> ExitCode {
         let error = console::style("error:").red().bold().for_stderr();
-        eprintln!("{error} {}", self.message);
+        eprintln!("{error} {}", visible(&self.message));
         if let Some(hint) = self.hint {
             let label = console::style("next:").bold().for_stderr();
-            eprintln!("{label} {hint}");
+            eprintln!("{label} {}", visible(&hint));
         }
         ExitCode::from(self.status)
     }

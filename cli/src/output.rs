@@ -14,7 +14,21 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Begins a file that will be at `path`.
     pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
-        let folder = folder(path);
+        // Renaming replaces what is there, even a device such as /dev/null or another program's pipe.
+        let path = match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                return Err(Failure::unclear(format!("{} is a directory", path.display())));
+            }
+            Ok(found) if !found.is_file() => {
+                let message = format!("{} is not a regular file", path.display());
+                return Err(Failure::unclear(message)
+                    .hint("nothing was signed; give --bundle the name of a file"));
+            }
+            // Where a link leads, so that the file is replaced and not the link.
+            Ok(_) => std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+            Err(_) => path.to_owned(),
+        };
+        let folder = folder(&path);
         let failed = |error| {
             Failure::file("write to", folder, &error)
                 .hint("nothing was signed; give --bundle FILE in a folder that can be written")
@@ -24,10 +38,7 @@ impl NewFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder).map_err(failed)?;
-        if path.is_dir() {
-            return Err(Failure::unclear(format!("{} is a directory", path.display())));
-        }
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path, file })
     }
 
     /// Writes the content and puts the file in its place, durably.
@@ -49,6 +60,13 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
+/// Text of unknown origin as a terminal may show it: control characters, which could move the cursor or
+/// forge lines, become U+FFFD. Line feeds stay.
+pub(crate) fn visible(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
 /// Prints to standard output. A reader that went away, such as `head`, is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -56,5 +74,15 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
             Err(Failure::unclear(format!("cannot write to standard output: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn what_could_steer_a_terminal_is_made_visible() {
+        assert_eq!(visible("a\u{1b}[31mb\rc\nd\u{9b}é"), "a\u{fffd}[31mb\u{fffd}c\nd\u{fffd}é");
     }
 }

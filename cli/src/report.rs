@@ -169,6 +169,7 @@ impl Result {
         if accepted {
             text.push_str(&format!("{} {}\n", style(done).green().bold(), self.file));
             if let Some(Signer { identity, issuer, .. }) = &self.signer {
+                let (identity, issuer) = (output::visible(identity), output::visible(issuer));
                 text.push_str(&format!("  signed by {identity}\n  according to {issuer}\n"));
             }
             for Time { time, authority } in &self.times {
@@ -214,6 +215,7 @@ impl Check {
             "fail" => style("FAIL       ").red().bold(),
             _ => style("not reached").dim(),
         };
-        format!("  {mark}  {:16}{}\n", self.name, self.detail.as_deref().unwrap_or_default())
+        let detail = output::visible(self.detail.as_deref().unwrap_or_default());
+        format!("  {mark}  {:16}{detail}\n", self.name)
     }
 }

@@ -353,3 +353,111 @@ fn an_instance_that_is_away_is_undecided_and_health_says_so() {
         "not on this machine",
     );
 }
+
+#[test]
+fn a_flag_about_trust_goes_before_the_environment() {
+    let (signed, other) = (Signed::new(), Signed::new());
+    let with_env = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let command =
+            clean(command.args(args)).env("COUNTERSIGN_TRUST_CONFIG", signed.dev.config());
+        command.output().unwrap()
+    };
+    let file = signed.file.to_str().unwrap();
+    let verify = ["verify-blob", file, "--certificate-identity", EMAIL];
+    let verify = [&verify[..], &["--certificate-oidc-issuer", &signed.dev.url]].concat();
+    assert_eq!(verdict(&with_env(&verify)).0, 0, "the environment's root is the bundle's");
+    let root = other.dev.dir.join("trust/trusted_root.json");
+    for flag in [["--trusted-root", root.to_str().unwrap()], ["--instance", &other.dev.url]] {
+        let refused = with_env(&[&verify[..], &flag].concat());
+        assert_fails(&refused, 1, "may be from another instance");
+    }
+    // Nor does a signature land in the environment's log.
+    let (size, token) = (signed.dev.size(), other.dev.token(EMAIL));
+    let sign = ["sign-blob", "--instance", &other.dev.url, "--identity-token", &token, file];
+    assert_eq!(verdict(&with_env(&sign)).0, 0);
+    assert_eq!((signed.dev.size(), other.dev.size()), (size, 3));
+    let both = ["--trusted-root", root.to_str().unwrap(), "--instance", &other.dev.url];
+    assert_fails(&run([&verify[..], &both].concat()), 2, "cannot be used with");
+}
+
+#[test]
+fn a_certificate_of_an_authority_that_is_not_trusted_is_not_logged() {
+    let (signed, other) = (Signed::new(), Signed::new());
+    let read =
+        |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let mut config = read(signed.dev.config());
+    let theirs = read(other.dev.config());
+    let member = "/trustedRoot/certificateAuthorities";
+    *config.pointer_mut(member).unwrap() = theirs.pointer(member).unwrap().clone();
+    let config = signed.write("mixed.json", config.to_string());
+    let (size, token) = (signed.dev.size(), signed.dev.token(EMAIL));
+    let file = signed.file.to_str().unwrap();
+    let config = ["--trust-config", config.to_str().unwrap(), "--identity-token", &token];
+    let refused = run([&["sign-blob", file][..], &config].concat());
+    assert_fails(&refused, 1, "nothing was logged");
+    assert_eq!(signed.dev.size(), size);
+}
+
+#[test]
+fn as_many_logs_as_the_signing_config_demands_or_no_signature() {
+    let signed = Signed::new();
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(signed.dev.config()).unwrap()).unwrap();
+    config["signingConfig"]["rekorTlogConfig"] =
+        serde_json::json!({ "selector": "EXACT", "count": 2 });
+    let config = signed.write("two-logs.json", config.to_string());
+    let (size, token) = (signed.dev.size(), signed.dev.token(EMAIL));
+    let file = signed.file.to_str().unwrap();
+    let config = ["--trust-config", config.to_str().unwrap(), "--identity-token", &token];
+    assert_fails(&run([&["sign-blob", file][..], &config].concat()), 2, "expected 2");
+    assert_eq!(signed.dev.size(), size);
+}
+
+#[test]
+fn a_bundle_replaces_no_pipe_or_device_and_follows_a_link() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let signed = Signed::new();
+    let pipe = signed.folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (target, link) = (signed.write("target.json", ""), signed.folder.path().join("link.json"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let (config, token) = (signed.dev.config(), signed.dev.token(EMAIL));
+    let sign = |bundle: &Path| {
+        let (config, file) = (config.to_str().unwrap(), signed.file.to_str().unwrap());
+        let bundle = bundle.to_str().unwrap();
+        run([
+            "sign-blob",
+            "--trust-config",
+            config,
+            "--identity-token",
+            &token,
+            "--bundle",
+            bundle,
+            file,
+        ])
+    };
+    assert_fails(&sign(&pipe), 2, "is not a regular file");
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo(), "still a pipe");
+    assert_eq!(verdict(&sign(&link)).0, 0);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "still a link");
+    assert_eq!(verdict(&signed.dev.verify(&signed.file, &target, EMAIL)).0, 0);
+}
+
+#[test]
+fn a_url_that_was_given_is_kept_whatever_the_port() {
+    use std::io::{BufRead as _, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(["dev", "--listen", "127.0.0.1:0", "--url", "http://localhost:9", "--dir"]);
+    command.arg(folder.path().join("dev")).stdout(std::process::Stdio::piped());
+    let mut child = clean(&mut command).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let serving = lines.find(|line| line.starts_with("Serving "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        serving.as_ref().is_some_and(|line| line.contains("http://localhost:9 ")),
+        "{serving:?}"
+    );
+}

@@ -33,25 +33,28 @@ pub async fn sign(
         services::certificate(&http, &services.certificate_authority, token, &key.spki, &proof)
             .await
             .map_err(Error::Certificate)?;
-    check_certificate(&certificate, &key)?;
+    check_certificate(&certificate, &key, root)?;
     let signature = key.sign_digest(digest)?;
     drop(key);
     let details = KeyDetails::EcdsaP256Sha256;
-    let entry =
-        services::log_entry(&http, &services.log, digest, &signature, &certificate, details);
+    let entries = services
+        .logs
+        .iter()
+        .map(|url| services::log_entry(&http, url, digest, &signature, &certificate, details));
+    let entries = futures_util::future::try_join_all(entries);
     let timestamps = services
         .timestamp_authorities
         .iter()
         .map(|url| services::timestamp(&http, url, &signature));
     let timestamps = futures_util::future::try_join_all(timestamps);
     // Both cover the signature and nothing of each other.
-    let (entry, timestamps) = tokio::join!(entry, timestamps);
-    let entry = entry.map_err(Error::Log)?;
+    let (entries, timestamps) = tokio::join!(entries, timestamps);
+    let entries = entries.map_err(Error::Log)?;
     let timestamps = timestamps.map_err(Error::Timestamp)?;
     let message =
         MessageSignature { hash: HashAlgorithm::Sha256, digest: digest.to_vec(), signature };
     let material = Material::Certificate(certificate);
-    let bundle = Bundle::new(material, vec![entry], timestamps, Content::Message(message))?;
+    let bundle = Bundle::new(material, entries, timestamps, Content::Message(message))?;
     let report = verify(&bundle, artifact, root);
     match report.result() {
         Ok(_) => Ok((bundle, report)),
@@ -85,10 +88,21 @@ impl EphemeralKey {
     }
 }
 
-/// What the CA returned must be for our key; all else about it is checked with the whole bundle.
-fn check_certificate(der: &[u8], key: &EphemeralKey) -> Result<(), Error> {
+/// What the CA returned must be for our key and lead to an authority of the trusted root: an entry in
+/// the log is for ever, so none is made for a certificate that nobody here would accept. All else about
+/// it is checked with the whole bundle. The time is the certificate's own: our clock may differ.
+fn check_certificate(der: &[u8], key: &EphemeralKey, root: &TrustedRoot) -> Result<(), Error> {
     let certificate = Certificate::parse(der).map_err(Error::CertificateFormat)?;
-    if certificate.spki() == key.spki { Ok(()) } else { Err(Error::CertificateForOtherKey) }
+    if certificate.spki() != key.spki {
+        return Err(Error::CertificateForOtherKey);
+    }
+    let times = [certificate.not_before()];
+    let mut authorities = root.certificate_authorities().iter();
+    if authorities.any(|authority| authority.verify(&certificate, &times).is_ok()) {
+        Ok(())
+    } else {
+        Err(Error::CertificateUntrusted)
+    }
 }
 
 /// The step of the flow that failed.
@@ -113,6 +127,11 @@ pub enum Error {
     /// The CA certified another key.
     #[error("the certificate authority's certificate is for another key than ours")]
     CertificateForOtherKey,
+    /// The CA is none of the trusted root's.
+    #[error(
+        "the certificate does not lead to an authority of the trusted root; nothing was logged"
+    )]
+    CertificateUntrusted,
     /// No timestamp.
     #[error("no timestamp: {0}")]
     Timestamp(services::Error),

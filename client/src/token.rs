@@ -105,7 +105,8 @@ impl Source {
             }
             None => {}
         }
-        if let Some(text) = env("SIGSTORE_ID_TOKEN") {
+        // Set to nothing, as by a CI secret that does not exist, is not set: so other clients have it.
+        if let Some(text) = env("SIGSTORE_ID_TOKEN").filter(|text| !text.trim().is_empty()) {
             return IdentityToken::parse(&text).map(Self::Token);
         }
         let request = (env("ACTIONS_ID_TOKEN_REQUEST_URL"), env("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));

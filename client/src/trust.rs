@@ -94,8 +94,8 @@ pub enum Selector {
 pub struct Services {
     /// The certificate authority's base.
     pub certificate_authority: Url,
-    /// The base of the Rekor v2 log.
-    pub log: Url,
+    /// The bases of the Rekor v2 logs, one at least.
+    pub logs: Vec<Url>,
     /// The timestamp authorities.
     pub timestamp_authorities: Vec<Url>,
 }
@@ -103,7 +103,10 @@ pub struct Services {
 impl Services {
     /// Every URL among them.
     pub fn urls(&self) -> impl Iterator<Item = &Url> {
-        [&self.certificate_authority, &self.log].into_iter().chain(&self.timestamp_authorities)
+        [&self.certificate_authority]
+            .into_iter()
+            .chain(&self.logs)
+            .chain(&self.timestamp_authorities)
     }
 }
 
@@ -142,8 +145,8 @@ impl SigningConfig {
     /// Chooses the services to sign with at `now`.
     ///
     /// # Errors
-    /// When there are fewer than needed: one certificate authority, one Rekor v2 log, and the timestamp
-    /// authorities that the selector demands, at least one.
+    /// When there are fewer than needed: one certificate authority, and as many Rekor v2 logs and
+    /// timestamp authorities as their selectors demand, at least one of each.
     pub fn select(&self, now: Timestamp) -> Result<Services, Error> {
         let one = Some(ServiceConfig { selector: Selector::Any, count: None });
         let first = |mut urls: Vec<Url>| urls.swap_remove(0);
@@ -155,7 +158,7 @@ impl SigningConfig {
                 one,
                 now,
             )?),
-            log: first(choose("Rekor v2 log", &self.rekor_tlog_urls, 2, one, now)?),
+            logs: choose("Rekor v2 log", &self.rekor_tlog_urls, 2, self.rekor_tlog_config, now)?,
             timestamp_authorities: choose(
                 "timestamp authority",
                 &self.tsa_urls,

@@ -160,6 +160,11 @@ impl Certificate {
         let signed = Signed::from_der(der).map_err(malformed)?;
         let tbs_der = signed.tbs.to_der().map_err(malformed)?;
         let tbs = Tbs::from_der(&tbs_der).map_err(malformed)?;
+        // The decoder takes a default that is written out, which DER forbids: two certificates would then
+        // be one to whoever re-encodes, as the check of SCTs does.
+        if tbs.to_der().map_err(malformed)? != tbs_der {
+            return Err(Error::NotCanonical);
+        }
         if tbs.version != 2 {
             return Err(Error::Version { found: tbs.version });
         }
@@ -441,6 +446,9 @@ pub enum Error {
         /// What the decoder met, and where.
         reason: String,
     },
+    /// BER that is not DER, such as a default written out.
+    #[error("expected DER, found an encoding that DER does not allow")]
+    NotCanonical,
     /// Not version 3.
     #[error("expected an X.509 certificate of version 3 (2 in DER), found {found} in DER")]
     Version {

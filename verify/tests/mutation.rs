@@ -299,3 +299,27 @@ fn parts_of_another_bundle_are_refused_each_for_its_own_reason() {
     let refused = verify_json(json.as_bytes(), &file, &case.root).into_result().unwrap_err();
     assert_eq!(refused.code(), "ARTIFACT_MISMATCH");
 }
+
+/// `critical FALSE` is the default, and DER leaves defaults out. A reader that dropped it when it
+/// re-encodes would take two certificates for one.
+#[test]
+fn a_certificate_that_writes_a_default_out_is_refused() {
+    use countersign_verify::certificate::{Certificate, Error};
+    let signer =
+        Instance::new().certify("https://git.example.test/acme", "https://issuer.example.test");
+    let der = &signer.certificate;
+    Certificate::parse(der).unwrap();
+    // Extended key usage, not critical: SEQUENCE 19 { OID 2.5.29.37, OCTET STRING }.
+    let usage = [0x30, 0x13, 0x06, 0x03, 0x55, 0x1d, 0x25, 0x04];
+    let place = der.windows(usage.len()).position(|window| window == usage).expect("it is there");
+    let mut altered = der.clone();
+    altered[place + 1] += 3;
+    altered.splice(place + 7..place + 7, [0x01, 0x01, 0x00]);
+    // The lengths of what is around it: certificate, body, [3] and the list of extensions.
+    let extensions = der.windows(2).position(|window| window == [0xa3, 0x82]).expect("a long list");
+    for length in [2, 6, extensions + 2, extensions + 6] {
+        let found = u16::from_be_bytes([altered[length], altered[length + 1]]) + 3;
+        altered[length..length + 2].copy_from_slice(&found.to_be_bytes());
+    }
+    assert_eq!(Certificate::parse(&altered), Err(Error::NotCanonical));
+}

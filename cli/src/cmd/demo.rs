@@ -41,7 +41,7 @@ impl Demo {
             |error| Failure::unclear(format!("cannot make a temporary directory: {error}"));
         let folder = tempfile::tempdir().map_err(failed)?;
         let directory = Directory::open(folder.path())?;
-        let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None).await?;
+        let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None, None).await?;
         let server = Server::start(Instance::open(directory, &url).await?, listener);
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let json = server.instance().trust.client_trust_config.as_bytes();

@@ -39,7 +39,7 @@ async fn serve(args: Dev) -> Result<ExitCode, Failure> {
         return Err(Failure::unclear(message)
             .hint("listen on 127.0.0.1, or add --listen-beyond-loopback if nothing but tests can reach this machine"));
     }
-    let (listener, url) = listen(address, args.url.or(remembered)).await?;
+    let (listener, url) = listen(address, args.url, remembered).await?;
     let instance = Instance::open(directory, &url).await?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
@@ -69,10 +69,12 @@ fn address(args: &Dev, remembered: Option<&Url>) -> Result<SocketAddr, Failure> 
     last.map_or_else(|| DEFAULT.parse().map_err(|_| Failure::unclear("no address")), Ok)
 }
 
-/// Listens, and says by which URL: the one given if its port fits, else `http://ADDRESS`.
+/// Listens, and says by which URL: the one given, the remembered one if its port fits, else
+/// `http://ADDRESS`.
 pub(crate) async fn listen(
     address: SocketAddr,
-    url: Option<Url>,
+    given: Option<Url>,
+    remembered: Option<Url>,
 ) -> Result<(TcpListener, Url), Failure> {
     let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
@@ -87,7 +89,7 @@ pub(crate) async fn listen(
     let fits = |url: &Url| {
         !address.ip().is_loopback() || url.port_or_known_default() == Some(bound.port())
     };
-    let url = url.filter(fits);
+    let url = given.or_else(|| remembered.filter(fits));
     let own = || Url::parse(&format!("http://{bound}"));
     let url = url.map_or_else(own, Ok).map_err(|_| Failure::unclear("the address makes no URL"))?;
     Ok((listener, url))

@@ -16,11 +16,16 @@ use std::process::ExitCode;
 
 pub(crate) fn run(args: &SignBlob) -> Result<ExitCode, Failure> {
     let bundle_path = bundle_path(args)?;
+    if args.file == Path::new("-") && args.identity_token.as_deref() == Some("-") {
+        return Err(Failure::unclear("standard input cannot be both the file and the token")
+            .hint("put the token into a file, or into SIGSTORE_ID_TOKEN"));
+    }
     let source = Source::find(args.identity_token.as_deref(), |name| std::env::var(name).ok());
     let source = source.map_err(|error| Failure::unclear(error.to_string()))?;
     let Loaded { root, signing } = trust::load(&args.trust)?;
-    let signing = match (&args.signing_config, signing) {
-        (Some(path), _) => read_signing_config(path)?,
+    let signing_config = trust::signing_config(args.signing_config.as_deref(), &args.trust);
+    let signing = match (signing_config, signing) {
+        (Some(path), _) => read_signing_config(&path)?,
         (None, Some(signing)) => signing,
         (None, None) => {
             return Err(Failure::unclear("a trusted root says whom to trust, not where to sign")
@@ -72,7 +77,7 @@ fn read_signing_config(path: &Path) -> Result<SigningConfig, Failure> {
 fn failure(error: sign::Error) -> Failure {
     let message = error.to_string();
     match &error {
-        sign::Error::Unverified(_) => Failure::no(message)
+        sign::Error::Unverified(_) | sign::Error::CertificateUntrusted => Failure::no(message)
             .hint("trusted root and signing config are not of the same instance"),
         error if error.is_refusal() => Failure::no(message),
         _ => Failure::unclear(message),

@@ -3,7 +3,7 @@
 
 use crate::args::VerifyBlob;
 use crate::failure::Failure;
-use crate::trust::{self, read_bounded};
+use crate::trust::{Choice, read_bounded};
 use crate::{artifact, report};
 use countersign_policy::{Policy, decide, flags_for};
 use countersign_verify::certificate::{Certificate, Identity};
@@ -17,14 +17,14 @@ pub(crate) fn run(args: &VerifyBlob) -> Result<ExitCode, Failure> {
     let bundle_path = bundle_path(args)?;
     let json = read_bounded(&bundle_path, MAX_BUNDLE)?;
     let policy = policy(args, &json)?;
-    let files = args.trust.trust_config.is_some() || args.trust.trusted_root.is_some();
-    if args.offline && !files {
+    let choice = Choice::of(&args.trust)?;
+    if args.offline && !choice.is_file() {
         return Err(Failure::unclear(
             "--offline makes no network call, so trust must come from a file",
         )
         .hint("give --trust-config FILE or --trusted-root FILE"));
     }
-    let root = trust::load(&args.trust)?.root;
+    let root = choice.load()?.root;
     let (name, bundle_name) = (args.file.display().to_string(), bundle_path.display().to_string());
     let bundle = match Bundle::parse(&json) {
         Ok(bundle) => bundle,
