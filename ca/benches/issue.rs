@@ -53,7 +53,8 @@ impl CertificateLog for Log {
         let extensions = leaf_index_extension(7).to_vec();
         let signed = sct::precert_signed_data(timestamp, &self.issuer_key_hash, &tbs, &extensions);
         let signature = self.key.sign(&signed).map_err(|error| failed(error.to_string()))?;
-        Ok(Sct { log_id: self.id, timestamp, extensions, signature })
+        let (log_id, algorithm) = (self.id, sct::SHA256_ECDSA);
+        Ok(Sct { log_id, timestamp, extensions, algorithm, signature })
     }
 }
 

@@ -140,7 +140,7 @@ fn der_signature(key: &PublicKey, proof: &[u8]) -> Vec<u8> {
         KeyKind::P256 => 32,
         KeyKind::P384 => 48,
         KeyKind::P521 => 66,
-        KeyKind::Rsa { .. } | KeyKind::Ed25519 => return proof.to_vec(),
+        _ => return proof.to_vec(),
     };
     let encode = |(r, s): (&[u8], &[u8])| {
         EcdsaSignature { r: UintRef::new(r).ok()?, s: UintRef::new(s).ok()? }.to_der().ok()

@@ -72,7 +72,13 @@ mod tests {
         let identity = Identity::for_tests(San::Email("a@example.test".to_owned()));
         let prepared = Prepared::new(&identity, issuing.spki(), &[1; 20], &issuer, now).unwrap();
         let (precertificate, rest) = prepared.sign_precertificate(&ceremony.issuing.0).unwrap();
-        let sct = Sct { log_id: [7; 32], timestamp: 1, extensions: vec![], signature: vec![9; 70] };
+        let sct = Sct {
+            log_id: [7; 32],
+            timestamp: 1,
+            extensions: vec![],
+            algorithm: sct::SHA256_ECDSA,
+            signature: vec![9; 70],
+        };
         (precertificate, rest.sign(sct, &ceremony.issuing.0).unwrap())
     }
 

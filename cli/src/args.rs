@@ -27,8 +27,15 @@ pub(crate) enum Command {
     Token(Token),
     /// Sign a file; writes <FILE>.sigstore.json
     SignBlob(SignBlob),
-    /// Verify a file's signature, and who made it
+    /// Verify files' signatures, and who made them
     VerifyBlob(VerifyBlob),
+    /// Sign a statement about files: an in-toto attestation
+    AttestBlob(AttestBlob),
+    /// Verify attestations about files, what they attest, and who made them
+    VerifyBlobAttestation(VerifyBlobAttestation),
+    /// What the Sigstore client conformance suite calls
+    #[command(subcommand, hide = true)]
+    Conformance(Conformance),
     /// Look into bundles
     #[command(subcommand)]
     Bundle(Bundle),
@@ -106,10 +113,9 @@ pub(crate) struct Trust {
     pub(crate) instance: Option<Url>,
 }
 
+/// As whom and where to sign.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct SignBlob {
-    /// The file; - reads standard input, and then --bundle is needed
-    pub(crate) file: PathBuf,
+pub(crate) struct Signing {
     #[command(flatten)]
     pub(crate) trust: Trust,
     /// The services to sign with, beside --trusted-root [env: COUNTERSIGN_SIGNING_CONFIG]
@@ -134,25 +140,171 @@ pub(crate) struct SignBlob {
 }
 
 #[derive(Debug, ClapArgs)]
-pub(crate) struct VerifyBlob {
-    /// The file; - reads standard input; sha256:HEX stands for a file with that digest
+pub(crate) struct SignBlob {
+    /// The file; - reads standard input, and then --bundle is needed
     pub(crate) file: PathBuf,
     #[command(flatten)]
+    pub(crate) signing: Signing,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AttestBlob {
+    /// The files; one attestation is about all of them, and of several --bundle is needed
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// What is attested: a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) predicate: PathBuf,
+    /// What kind of claim that is: slsaprovenance1, spdxjson, cyclonedx, vuln, openvex, link… or a URI
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: String,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+}
+
+/// What to verify, and by what.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Verification {
+    /// Files, directories or patterns; - reads standard input; sha256:HEX stands for a file with that digest
+    #[arg(required_unless_present = "checksums", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
     pub(crate) trust: Trust,
-    /// The bundle [default: <FILE>.sigstore.json, else <FILE>.sigstore]
+    /// The bundle, or a collection of them, one a line (.jsonl) [default: <FILE>.sigstore.json, else <FILE>.sigstore]
     #[arg(long, env = "COUNTERSIGN_BUNDLE", value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
-    /// Who must have signed: the certificate's subject alternative name, to the letter
-    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_IDENTITY", value_name = "NAME")]
-    pub(crate) certificate_identity: Option<String>,
-    /// Who must have vouched for the signer: the OIDC issuer, to the letter
-    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_OIDC_ISSUER", value_name = "URL")]
-    pub(crate) certificate_oidc_issuer: Option<String>,
+    /// A signed list such as SHA256SUMS; its FILEs, or all of them, are checked against it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checksums: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// Log entries needed, each in another log [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) log_threshold: Option<usize>,
+    /// Timestamps needed, each by another authority [default: 1, with --key 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) timestamp_threshold: Option<usize>,
+    /// Certificate logs needed that recorded the certificate [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) certificate_log_threshold: Option<usize>,
+    /// cosign's way to say --log-threshold 0
+    #[arg(long, hide = true, conflicts_with = "log_threshold")]
+    pub(crate) insecure_ignore_tlog: bool,
+    /// cosign's way to say --certificate-log-threshold 0
+    #[arg(long, hide = true, conflicts_with = "certificate_log_threshold")]
+    pub(crate) insecure_ignore_sct: bool,
+    /// cosign's way to demand a timestamp; one is always taken
+    #[arg(long, hide = true)]
+    pub(crate) use_signed_timestamps: bool,
     /// Make no network call at all; needs --trust-config or --trusted-root
     #[arg(long, env = "COUNTERSIGN_OFFLINE", value_parser = BoolishValueParser::new())]
     pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// Who must have signed.
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct Whom {
+    /// Who must have signed: the certificate's subject alternative name, to the letter; of several any one
+    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_IDENTITY", value_name = "NAME")]
+    pub(crate) certificate_identity: Vec<String>,
+    /// The same as a regular expression, which must match the whole name
+    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_IDENTITY_REGEXP", value_name = "REGEXP")]
+    pub(crate) certificate_identity_regexp: Option<String>,
+    /// Who must have vouched for the signer: the OIDC issuer, to the letter; one, or one for each name
+    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_OIDC_ISSUER", value_name = "URL")]
+    pub(crate) certificate_oidc_issuer: Vec<String>,
+    /// The same as a regular expression, which must match the whole issuer
+    #[arg(long, env = "COUNTERSIGN_CERTIFICATE_OIDC_ISSUER_REGEXP", value_name = "REGEXP")]
+    pub(crate) certificate_oidc_issuer_regexp: Option<String>,
+    /// The GitHub repository the job ran in, OWNER/NAME
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub(crate) certificate_github_workflow_repository: Option<String>,
+    /// The Git ref the job ran on
+    #[arg(long, value_name = "REF")]
+    pub(crate) certificate_github_workflow_ref: Option<String>,
+    /// The workflow's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) certificate_github_workflow_name: Option<String>,
+    /// What triggered the job
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) certificate_github_workflow_trigger: Option<String>,
+    /// The commit the job ran on
+    #[arg(long, value_name = "SHA")]
+    pub(crate) certificate_github_workflow_sha: Option<String>,
+    /// Any claim of the certificate, of GitLab or others; `bundle inspect` shows their names
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) certificate_claim: Vec<String>,
+    /// A public key that must have signed, PEM, instead of an identity: a file, or env://VARIABLE
+    #[arg(long, env = "COUNTERSIGN_KEY", value_name = "FILE")]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyBlob {
+    #[command(flatten)]
+    pub(crate) verification: Verification,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyBlobAttestation {
+    /// What must be attested: slsaprovenance1, spdxjson, cyclonedx, vuln, openvex, link… or a URI
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    #[command(flatten)]
+    pub(crate) verification: Verification,
+}
+
+/// Names and order of the flags are the suite's.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Conformance {
+    /// Sign a file into a bundle
+    SignBundle {
+        /// Use the staging instance
+        #[arg(long)]
+        staging: bool,
+        /// The file is an in-toto statement
+        #[arg(long)]
+        in_toto: bool,
+        /// The identity token
+        #[arg(long)]
+        identity_token: String,
+        /// Where to write the bundle
+        #[arg(long)]
+        bundle: PathBuf,
+        /// Whom to trust [default: the public-good instance]
+        #[arg(long)]
+        trusted_root: Option<PathBuf>,
+        /// Where to sign [default: the public-good instance]
+        #[arg(long)]
+        signing_config: Option<PathBuf>,
+        /// The file
+        file: PathBuf,
+    },
+    /// Verify a bundle
+    VerifyBundle {
+        /// Use the staging instance
+        #[arg(long)]
+        staging: bool,
+        /// The bundle
+        #[arg(long)]
+        bundle: PathBuf,
+        /// Who must have signed
+        #[arg(long, requires = "certificate_oidc_issuer", conflicts_with = "key")]
+        certificate_identity: Option<String>,
+        /// Who must have vouched
+        #[arg(long, requires = "certificate_identity")]
+        certificate_oidc_issuer: Option<String>,
+        /// The key that must have signed
+        #[arg(long, required_unless_present = "certificate_identity")]
+        key: Option<String>,
+        /// Whom to trust [default: the public-good instance]
+        #[arg(long)]
+        trusted_root: Option<PathBuf>,
+        /// The file, or sha256:HEX
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

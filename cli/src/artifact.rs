@@ -1,4 +1,4 @@
-//! Reading an artifact: its SHA-256, streamed.
+//! Reading an artifact: its digests, streamed.
 //!
 //! Two buffers pass between a thread that reads and this one that hashes, so that a large file goes at
 //! the speed of SHA-256 and takes the memory of two buffers.
@@ -8,6 +8,7 @@ use countersign_verify::Artifact;
 use countersign_verify::encoding::from_hex;
 use countersign_verify::key::HashAlgorithm;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -19,19 +20,24 @@ const BUFFER: usize = 1 << 20;
 /// Files from this size on show their progress, bytes: about half a second's work.
 const LONG: u64 = 1 << 29;
 
-/// The digests of the file at `path` that verify a bundle whose artifact has a digest of `hash`. `-` is
-/// standard input, `sha256:HEX` the digest itself.
-pub(crate) fn read(path: &Path, hash: HashAlgorithm) -> Result<Artifact, Failure> {
+/// The digests of the file at `path` under `hashes`. `-` is standard input, `sha256:HEX` (or sha384, sha512)
+/// the digest itself unless there is a file of that name. `progress`: whether a long file may show its own.
+pub(crate) fn read(
+    path: &Path,
+    hashes: &BTreeSet<HashAlgorithm>,
+    progress: bool,
+) -> Result<Artifact, Failure> {
     if path == Path::new("-") {
-        return digest(io::stdin(), hash, None)
+        return digest(io::stdin(), hashes, None)
             .map_err(|error| Failure::unclear(format!("cannot read standard input: {error}")));
     }
-    if let Some(hex) = path.to_str().and_then(|text| text.strip_prefix("sha256:")) {
+    if let Some((hash, hex)) = digest_in(path) {
         let artifact = from_hex(hex).ok();
-        let artifact =
-            artifact.and_then(|digest| Artifact::from_digest(HashAlgorithm::Sha256, &digest));
-        return artifact
-            .ok_or_else(|| Failure::unclear("expected 64 hexadecimal digits after \"sha256:\""));
+        let artifact = artifact.and_then(|digest| Artifact::from_digest(hash, &digest));
+        return artifact.ok_or_else(|| {
+            let (digits, name) = (2 * hash.digest_len(), hash.short_name());
+            Failure::unclear(format!("expected {digits} hexadecimal digits after \"{name}:\""))
+        });
     }
     let failed = |error| Failure::file("read", path, &error);
     let file = File::open(path).map_err(failed)?;
@@ -42,29 +48,36 @@ pub(crate) fn read(path: &Path, hash: HashAlgorithm) -> Result<Artifact, Failure
             path.display()
         )));
     }
-    let bar = (metadata.len() >= LONG && console::user_attended_stderr()).then(|| {
+    let shown = progress && metadata.len() >= LONG && console::user_attended_stderr();
+    let bar = shown.then(|| {
         let style = "{prefix} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
         let style = ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar());
         ProgressBar::new(metadata.len()).with_style(style).with_prefix("hashing")
     });
-    digest(file, hash, bar).map_err(failed)
+    digest(file, hashes, bar).map_err(failed)
+}
+
+/// The hash and the digits of an argument that stands for a file with that digest.
+pub(crate) fn digest_in(path: &Path) -> Option<(HashAlgorithm, &str)> {
+    let (name, hex) = path.to_str()?.split_once(':')?;
+    let hash = HashAlgorithm::ALL.into_iter().find(|hash| hash.short_name() == name)?;
+    (!path.exists()).then_some((hash, hex))
 }
 
 fn digest(
     mut source: impl Read + Send,
-    hash: HashAlgorithm,
+    hashes: &BTreeSet<HashAlgorithm>,
     bar: Option<ProgressBar>,
 ) -> io::Result<Artifact> {
     // Small files, the usual ones, are not worth a thread.
     let mut first = Vec::new();
     source.by_ref().take(BUFFER as u64).read_to_end(&mut first)?;
-    let mut hasher = Hasher::new(hash);
+    let mut hasher = Hasher::new(hashes);
     hasher.update(&first);
     if first.len() == BUFFER {
         stream(source, &mut hasher, bar, first)?;
     }
-    let digest = hasher.finish();
-    Ok(Artifact::from_digest(hash, &digest).expect("a digest has its hash's length"))
+    Ok(hasher.finish())
 }
 
 fn stream(
@@ -111,24 +124,30 @@ fn stream(
     })
 }
 
-struct Hasher(aws_lc_rs::digest::Context);
+/// Several hashes over the same bytes; nearly always it is one.
+struct Hasher(Vec<(HashAlgorithm, aws_lc_rs::digest::Context)>);
 
 impl Hasher {
-    fn new(hash: HashAlgorithm) -> Self {
-        use aws_lc_rs::digest::{SHA256, SHA384, SHA512};
-        Self(aws_lc_rs::digest::Context::new(match hash {
-            HashAlgorithm::Sha256 => &SHA256,
-            HashAlgorithm::Sha384 => &SHA384,
-            HashAlgorithm::Sha512 => &SHA512,
-        }))
+    fn new(hashes: &BTreeSet<HashAlgorithm>) -> Self {
+        use aws_lc_rs::digest::{Context, SHA256, SHA384, SHA512};
+        let context = |hash: &HashAlgorithm| match hash {
+            HashAlgorithm::Sha256 => Context::new(&SHA256),
+            HashAlgorithm::Sha384 => Context::new(&SHA384),
+            HashAlgorithm::Sha512 => Context::new(&SHA512),
+        };
+        Self(hashes.iter().map(|hash| (*hash, context(hash))).collect())
     }
 
     fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.0.iter_mut().for_each(|(_, context)| context.update(bytes));
     }
 
-    fn finish(self) -> Vec<u8> {
-        self.0.finish().as_ref().to_vec()
+    fn finish(self) -> Artifact {
+        let finish = |(hash, context): (_, aws_lc_rs::digest::Context)| {
+            (hash, context.finish().as_ref().to_vec())
+        };
+        Artifact::from_digests(self.0.into_iter().map(finish))
+            .expect("a digest has its hash's length")
     }
 }
 
@@ -141,9 +160,9 @@ mod tests {
         for length in [0, 1, BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER, 5 * BUFFER + 7] {
             let bytes: Vec<u8> =
                 (0..length).map(|place| u8::try_from(place % 251).unwrap()).collect();
-            let found = digest(&bytes[..], HashAlgorithm::Sha256, None).unwrap();
-            let expected = HashAlgorithm::Sha256.digest(&bytes);
-            assert_eq!(found.digest(HashAlgorithm::Sha256), Some(&expected[..]), "{length}");
+            let hashes = BTreeSet::from(HashAlgorithm::ALL);
+            let found = digest(&bytes[..], &hashes, None).unwrap();
+            assert_eq!(found, Artifact::from_bytes(&bytes), "{length}");
         }
     }
 
@@ -161,7 +180,8 @@ mod tests {
             }
         }
         for length in [0, 10, BUFFER, 3 * BUFFER] {
-            assert!(digest(Broken(length), HashAlgorithm::Sha256, None).is_err(), "{length}");
+            let hashes = BTreeSet::from([HashAlgorithm::Sha256]);
+            assert!(digest(Broken(length), &hashes, None).is_err(), "{length}");
         }
     }
 }

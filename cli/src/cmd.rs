@@ -1,12 +1,13 @@
 //! One verb a file.
 
 mod bundle;
+mod conformance;
 mod demo;
 mod dev;
 mod log;
-mod sign_blob;
+mod sign;
 mod token;
-mod verify_blob;
+mod verify;
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
@@ -22,8 +23,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Demo => demo::run(),
         Command::Dev(args) => dev::run(args),
         Command::Token(args) => token::run(&args),
-        Command::SignBlob(args) => sign_blob::run(&args),
-        Command::VerifyBlob(args) => verify_blob::run(&args),
+        Command::SignBlob(args) => sign::blob(&args),
+        Command::VerifyBlob(args) => verify::blobs(&args),
+        Command::AttestBlob(args) => sign::attestation(&args),
+        Command::VerifyBlobAttestation(args) => verify::attestations(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Health(args) => health(&args.instance),

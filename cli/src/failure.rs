@@ -40,6 +40,14 @@ impl Failure {
         Self::unclear(format!("cannot {what} {}: {error}", path.display()))
     }
 
+    /// Message and hint, for a table or a report.
+    pub(crate) fn text(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Prints to standard error and gives the exit status.
     pub(crate) fn exit(self) -> ExitCode {
         let error = console::style("error:").red().bold().for_stderr();

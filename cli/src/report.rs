@@ -1,26 +1,46 @@
-//! One result, as text or as JSON. The JSON schema is described in docs/report.md.
+//! The results of signing or verifying, as text or as JSON. The JSON schema is described in
+//! docs/report.md.
 
 use crate::args::Output;
 use crate::failure::{Failure, NO, UNCLEAR, YES};
 use crate::{args, output};
 use console::style;
-use countersign_policy::Decision;
 use countersign_verify::certificate::{CLAIMS, Identity, Subject};
-use countersign_verify::encoding::hex;
-use countersign_verify::{Error, Outcome, Report, Verified};
+use countersign_verify::encoding::{base64, hex};
+use countersign_verify::key::{HashAlgorithm, PublicKey};
+use countersign_verify::{self as verify, Error, Outcome, Report, Verified};
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// The name and version of the schema.
 const SCHEMA: &str = "countersign.report/1";
 
+/// The answer to one artifact's question.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    Accepted,
+    Refused,
+    Undecided,
+}
+
+/// The results of one command, whether about one artifact or many.
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    schema: &'static str,
+    verdict: Verdict,
+    accepted: usize,
+    refused: usize,
+    undecided: usize,
+    results: Vec<Result>,
+}
+
 /// The result of signing or verifying one artifact.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Result {
-    schema: &'static str,
-    /// `accepted`, `refused` or `undecided`.
-    verdict: &'static str,
+    pub(crate) verdict: Verdict,
     /// Why not: a stable code.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
@@ -28,9 +48,12 @@ pub(crate) struct Result {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     file: String,
-    bundle: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifact: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicate_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signer: Option<Signer>,
     times: Vec<Time>,
@@ -38,23 +61,23 @@ pub(crate) struct Result {
     checks: Vec<Check>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Signer {
     identity: String,
-    /// `uri`, `email` or `username`.
+    /// `uri`, `email`, `username` or `key`.
     kind: &'static str,
     issuer: String,
     claims: serde_json::Map<String, serde_json::Value>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Time {
     time: String,
     authority: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
     log: String,
@@ -63,13 +86,24 @@ struct Entry {
     tree_size: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Check {
     name: &'static str,
-    /// `pass`, `fail` or `not-reached`.
+    /// `pass`, `fail`, `not-needed` or `not-reached`.
     outcome: &'static str,
+    expected: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    found: Option<String>,
+}
+
+/// A question that a command asks beyond the evidence itself.
+pub(crate) struct Demand {
+    /// A stable name.
+    pub(crate) name: &'static str,
+    /// What must hold, a sentence.
+    pub(crate) expected: String,
+    /// What was found, or a stable code and the reason. Not looked at unless the evidence holds.
+    pub(crate) outcome: std::result::Result<String, (&'static str, String)>,
 }
 
 impl Signer {
@@ -86,42 +120,47 @@ impl Signer {
         let issuer = identity.issuer().unwrap_or_default().to_owned();
         Self { identity: subject.clone(), kind, issuer, claims: claims.collect() }
     }
+
+    fn key(key: &PublicKey) -> Self {
+        let identity = format!("SHA256:{}", base64(&HashAlgorithm::Sha256.digest(key.spki())));
+        let claims = serde_json::Map::new();
+        Self { identity, kind: "key", issuer: String::new(), claims }
+    }
+
+    /// Two lines for people, or one for a managed key.
+    fn lines(&self) -> String {
+        let (identity, issuer) = (output::visible(&self.identity), output::visible(&self.issuer));
+        match self.kind {
+            "key" => format!("  signed by the key {identity}\n"),
+            _ => format!("  signed by {identity}\n  according to {issuer}\n"),
+        }
+    }
 }
 
 impl Result {
-    /// The result of `report`, and of the policy's decision if there was one.
-    pub(crate) fn new(
-        file: String,
-        bundle: String,
-        report: &Report,
-        decision: Option<&Decision>,
-    ) -> Self {
+    /// The result of `report` and, where the evidence holds, of the demands beyond it, of which the first
+    /// that is not met refuses.
+    pub(crate) fn new(file: &str, bundle: &str, report: &Report, demands: Vec<Demand>) -> Self {
         let mut checks: Vec<Check> = report.checks().iter().map(Check::new).collect();
-        let refusal = decision.and_then(|decision| decision.result().err());
-        if let Some(decision) = decision {
-            checks.push(match decision.result() {
-                Ok(rule) => Check::pass("policy", rule.to_owned()),
-                Err(refusal) => Check::fail("policy", refusal.to_string()),
-            });
-        } else if report.result().is_err() {
-            checks.push(Check { name: "policy", outcome: "not-reached", detail: None });
+        let mut refusal = report.result().err().map(|error| {
+            // What is missing is the caller's to give: another digest, the key.
+            let missing = matches!(error, Error::DigestNeeded { .. } | Error::KeyNeeded);
+            let verdict = if missing { Verdict::Undecided } else { Verdict::Refused };
+            (verdict, error.code(), error.to_string())
+        });
+        for Demand { name, expected, outcome } in demands {
+            let (outcome, found) = match outcome {
+                _ if refusal.is_some() => ("not-reached", None),
+                Ok(found) => ("pass", Some(found)),
+                Err((code, reason)) => {
+                    refusal = Some((Verdict::Refused, code, reason.clone()));
+                    ("fail", Some(reason))
+                }
+            };
+            checks.push(Check { name, outcome, expected, found });
         }
-        let (verdict, code, reason) = match (report.result(), refusal) {
-            (Err(error), _) => {
-                // What is missing is the caller's to give: another digest, the key.
-                let missing = matches!(error, Error::DigestNeeded { .. } | Error::KeyNeeded);
-                let verdict = if missing { "undecided" } else { "refused" };
-                (verdict, Some(error.code()), Some(error.to_string()))
-            }
-            (Ok(_), Some(refusal)) => {
-                ("refused", Some("IDENTITY_MISMATCH"), Some(refusal.to_string()))
-            }
-            (Ok(_), None) => ("accepted", None, None),
-        };
         let verified = report.result().ok();
         let artifact = verified.map(Verified::artifact);
-        let artifact =
-            artifact.map(|(hash, digest)| format!("{}:{}", hash.short_name(), hex(digest)));
         let times = verified.map(Verified::times).unwrap_or_default().iter().map(|trusted| Time {
             time: trusted.time.to_string(),
             authority: trusted.authority.clone(),
@@ -129,93 +168,217 @@ impl Result {
         let entries = verified.map(Verified::entries).unwrap_or_default().iter().map(|entry| {
             Entry { log: entry.log.clone(), index: entry.index, tree_size: entry.tree_size }
         });
+        let (verdict, code, reason) = match refusal {
+            Some((verdict, code, reason)) => (verdict, Some(code), Some(reason)),
+            None => (Verdict::Accepted, None, None),
+        };
         Self {
-            schema: SCHEMA,
             verdict,
             code,
             reason,
-            file,
-            bundle,
-            artifact,
-            signer: verified.map(|verified| Signer::new(verified.identity())),
+            file: file.to_owned(),
+            bundle: Some(bundle.to_owned()),
+            artifact: artifact.map(|(hash, digest)| named(hash, digest)),
+            predicate_type: verified
+                .and_then(Verified::statement)
+                .map(|statement| statement.predicate_type().to_owned()),
+            signer: verified.map(|verified| match verified.signer() {
+                verify::Signer::Certificate { identity, .. } => Signer::new(identity),
+                verify::Signer::Key(key) => Signer::key(key),
+            }),
             times: times.collect(),
             entries: entries.collect(),
             checks,
         }
     }
 
-    /// Prints it, and gives the exit status.
+    /// A file that could not be looked at.
+    pub(crate) fn undecided(file: &str, failure: &Failure) -> Self {
+        Self::without_evidence(file, Verdict::Undecided, "UNREADABLE", failure.text())
+    }
+
+    /// A file that nothing speaks of.
+    pub(crate) fn refused(file: &str, code: &'static str, reason: String) -> Self {
+        Self::without_evidence(file, Verdict::Refused, code, reason)
+    }
+
+    fn without_evidence(file: &str, verdict: Verdict, code: &'static str, reason: String) -> Self {
+        Self {
+            verdict,
+            code: Some(code),
+            reason: Some(reason),
+            file: file.to_owned(),
+            bundle: None,
+            artifact: None,
+            predicate_type: None,
+            signer: None,
+            times: Vec::new(),
+            entries: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    /// The result for a file whose digest stands in a signed list: what is proven of the list, and
+    /// whether the digest is the file's.
+    pub(crate) fn listed(
+        &self,
+        file: &str,
+        list: &str,
+        hash: HashAlgorithm,
+        expected: &[u8],
+        found: &[u8],
+    ) -> Self {
+        let (expected, found) = (named(hash, expected), named(hash, found));
+        let same = expected == found;
+        let reason = || format!("{list} lists another digest: expected {expected}, found {found}");
+        let check = Check {
+            name: "checksum",
+            outcome: if same { "pass" } else { "fail" },
+            expected: format!("the digest that {list} lists: {expected}"),
+            found: Some(found.clone()),
+        };
+        Self {
+            verdict: if same { Verdict::Accepted } else { Verdict::Refused },
+            code: (!same).then_some("CHECKSUM_MISMATCH"),
+            reason: (!same).then(reason),
+            file: file.to_owned(),
+            bundle: self.bundle.clone(),
+            artifact: Some(found),
+            predicate_type: None,
+            signer: self.signer.clone(),
+            times: self.times.clone(),
+            entries: self.entries.clone(),
+            checks: vec![check],
+        }
+    }
+
+    /// How far the evidence went: of several bundles for one file the furthest is told of.
+    pub(crate) fn passed(&self) -> usize {
+        let held = |check: &&Check| matches!(check.outcome, "pass" | "not-needed");
+        self.checks.iter().filter(held).count()
+    }
+
+    fn text(&self, options: &Output, done: &str) -> String {
+        let mut text = String::new();
+        if options.explain {
+            text.extend(self.checks.iter().map(Check::line));
+        }
+        if self.verdict == Verdict::Accepted {
+            let _ = writeln!(text, "{} {}", style(done).green().bold(), self.file);
+            if let Some(kind) = &self.predicate_type {
+                let _ = writeln!(text, "  attested as {}", output::visible(kind));
+            }
+            text.extend(self.signer.iter().map(Signer::lines));
+            for Time { time, authority } in &self.times {
+                let _ = writeln!(text, "  before {time}, says {authority}");
+            }
+            for Entry { log, index, .. } in &self.entries {
+                let _ = writeln!(text, "  entry {index} of {log}");
+            }
+        }
+        text
+    }
+
+    /// One line of a table.
+    fn row(&self, done: &str, width: usize) -> String {
+        let mark = match self.verdict {
+            Verdict::Accepted => style(format!("{done:9}")).green(),
+            Verdict::Refused => style("REFUSED  ".to_owned()).red().bold(),
+            Verdict::Undecided => style("UNDECIDED".to_owned()).yellow().bold(),
+        };
+        let signer = self.signer.as_ref().map(|signer| signer.identity.as_str());
+        let told = self.reason.as_deref().or(signer).unwrap_or_default();
+        let (file, told) = (output::visible(&self.file), output::visible(told));
+        format!("{mark}  {file:width$}  {}\n", told.replace('\n', " "))
+    }
+}
+
+impl Results {
+    pub(crate) fn new(results: Vec<Result>) -> Self {
+        let count = |verdict| results.iter().filter(|result| result.verdict == verdict).count();
+        let (refused, undecided) = (count(Verdict::Refused), count(Verdict::Undecided));
+        let verdict = match (refused, undecided, results.is_empty()) {
+            (0, 0, false) => Verdict::Accepted,
+            (0, _, _) => Verdict::Undecided,
+            _ => Verdict::Refused,
+        };
+        let accepted = count(Verdict::Accepted);
+        Self { schema: SCHEMA, verdict, accepted, refused, undecided, results }
+    }
+
+    /// Prints them, and gives the exit status. `done` says what an accepted one is.
     pub(crate) fn print(
         &self,
         options: &Output,
         done: &str,
     ) -> std::result::Result<ExitCode, Failure> {
-        let accepted = self.verdict == "accepted";
         if options.output == args::Format::Json {
             let json = serde_json::to_string(self).expect("texts and numbers only");
             output::print(&format!("{json}\n"))?;
-            return Ok(ExitCode::from(match self.verdict {
-                "accepted" => YES,
-                "refused" => NO,
-                _ => UNCLEAR,
-            }));
+            return Ok(self.status());
         }
+        if let [result] = self.results.as_slice() {
+            output::print(&result.text(options, done))?;
+            return match &result.reason {
+                None => Ok(self.status()),
+                Some(reason) => {
+                    let message = format!("{}: {reason}", result.file);
+                    let refused = result.verdict == Verdict::Refused;
+                    Err(if refused { Failure::no(message) } else { Failure::unclear(message) })
+                }
+            };
+        }
+        let width = self.results.iter().map(|result| result.file.chars().count()).max();
+        let width = width.unwrap_or_default().min(60);
         let mut text = String::new();
-        if options.explain {
-            for check in &self.checks {
-                text.push_str(&check.line());
+        for result in &self.results {
+            text.push_str(&result.row(done, width));
+            if options.explain {
+                text.extend(result.checks.iter().map(Check::line));
             }
         }
-        if accepted {
-            text.push_str(&format!("{} {}\n", style(done).green().bold(), self.file));
-            if let Some(Signer { identity, issuer, .. }) = &self.signer {
-                let (identity, issuer) = (output::visible(identity), output::visible(issuer));
-                text.push_str(&format!("  signed by {identity}\n  according to {issuer}\n"));
-            }
-            for Time { time, authority } in &self.times {
-                text.push_str(&format!("  before {time}, says {authority}\n"));
-            }
-            for Entry { log, index, .. } in &self.entries {
-                text.push_str(&format!("  entry {index} of {log}\n"));
-            }
-        }
+        let Self { accepted, refused, undecided, .. } = self;
+        let _ = writeln!(text, "{accepted} {done}, {refused} refused, {undecided} undecided");
         output::print(&text)?;
-        match &self.reason {
-            None => Ok(ExitCode::from(YES)),
-            Some(reason) => {
-                let message = format!("{}: {reason}", self.file);
-                let refused = self.verdict == "refused";
-                Err(if refused { Failure::no(message) } else { Failure::unclear(message) })
-            }
-        }
+        Ok(self.status())
+    }
+
+    fn status(&self) -> ExitCode {
+        ExitCode::from(match self.verdict {
+            Verdict::Accepted => YES,
+            Verdict::Refused => NO,
+            Verdict::Undecided => UNCLEAR,
+        })
     }
 }
 
+fn named(hash: HashAlgorithm, digest: &[u8]) -> String {
+    format!("{}:{}", hash.short_name(), hex(digest))
+}
+
 impl Check {
-    fn new((check, outcome): &(countersign_verify::Check, Outcome)) -> Self {
-        let name = check.name();
-        match outcome {
-            Outcome::Pass(detail) => Self::pass(name, detail.clone()),
-            Outcome::Fail(detail) => Self::fail(name, detail.clone()),
-            Outcome::NotReached => Self { name, outcome: "not-reached", detail: None },
-        }
-    }
-
-    const fn pass(name: &'static str, detail: String) -> Self {
-        Self { name, outcome: "pass", detail: Some(detail) }
-    }
-
-    const fn fail(name: &'static str, detail: String) -> Self {
-        Self { name, outcome: "fail", detail: Some(detail) }
+    fn new((check, outcome): &(verify::Check, Outcome)) -> Self {
+        let (outcome, found) = match outcome {
+            Outcome::Pass(found) => ("pass", Some(found.clone())),
+            Outcome::Fail(reason) => ("fail", Some(reason.clone())),
+            Outcome::NotNeeded(why) => ("not-needed", Some(why.clone())),
+            Outcome::NotReached => ("not-reached", None),
+        };
+        Self { name: check.name(), outcome, expected: check.expectation().to_owned(), found }
     }
 
     fn line(&self) -> String {
         let mark = match self.outcome {
             "pass" => style("pass       ").green(),
             "fail" => style("FAIL       ").red().bold(),
+            "not-needed" => style("not needed ").dim(),
             _ => style("not reached").dim(),
         };
-        let detail = output::visible(self.detail.as_deref().unwrap_or_default());
-        format!("  {mark}  {:16}{detail}\n", self.name)
+        let told = match (self.outcome, &self.found) {
+            ("pass" | "not-needed", Some(found)) => found.clone(),
+            (_, Some(found)) => format!("expected: {}; found: {found}", self.expected),
+            (_, None) => format!("expected: {}", self.expected),
+        };
+        format!("  {mark}  {:16}{}\n", self.name, output::visible(&told))
     }
 }

@@ -63,6 +63,8 @@ fn what_was_signed_verifies_and_says_so_for_people_and_machines() {
     assert_eq!(verdict(&output).0, 0);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["schema"], "countersign.report/1");
+    assert_eq!((&report["verdict"], &report["accepted"]), (&"accepted".into(), &1.into()));
+    let report = &report["results"][0];
     assert_eq!(report["verdict"], "accepted");
     assert_eq!(report["signer"]["identity"], EMAIL);
     assert_eq!(report["signer"]["issuer"], signed.dev.url);
@@ -72,12 +74,13 @@ fn what_was_signed_verifies_and_says_so_for_people_and_machines() {
     let expected = [
         "bundle",
         "artifact",
+        "signature",
         "timestamp",
         "certificate",
         "certificate-log",
         "log-entry",
         "inclusion",
-        "signature",
+        "content",
         "policy",
     ];
     assert_eq!(names, expected);
@@ -149,7 +152,7 @@ fn forgeries_are_refused_each_for_its_reason() {
         (altered(index, "77".into()), "log index is not the checkpoint's"),
         (
             altered("/messageSignature/signature", "MAYCAQECAQI=".into()),
-            "over other bytes than this signature",
+            "the signature does not hold",
         ),
         (
             signed.write("cut.json", &fs::read(&signed.bundle).unwrap()[..1000]),
@@ -172,7 +175,9 @@ fn what_cannot_be_read_is_undecided() {
     let missing = signed.folder.path().join("missing");
     assert_fails(&dev.verify(&signed.file, &missing, EMAIL), 2, "cannot read");
     assert_fails(&dev.verify(&missing, &signed.bundle, EMAIL), 2, "cannot read");
-    assert_fails(&dev.verify(signed.folder.path(), &signed.bundle, EMAIL), 2, "is a directory");
+    let empty = signed.folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert_fails(&dev.verify(&empty, &signed.bundle, EMAIL), 2, "has no files in it");
     assert_fails(
         &dev.verify(Path::new("sha256:abc"), &signed.bundle, EMAIL),
         2,
@@ -274,8 +279,9 @@ fn a_job_gets_its_token_from_the_request_url() {
     assert_eq!(verdict(&output).0, 0, "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = "https://github.com/acme/tool/.github/workflows/release.yml@refs/tags/v2";
-    assert_eq!(report["signer"]["identity"], expected);
-    assert_eq!(report["signer"]["claims"]["sourceRepositoryRef"], "refs/tags/v2");
+    let signer = &report["results"][0]["signer"];
+    assert_eq!(signer["identity"], expected);
+    assert_eq!(signer["claims"]["sourceRepositoryRef"], "refs/tags/v2");
 }
 
 #[test]

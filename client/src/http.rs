@@ -22,6 +22,7 @@ struct Reply {
     status: u16,
     body: Vec<u8>,
     retry_after: Option<Duration>,
+    location: Option<String>,
 }
 
 impl Http {
@@ -122,6 +123,7 @@ async fn attempt(request: reqwest::RequestBuilder, url: &Url) -> Result<Vec<u8>,
             status,
             message: message(&reply.body),
             retry_after: reply.retry_after,
+            location: reply.location,
         }),
     }
 }
@@ -135,6 +137,8 @@ async fn read(request: reqwest::RequestBuilder, url: &Url) -> Result<Reply, Erro
     let status = response.status().as_u16();
     let retry_after = response.headers().get("retry-after");
     let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+    let location = response.headers().get("location");
+    let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if body.len() + chunk.len() > MAX_REPLY {
@@ -142,7 +146,7 @@ async fn read(request: reqwest::RequestBuilder, url: &Url) -> Result<Reply, Erro
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Reply { status, body, retry_after: retry_after.map(Duration::from_secs) })
+    Ok(Reply { status, body, retry_after: retry_after.map(Duration::from_secs), location })
 }
 
 /// What the service says went wrong: `message` of the error body all Sigstore services use, with our
@@ -196,6 +200,8 @@ pub enum Error {
         message: String,
         /// When to try again.
         retry_after: Option<Duration>,
+        /// Where the answer is instead; never followed by itself.
+        location: Option<String>,
     },
     /// A reply above the limit.
     #[error("{url} answered with more than {limit} bytes")]

@@ -1,9 +1,12 @@
-//! The calls of the signing flow: certificate authority (Fulcio's protocol), log (Rekor v2),
+//! The calls of the signing flow: certificate authority (Fulcio's protocol), log (Rekor v2 or v1),
 //! timestamp authority (RFC 3161).
+
+mod rekor_v1;
 
 use crate::http::{self, Http};
 use crate::token::IdentityToken;
-use countersign_verify::bundle::LogEntry;
+use crate::trust::{LogService, LogVersion};
+use countersign_verify::bundle::{Content, LogEntry};
 use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use der::asn1::{Null, OctetStringRef};
@@ -53,24 +56,42 @@ pub async fn certificate(
     if label == "CERTIFICATE" { Ok(der) } else { Err(malformed()) }
 }
 
-/// Submits a signature over a digest, with its certificate, to the Rekor v2 log at `base`.
+/// What a log is to record.
+#[derive(Clone, Copy, Debug)]
+pub struct Submission<'a> {
+    /// The signature, and what it covers.
+    pub content: &'a Content,
+    /// The signing certificate, DER.
+    pub certificate: &'a [u8],
+    /// How its key signs.
+    pub details: KeyDetails,
+}
+
+/// Submits a signature with its certificate to a log.
 ///
 /// # Errors
 /// When the log refuses, is away, or answers something else.
 pub async fn log_entry(
     http: &Http,
-    base: &Url,
-    digest: &[u8],
-    signature: &[u8],
-    certificate: &[u8],
-    details: KeyDetails,
+    log: &LogService,
+    submission: Submission<'_>,
 ) -> Result<LogEntry, Error> {
+    let Submission { content, certificate, details } = submission;
+    if log.version == LogVersion::V1 {
+        return rekor_v1::submit(http, &log.url, &submission).await;
+    }
+    let digest = match content {
+        Content::Message(message) => message.digest.clone(),
+        Content::Dsse(envelope) => {
+            envelope.pae_digest(details.scheme().hash().unwrap_or(HashAlgorithm::Sha256))
+        }
+    };
     let request = serde_json::json!({ "hashedRekordRequestV002": {
-        "digest": base64(digest),
-        "signature": { "content": base64(signature), "verifier": {
+        "digest": base64(&digest),
+        "signature": { "content": base64(content.signature()), "verifier": {
             "keyDetails": details.name(),
             "x509Certificate": { "rawBytes": base64(certificate) } } } } });
-    let url = below(base, "api/v2/log/entries");
+    let url = below(&log.url, "api/v2/log/entries");
     let reply = http.post(&url, "application/json", request.to_string().as_bytes(), None).await?;
     LogEntry::parse(&reply)
         .map_err(|_| Error::Reply { url: url.to_string(), expected: "a log entry with its proof" })

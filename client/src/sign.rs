@@ -1,7 +1,7 @@
 //! The signing flow.
 
 use crate::http::{self, Http};
-use crate::services;
+use crate::services::{self, Submission};
 use crate::token::IdentityToken;
 use crate::trust::Services;
 use aws_lc_rs::encoding::AsDer as _;
@@ -9,23 +9,32 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use countersign_verify::bundle::{self, Content, Material, MessageSignature};
 use countersign_verify::certificate::{self, Certificate};
+use countersign_verify::dsse::{Envelope, IN_TOTO};
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use countersign_verify::{Artifact, Bundle, Report, TrustedRoot, verify};
 
-/// Signs an artifact, known by its SHA-256 digest, as the identity in `token`:
-/// ephemeral key, certificate, signature, timestamp and log entry, bundle, and our own verification of
-/// it. The report is that of the verification, which held.
+/// What to sign.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    /// An artifact, known by its SHA-256 digest.
+    Artifact(&'a Artifact),
+    /// An in-toto statement, as the bytes of its JSON; and one of the artifacts it is about, by which
+    /// the bundle is verified.
+    Statement(&'a [u8], &'a Artifact),
+}
+
+/// Signs as the identity in `token`: ephemeral key, certificate, signature, timestamp and log entry,
+/// bundle, and our own verification of it. The report is that of the verification, which held.
 ///
 /// # Errors
 /// Names the step that failed. What is left behind is public: the certificate in its log, and after the
 /// last steps the entry in the signature log.
 pub async fn sign(
-    artifact: &Artifact,
+    subject: Subject<'_>,
     token: &IdentityToken,
     services: &Services,
     root: &TrustedRoot,
 ) -> Result<(Bundle, Report), Error> {
-    let digest = artifact.digest(HashAlgorithm::Sha256).ok_or(Error::Digest)?;
     let http = Http::new(services.urls())?;
     let key = EphemeralKey::generate()?;
     let proof = key.sign(token.challenge().as_bytes())?;
@@ -34,27 +43,26 @@ pub async fn sign(
             .await
             .map_err(Error::Certificate)?;
     check_certificate(&certificate, &key, root)?;
-    let signature = key.sign_digest(digest)?;
+    let (content, artifact) = match subject {
+        Subject::Artifact(artifact) => (key.sign_artifact(artifact)?, artifact),
+        Subject::Statement(statement, artifact) => (key.sign_statement(statement)?, artifact),
+    };
     drop(key);
     let details = KeyDetails::EcdsaP256Sha256;
-    let entries = services
-        .logs
-        .iter()
-        .map(|url| services::log_entry(&http, url, digest, &signature, &certificate, details));
+    let submission = Submission { content: &content, certificate: &certificate, details };
+    let entries = services.logs.iter().map(|log| services::log_entry(&http, log, submission));
     let entries = futures_util::future::try_join_all(entries);
     let timestamps = services
         .timestamp_authorities
         .iter()
-        .map(|url| services::timestamp(&http, url, &signature));
+        .map(|url| services::timestamp(&http, url, content.signature()));
     let timestamps = futures_util::future::try_join_all(timestamps);
     // Both cover the signature and nothing of each other.
     let (entries, timestamps) = tokio::join!(entries, timestamps);
     let entries = entries.map_err(Error::Log)?;
     let timestamps = timestamps.map_err(Error::Timestamp)?;
-    let message =
-        MessageSignature { hash: HashAlgorithm::Sha256, digest: digest.to_vec(), signature };
     let material = Material::Certificate(certificate);
-    let bundle = Bundle::new(material, entries, timestamps, Content::Message(message))?;
+    let bundle = Bundle::new(material, entries, timestamps, content)?;
     let report = verify(&bundle, artifact, root);
     match report.result() {
         Ok(_) => Ok((bundle, report)),
@@ -81,10 +89,25 @@ impl EphemeralKey {
         Ok(signature.as_ref().to_vec())
     }
 
-    fn sign_digest(&self, digest: &[u8]) -> Result<Vec<u8>, Error> {
+    fn sign_artifact(&self, artifact: &Artifact) -> Result<Content, Error> {
         use aws_lc_rs::digest::{Digest, SHA256};
-        let digest = Digest::import_less_safe(digest, &SHA256).map_err(|_| Error::Digest)?;
-        Ok(self.pair.sign_digest(&digest).map_err(|_| Error::Key)?.as_ref().to_vec())
+        let hash = HashAlgorithm::Sha256;
+        let digest = artifact.digest(hash).ok_or(Error::Digest)?;
+        let imported = Digest::import_less_safe(digest, &SHA256).map_err(|_| Error::Digest)?;
+        let signature = self.pair.sign_digest(&imported).map_err(|_| Error::Key)?;
+        let (digest, signature) = (digest.to_vec(), signature.as_ref().to_vec());
+        Ok(Content::Message(MessageSignature { hash, digest, signature }))
+    }
+
+    fn sign_statement(&self, statement: &[u8]) -> Result<Content, Error> {
+        let mut envelope = Envelope {
+            payload_type: IN_TOTO.to_owned(),
+            payload: statement.to_vec(),
+            signature: Vec::new(),
+            key_id: String::new(),
+        };
+        envelope.signature = self.sign(&envelope.pae())?;
+        Ok(Content::Dsse(envelope))
     }
 }
 

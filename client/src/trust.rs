@@ -94,10 +94,28 @@ pub enum Selector {
 pub struct Services {
     /// The certificate authority's base.
     pub certificate_authority: Url,
-    /// The bases of the Rekor v2 logs, one at least.
-    pub logs: Vec<Url>,
+    /// The logs, one at least, all of one version.
+    pub logs: Vec<LogService>,
     /// The timestamp authorities.
     pub timestamp_authorities: Vec<Url>,
+}
+
+/// A log to submit to.
+#[derive(Clone, Debug)]
+pub struct LogService {
+    /// Its base.
+    pub url: Url,
+    /// Which protocol it speaks.
+    pub version: LogVersion,
+}
+
+/// The generations of Rekor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogVersion {
+    /// Entries with a promise that tells the time.
+    V1,
+    /// Tiles; timestamps come from an authority.
+    V2,
 }
 
 impl Services {
@@ -105,7 +123,7 @@ impl Services {
     pub fn urls(&self) -> impl Iterator<Item = &Url> {
         [&self.certificate_authority]
             .into_iter()
-            .chain(&self.logs)
+            .chain(self.logs.iter().map(|log| &log.url))
             .chain(&self.timestamp_authorities)
     }
 }
@@ -145,11 +163,13 @@ impl SigningConfig {
     /// Chooses the services to sign with at `now`.
     ///
     /// # Errors
-    /// When there are fewer than needed: one certificate authority, and as many Rekor v2 logs and
-    /// timestamp authorities as their selectors demand, at least one of each.
+    /// When there are fewer than needed: one certificate authority, and as many logs and timestamp
+    /// authorities as their selectors demand, at least one of each; beside Rekor v1, which tells the
+    /// time itself, there may be no timestamp authority.
     pub fn select(&self, now: Timestamp) -> Result<Services, Error> {
         let one = Some(ServiceConfig { selector: Selector::Any, count: None });
         let first = |mut urls: Vec<Url>| urls.swap_remove(0);
+        let (logs, version) = self.choose_logs(now)?;
         Ok(Services {
             certificate_authority: first(choose(
                 "certificate authority",
@@ -158,15 +178,25 @@ impl SigningConfig {
                 one,
                 now,
             )?),
-            logs: choose("Rekor v2 log", &self.rekor_tlog_urls, 2, self.rekor_tlog_config, now)?,
-            timestamp_authorities: choose(
-                "timestamp authority",
-                &self.tsa_urls,
-                1,
-                self.tsa_config,
-                now,
-            )?,
+            timestamp_authorities: if version == LogVersion::V1 && self.tsa_urls.is_empty() {
+                Vec::new()
+            } else {
+                choose("timestamp authority", &self.tsa_urls, 1, self.tsa_config, now)?
+            },
+            logs: logs.into_iter().map(|url| LogService { url, version }).collect(),
         })
+    }
+
+    /// The logs of the highest version that is offered now.
+    fn choose_logs(&self, now: Timestamp) -> Result<(Vec<Url>, LogVersion), Error> {
+        let choose =
+            |version| choose("log", &self.rekor_tlog_urls, version, self.rekor_tlog_config, now);
+        match (choose(2), choose(1)) {
+            (Ok(urls), _) => Ok((urls, LogVersion::V2)),
+            // Fewer than demanded of the newer version is an error, not a reason for the older one.
+            (Err(Error::TooFew { found: 0, .. }), Ok(urls)) => Ok((urls, LogVersion::V1)),
+            (Err(error), _) => Err(error),
+        }
     }
 }
 

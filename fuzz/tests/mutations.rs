@@ -22,7 +22,7 @@ fn seeds() -> Vec<Vec<u8>> {
         bundle.to_json().into_bytes(),
         attestation.to_json().into_bytes(),
         bundle.entries()[0].to_json().into_bytes(),
-        signer.certificate.clone(),
+        signer.certificate().to_vec(),
         checkpoint(&bundle).into_bytes(),
         bundle.timestamps()[0].clone(),
         instance.trusted_root().into_bytes(),

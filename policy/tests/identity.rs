@@ -42,5 +42,5 @@ fn only_the_very_identity_and_issuer_are_accepted() {
 #[test]
 fn the_flags_that_would_fit_are_shown() {
     let expected = format!("--certificate-identity {IDENTITY} --certificate-oidc-issuer {ISSUER}");
-    assert_eq!(flags_for(verified().identity()), expected);
+    assert_eq!(flags_for(verified().identity().unwrap()), expected);
 }

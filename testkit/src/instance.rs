@@ -1,10 +1,9 @@
 //! A whole instance in memory: certificate authority, both logs, timestamp authority.
 
 use crate::der::{oid, sequence, set, tlv};
+use crate::key::SigningKey;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
-};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_verify::bundle::{Bundle, Content, LogEntry, Material, MessageSignature, Proof};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::dsse::{Envelope, IN_TOTO};
@@ -13,7 +12,7 @@ use countersign_verify::entry::{Verifier, hashedrekord_v1_body, hashedrekord_v2_
 use countersign_verify::key::{HashAlgorithm, KeyDetails, ed25519_spki};
 use countersign_verify::merkle::{Hash, leaf_hash, node_hash};
 use countersign_verify::note::{self, Note};
-use countersign_verify::sct::{Sct, list_extension, precert_signed_data};
+use countersign_verify::sct::{SHA256_ECDSA, Sct, list_extension, precert_signed_data};
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
@@ -46,11 +45,11 @@ pub struct Instance {
     pub now: Timestamp,
 }
 
-/// A signing certificate with its key.
+/// A signing key, with its certificate unless it is a managed one.
 pub struct Signer {
     /// DER.
-    pub certificate: Vec<u8>,
-    key: EcdsaKeyPair,
+    pub certificate: Option<Vec<u8>>,
+    key: SigningKey,
 }
 
 impl Instance {
@@ -124,8 +123,14 @@ impl Instance {
     /// A signing certificate for a workflow's URI, as the OIDC issuer `issuer` vouches for it.
     #[must_use]
     pub fn certify(&self, uri: &str, issuer: &str) -> Signer {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let spki = spki(&key);
+        self.certify_key(uri, issuer, KeyDetails::EcdsaP256Sha256)
+    }
+
+    /// The same for another kind of key.
+    #[must_use]
+    pub fn certify_key(&self, uri: &str, issuer: &str, details: KeyDetails) -> Signer {
+        let key = SigningKey::generate(details);
+        let spki = rcgen::SubjectPublicKeyInfo::from_der(&key.spki()).unwrap();
         let mut leaf = params(self.now, 600);
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
@@ -150,12 +155,13 @@ impl Instance {
             log_id: *Hash::of(&self.certificate_log.subject_public_key_info()).as_bytes(),
             timestamp,
             extensions,
+            algorithm: SHA256_ECDSA,
             signature: rcgen::SigningKey::sign(&self.certificate_log, &signed).unwrap(),
         };
         let list = CustomExtension::from_oid_content(&SCT_LIST[..10], list_extension(&[sct]));
         leaf.custom_extensions.push(list);
         let certificate = leaf.signed_by(&spki, &self.issuer).unwrap().der().to_vec();
-        Signer { certificate, key }
+        Signer { certificate: Some(certificate), key }
     }
 
     /// A complete bundle over `artifact`.
@@ -193,10 +199,10 @@ impl Instance {
             HashAlgorithm::Sha256,
             digest,
             signature,
-            Verifier::Certificate(&signer.certificate),
+            Verifier::Certificate(signer.certificate()),
             KeyDetails::EcdsaP256Sha256,
         );
-        let material = Material::Certificate(signer.certificate.clone());
+        let material = Material::Certificate(signer.certificate().to_vec());
         Bundle::new(material, vec![self.log(body)], vec![self.timestamp(signature)], content)
             .unwrap()
     }
@@ -206,16 +212,23 @@ impl Instance {
     pub fn sign_v1(&self, signer: &Signer, artifact: &[u8]) -> Bundle {
         let signature = signer.sign(artifact);
         let digest = HashAlgorithm::Sha256.digest(artifact);
-        let verifier = Verifier::Certificate(&signer.certificate);
+        let verifier = Verifier::Certificate(signer.certificate());
         let body = hashedrekord_v1_body(HashAlgorithm::Sha256, &digest, &signature, verifier);
         let content = MessageSignature { hash: HashAlgorithm::Sha256, digest, signature };
-        let material = Material::Certificate(signer.certificate.clone());
+        let material = Material::Certificate(signer.certificate().to_vec());
         Bundle::new(material, vec![self.log_v1(body)], vec![], Content::Message(content)).unwrap()
     }
 
-    /// Logs `body` with the Rekor v1 log, as leaf 2 of a shard of three, a minute after `now`.
+    /// Logs a hashedrekord `body` with the Rekor v1 log, as leaf 2 of a shard of three, a minute after
+    /// `now`.
     #[must_use]
     pub fn log_v1(&self, body: Vec<u8>) -> LogEntry {
+        self.log_v1_as("hashedrekord", "0.0.1", body)
+    }
+
+    /// The same for an entry of another kind.
+    #[must_use]
+    pub fn log_v1_as(&self, kind: &str, version: &str, body: Vec<u8>) -> LogEntry {
         let log_id = *Hash::of(&self.v1_log.subject_public_key_info()).as_bytes();
         let (left, root) = tree(&body);
         let text = format!("{V1_HOST} - 1234567890\n3\n{root}\n");
@@ -232,8 +245,8 @@ impl Instance {
         LogEntry {
             log_index: index,
             log_id,
-            kind: "hashedrekord".to_owned(),
-            version: "0.0.1".to_owned(),
+            kind: kind.to_owned(),
+            version: version.to_owned(),
             integrated_time: time,
             promise: Some(sign(promised.to_string().as_bytes())),
             proof: Some(Proof {
@@ -275,13 +288,24 @@ impl Instance {
         }
     }
 
+    /// When timestamps are made unless said otherwise: a minute after the certificate was issued.
+    #[must_use]
+    pub fn stamped(&self) -> Timestamp {
+        self.now + jiff::SignedDuration::from_mins(1)
+    }
+
     /// An RFC 3161 response over `signed`, a minute after the certificate was issued.
     #[must_use]
     pub fn timestamp(&self, signed: &[u8]) -> Vec<u8> {
+        self.timestamp_with(signed, self.stamped(), false)
+    }
+
+    /// An RFC 3161 response over `signed` at `time`, with the authority's certificate or without.
+    #[must_use]
+    pub fn timestamp_with(&self, signed: &[u8], time: Timestamp, embedded: bool) -> Vec<u8> {
         let sha256 = sequence(&[&oid(&SHA256), &[5, 0]]);
         let digest = |bytes: &[u8]| tlv(4, &HashAlgorithm::Sha256.digest(bytes));
-        let time =
-            (self.now + jiff::SignedDuration::from_mins(1)).strftime("%Y%m%d%H%M%SZ").to_string();
+        let time = time.strftime("%Y%m%d%H%M%SZ").to_string();
         let info = sequence(&[
             &tlv(2, &[1]),
             &oid(&[1, 3, 6, 1, 4, 1, 57264, 2]),
@@ -309,14 +333,29 @@ impl Instance {
             &sequence(&[&oid(&[1, 2, 840, 10045, 4, 3, 2])]),
             &tlv(4, &signature),
         ]);
+        let certificates =
+            if embedded { tlv(0xa0, &self.timestamp_certificate) } else { Vec::new() };
         let signed_data = sequence(&[
             &tlv(2, &[3]),
             &set(&[&sha256]),
             &sequence(&[&content_type, &tlv(0xa0, &tlv(4, &info))]),
+            &certificates,
             &set(&[&signer]),
         ]);
         let token = sequence(&[&oid(&[1, 2, 840, 113549, 1, 7, 2]), &tlv(0xa0, &signed_data)]);
         sequence(&[&sequence(&[&tlv(2, &[0])]), &token])
+    }
+
+    /// The issuing CA's certificate, DER.
+    #[must_use]
+    pub fn issuer_certificate(&self) -> Vec<u8> {
+        self.issuer_certificate.clone()
+    }
+
+    /// The root's certificate, DER.
+    #[must_use]
+    pub fn root_certificate(&self) -> Vec<u8> {
+        self.root.clone()
     }
 
     fn log_key(&self) -> [u8; 32] {
@@ -335,10 +374,37 @@ impl Default for Instance {
 }
 
 impl Signer {
-    /// ECDSA on P-256 with SHA-256, ASN.1 DER.
+    /// A managed key, without a certificate.
+    #[must_use]
+    pub fn with_key(details: KeyDetails) -> Self {
+        Self { certificate: None, key: SigningKey::generate(details) }
+    }
+
+    /// Signs `message` in the key's way.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.key.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+        self.key.sign(message)
+    }
+
+    /// The key's SubjectPublicKeyInfo, DER.
+    #[must_use]
+    pub fn spki(&self) -> Vec<u8> {
+        self.key.spki()
+    }
+
+    /// What the key is and how it signs.
+    #[must_use]
+    pub const fn details(&self) -> KeyDetails {
+        self.key.details()
+    }
+
+    /// The certificate, DER.
+    ///
+    /// # Panics
+    /// When it is a managed key.
+    #[must_use]
+    pub fn certificate(&self) -> &[u8] {
+        self.certificate.as_deref().expect("a signer with a certificate")
     }
 }
 
@@ -347,12 +413,6 @@ fn tree(body: &[u8]) -> (Hash, Hash) {
     let [first, second] = [b"first", &b"other"[..]].map(leaf_hash);
     let left = node_hash(&first, &second);
     (left, node_hash(&left, &leaf_hash(body)))
-}
-
-fn spki(key: &EcdsaKeyPair) -> rcgen::SubjectPublicKeyInfo {
-    use aws_lc_rs::encoding::AsDer as _;
-    let der = key.public_key().as_der().unwrap();
-    rcgen::SubjectPublicKeyInfo::from_der(der.as_ref()).unwrap()
 }
 
 fn params(now: Timestamp, seconds: i64) -> CertificateParams {

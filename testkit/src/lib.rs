@@ -2,8 +2,13 @@
 //!
 //! [`Instance`] makes bundles without the crates under test: certificates by rcgen, timestamps by a
 //! few lines of DER, a log of two leaves by hand. So a verifier is not tested with its own notions.
+//! [`Shape`] names every kind of bundle there is.
 
 mod der;
 mod instance;
+mod key;
+mod shape;
 
 pub use instance::{Instance, Signer};
+pub use key::SigningKey;
+pub use shape::Shape;

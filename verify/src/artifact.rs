@@ -4,7 +4,7 @@ use crate::key::HashAlgorithm;
 use std::collections::BTreeMap;
 
 /// The digests of one artifact. Whoever holds the artifact computes them, from a stream if it is
-/// large; [`Bundle::artifact_hash`](crate::bundle::Bundle::artifact_hash) says which one is needed.
+/// large; [`Bundle::artifact_hashes`](crate::bundle::Bundle::artifact_hashes) says which ones are needed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Artifact(BTreeMap<HashAlgorithm, Vec<u8>>);
 
@@ -14,6 +14,16 @@ impl Artifact {
     pub fn from_digest(hash: HashAlgorithm, digest: &[u8]) -> Option<Self> {
         let fits = digest.len() == hash.digest_len();
         fits.then(|| Self(BTreeMap::from([(hash, digest.to_vec())])))
+    }
+
+    /// An artifact known by several digests; `None` when one has not the length of its hash.
+    #[must_use]
+    pub fn from_digests(
+        digests: impl IntoIterator<Item = (HashAlgorithm, Vec<u8>)>,
+    ) -> Option<Self> {
+        let digests: BTreeMap<_, _> = digests.into_iter().collect();
+        let fit = digests.iter().all(|(hash, digest)| digest.len() == hash.digest_len());
+        fit.then_some(Self(digests))
     }
 
     /// An artifact in memory; all digests are computed.

@@ -1,10 +1,11 @@
-//! Sigstore bundles: four media types, one shape.
+//! Sigstore bundles: four media types, one shape; and the older local bundle of cosign.
 //!
 //! Protobuf JSON, read strictly: unknown and repeated members, both members of a choice, base64 other
 //! than standard with padding, numbers beyond 64 bits and files above [`MAX_BUNDLE`] are refused. A
 //! missing number is 0, a missing list empty, `null` is missing, as protobuf JSON has it. Nothing here
 //! is verified.
 
+mod legacy;
 mod wire;
 
 pub use wire::{Error, JsonError};
@@ -20,6 +21,8 @@ pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// The generation of a bundle; it decides what must be in it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Version {
+    /// Cosign's own, older than the format: one entry with a promise, no proof.
+    Cosign,
     /// 0.1: an inclusion promise is required.
     V01,
     /// 0.2: an inclusion proof with checkpoint is required.
@@ -29,6 +32,14 @@ pub enum Version {
 }
 
 impl Version {
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Cosign | Self::V01 => "application/vnd.dev.sigstore.bundle+json;version=0.1",
+            Self::V02 => "application/vnd.dev.sigstore.bundle+json;version=0.2",
+            Self::V03 => MEDIA_TYPE,
+        }
+    }
+
     fn from_media_type(text: &str) -> Option<Self> {
         Some(match text {
             "application/vnd.dev.sigstore.bundle+json;version=0.1" => Self::V01,
@@ -42,6 +53,7 @@ impl Version {
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Cosign => "cosign's own",
             Self::V01 => "0.1",
             Self::V02 => "0.2",
             Self::V03 => "0.3",
@@ -149,7 +161,10 @@ impl Bundle {
         if json.len() > MAX_BUNDLE {
             return Err(Error::TooLong { limit: MAX_BUNDLE, found: json.len() });
         }
-        let bundle = wire::read_bundle(json)?;
+        let bundle = match wire::read_bundle(json) {
+            Err(Error::Json(_)) if legacy::is_legacy(json) => legacy::read(json)?,
+            read => read?,
+        };
         bundle.check_generation()?;
         Ok(bundle)
     }
@@ -169,7 +184,8 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// The bundle as generation 0.3 JSON on one line, without a line feed.
+    /// The bundle as JSON on one line, without a line feed, in its own generation; cosign's own bundles
+    /// as 0.1, which proves as much.
     #[must_use]
     pub fn to_json(&self) -> String {
         wire::write_bundle(self)
@@ -218,7 +234,7 @@ impl Bundle {
     fn check_generation(&self) -> Result<(), Error> {
         match (&self.material, self.version) {
             (Material::Chain(_), Version::V03) => return Err(Error::ChainInV03),
-            (Material::Certificate(_), Version::V01 | Version::V02) => {
+            (Material::Certificate(_), Version::Cosign | Version::V01 | Version::V02) => {
                 return Err(Error::CertificateBeforeV03 { version: self.version });
             }
             _ => {}
@@ -231,7 +247,7 @@ impl Bundle {
             return count("rfc3161Timestamps", MAX_TIMESTAMPS, self.timestamps.len());
         }
         for (entry, LogEntry { promise, proof, .. }) in self.entries.iter().enumerate() {
-            if self.version == Version::V01 && promise.is_none() {
+            if self.version <= Version::V01 && promise.is_none() {
                 return Err(Error::NoPromise { entry });
             }
             let proven = proof.as_ref().is_some_and(|proof| !proof.checkpoint.is_empty());

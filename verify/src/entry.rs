@@ -113,7 +113,8 @@ pub fn promise_signed_data(
 
 impl Verifier<'_> {
     /// PEM with lines of 64 characters and a final line feed, as Rekor v1 writes it.
-    fn to_pem(self) -> String {
+    #[must_use]
+    pub fn to_pem(self) -> String {
         let (label, bytes) = match self {
             Verifier::Certificate(der) => ("CERTIFICATE", der),
             Verifier::PublicKey(spki) => ("PUBLIC KEY", spki),

@@ -27,4 +27,6 @@ pub use artifact::Artifact;
 pub use bundle::Bundle;
 pub use report::{Check, Outcome, Report};
 pub use trusted_root::TrustedRoot;
-pub use verify::{Error, Verified, signed_checkpoint, verify, verify_json};
+pub use verify::{
+    Error, Signer, Thresholds, Verified, Verifier, signed_checkpoint, verify, verify_json,
+};

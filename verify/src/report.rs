@@ -1,5 +1,6 @@
 //! What a verification found, check by check, for people and machines.
 
+use crate::bundle;
 use crate::verify::{Error, Verified};
 
 /// The checks, in the order they are made.
@@ -10,6 +11,8 @@ pub enum Check {
     Bundle,
     /// The artifact has the digest that the bundle speaks of.
     Artifact,
+    /// The signature holds over the artifact, by the key of the certificate or the one given.
+    Signature,
     /// Trusted authorities say when the signature existed.
     Timestamp,
     /// A trusted authority issued the certificate, valid at each of those times.
@@ -20,8 +23,6 @@ pub enum Check {
     Entry,
     /// The entry is in the tree that a trusted log signed.
     Inclusion,
-    /// The signature holds over the artifact.
-    Signature,
 }
 
 impl Check {
@@ -29,12 +30,12 @@ impl Check {
     pub const ALL: [Self; 8] = [
         Self::Bundle,
         Self::Artifact,
+        Self::Signature,
         Self::Timestamp,
         Self::Certificate,
         Self::CertificateLog,
         Self::Entry,
         Self::Inclusion,
-        Self::Signature,
     ];
 
     /// A stable name for machines.
@@ -51,6 +52,23 @@ impl Check {
             Self::Signature => "signature",
         }
     }
+
+    /// What must hold, a sentence.
+    #[must_use]
+    pub const fn expectation(self) -> &'static str {
+        match self {
+            Self::Bundle => "a bundle of a known generation, by a certificate or by the key given",
+            Self::Artifact => "the artifact has the digest that the bundle speaks of",
+            Self::Signature => "the signature holds over the artifact",
+            Self::Timestamp => "trusted authorities say when the signature existed",
+            Self::Certificate => {
+                "a trusted authority issued the certificate, valid at each of those times"
+            }
+            Self::CertificateLog => "trusted logs recorded the certificate",
+            Self::Entry => "a trusted log's entry is about this artifact, signature and signer",
+            Self::Inclusion => "the entry is in the tree that the log signed",
+        }
+    }
 }
 
 /// How a check ended.
@@ -60,6 +78,8 @@ pub enum Outcome {
     Pass(String),
     /// It does not hold; the reason, with what was expected and found.
     Fail(String),
+    /// It does not apply, or was not demanded; why.
+    NotNeeded(String),
     /// An earlier check failed.
     NotReached,
 }
@@ -72,6 +92,14 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a file that is no bundle.
+    #[must_use]
+    pub fn malformed(error: bundle::Error) -> Self {
+        let mut recorder = Recorder::default();
+        let result = recorder.record(Check::Bundle, Err(Error::Bundle(error)));
+        recorder.finish(result)
+    }
+
     /// Every check of [`Check::ALL`], in that order.
     #[must_use]
     pub fn checks(&self) -> &[(Check, Outcome)] {
@@ -84,6 +112,15 @@ impl Report {
     /// The reason of the check that failed.
     pub const fn result(&self) -> Result<&Verified, &Error> {
         self.result.as_ref()
+    }
+
+    /// How many checks were passed.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        let held = |(_, outcome): &&(Check, Outcome)| {
+            matches!(outcome, Outcome::Pass(_) | Outcome::NotNeeded(_))
+        };
+        self.checks.iter().filter(held).count()
     }
 
     /// The verdict, by value.
@@ -116,6 +153,11 @@ impl Recorder {
                 Err(error)
             }
         }
+    }
+
+    /// Records that `check` does not apply.
+    pub(crate) fn not_needed(&mut self, check: Check, why: &str) {
+        self.0.push((check, Outcome::NotNeeded(why.to_owned())));
     }
 
     pub(crate) fn finish(mut self, result: Result<Verified, Error>) -> Report {

@@ -2,9 +2,10 @@
 //!
 //! A certificate carries a list of them in an extension; each is the receipt of a certificate log
 //! for the precertificate, that is, for the same TBSCertificate without that extension.
-//! Refused: versions other than 1, algorithms other than SHA-256 with ECDSA, bytes left over.
+//! Refused: versions other than 1, bytes left over. Which algorithms hold is the verifier's question.
 
 use crate::certificate::{POISON, SCT_LIST, Signed, Tbs};
+use crate::key::{self, HashAlgorithm, KeyKind, PublicKey};
 use der::asn1::{OctetString, OctetStringRef};
 use der::{Decode as _, Encode as _};
 
@@ -17,12 +18,16 @@ pub struct Sct {
     pub timestamp: u64,
     /// The content of CtExtensions; static logs put the leaf's index there.
     pub extensions: Vec<u8>,
-    /// ECDSA with SHA-256, ASN.1 DER.
+    /// Hash and signature algorithm: [`SHA256_ECDSA`] or [`SHA256_RSA`].
+    pub algorithm: [u8; 2],
+    /// The signature; ASN.1 DER for ECDSA.
     pub signature: Vec<u8>,
 }
 
 /// Hash algorithm 4 (SHA-256), signature algorithm 3 (ECDSA), of RFC 5246, section 7.4.1.4.1.
-const SHA256_ECDSA: [u8; 2] = [4, 3];
+pub const SHA256_ECDSA: [u8; 2] = [4, 3];
+/// Hash algorithm 4 (SHA-256), signature algorithm 1 (RSA, PKCS#1 v1.5).
+pub const SHA256_RSA: [u8; 2] = [4, 1];
 
 impl Sct {
     /// The bytes of one element of the list, without its own length.
@@ -35,7 +40,7 @@ impl Sct {
         bytes.extend(self.log_id);
         bytes.extend(self.timestamp.to_be_bytes());
         bytes.extend(u16_prefixed(&self.extensions));
-        bytes.extend(SHA256_ECDSA);
+        bytes.extend(self.algorithm);
         bytes.extend(u16_prefixed(&self.signature));
         bytes
     }
@@ -54,14 +59,27 @@ impl Sct {
         let timestamp = u64::from_be_bytes(take(&mut rest)?);
         let extensions = take_u16_prefixed(&mut rest)?.to_vec();
         let algorithm = take::<2>(&mut rest)?;
-        if algorithm != SHA256_ECDSA {
-            return Err(Error::Algorithm { found: algorithm });
-        }
         let signature = take_u16_prefixed(&mut rest)?.to_vec();
         if !rest.is_empty() {
             return Err(Error::TrailingBytes { found: rest.len() });
         }
-        Ok(Self { log_id, timestamp, extensions, signature })
+        Ok(Self { log_id, timestamp, extensions, algorithm, signature })
+    }
+
+    /// Checks the log's signature over `signed`, the data that this receipt is about.
+    ///
+    /// # Errors
+    /// When it does not hold or the algorithm is not one that `key` signs with.
+    pub fn verify(&self, key: &PublicKey, signed: &[u8]) -> Result<(), key::Error> {
+        let fits = match self.algorithm {
+            SHA256_ECDSA => matches!(key.kind(), KeyKind::P256 | KeyKind::P384 | KeyKind::P521),
+            SHA256_RSA => matches!(key.kind(), KeyKind::Rsa { .. }),
+            _ => false,
+        };
+        if !fits {
+            return Err(key::Error::Scheme { kind: key.kind() });
+        }
+        key.verify_message_with(HashAlgorithm::Sha256, signed, &self.signature)
     }
 
     /// The place in a static log's tree, out of the extensions; `None` for other logs.
@@ -221,12 +239,6 @@ pub enum Error {
         /// The byte found.
         found: u8,
     },
-    /// Not SHA-256 with ECDSA.
-    #[error("expected an SCT signed by SHA-256 with ECDSA (4, 3), found {found:?}")]
-    Algorithm {
-        /// Hash and signature algorithm of TLS 1.2.
-        found: [u8; 2],
-    },
     /// Not a certificate.
     #[error("expected a certificate in DER")]
     Certificate,
@@ -241,8 +253,13 @@ mod tests {
     fn a_leaf_index_reads_back_and_matches_known_answers() {
         assert_eq!(hex(&leaf_index_extension(112)), "0000050000000070");
         assert_eq!(hex(&leaf_index_extension(1 << 32)), "0000050100000000");
-        let mut sct =
-            Sct { log_id: [1; 32], timestamp: 5, extensions: vec![], signature: vec![0x30, 0] };
+        let mut sct = Sct {
+            log_id: [1; 32],
+            timestamp: 5,
+            extensions: vec![],
+            algorithm: SHA256_ECDSA,
+            signature: vec![0x30, 0],
+        };
         assert_eq!(sct.leaf_index(), None);
         sct.extensions = [&[9, 0, 1, 7][..], &leaf_index_extension(1 << 39)].concat();
         assert_eq!(sct.leaf_index(), Some(1 << 39));
@@ -254,6 +271,7 @@ mod tests {
             log_id: [log; 32],
             timestamp: 1_768_517_364_925,
             extensions: leaf_index_extension(7).to_vec(),
+            algorithm: SHA256_ECDSA,
             signature: vec![0x30, 3, 2, 1, 1],
         };
         let scts = [sct(1), sct(2)];

@@ -9,7 +9,10 @@ use crate::limits::{MAX_SUBJECT_DIGESTS, MAX_SUBJECTS};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-const TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
+/// What a statement is written as.
+pub const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
+
+const TYPES: [&str; 2] = [STATEMENT_V1, "https://in-toto.io/Statement/v0.1"];
 
 /// A statement that was read, not verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,6 +89,12 @@ impl Statement {
     #[must_use]
     pub fn predicate_type(&self) -> &str {
         &self.predicate_type
+    }
+
+    /// Whether some subject has a digest under this algorithm's name.
+    #[must_use]
+    pub fn names(&self, hash: HashAlgorithm) -> bool {
+        self.subjects.iter().any(|subject| subject.digests.contains_key(hash.short_name()))
     }
 
     /// The subject with this digest under this algorithm's own name.

@@ -7,7 +7,7 @@
 
 use crate::certificate::Certificate;
 use crate::chain::{self, TimestampAuthority};
-use crate::key::{self, HashAlgorithm};
+use crate::key::{self, HashAlgorithm, KeyKind};
 use const_oid::ObjectIdentifier;
 use der::asn1::{AnyRef, IntRef, OctetStringRef};
 use der::{
@@ -28,6 +28,7 @@ pub const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.8
 /// Signed attribute: which certificate signs (RFC 5035).
 pub const SIGNING_CERTIFICATE_V2: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
@@ -116,10 +117,15 @@ pub fn verify(
     let attributes = AnyRef::new(Tag::Set, token.signer.attributes.value())
         .and_then(|set| set.to_der())
         .map_err(|_| Error::Encoding { part: "signed attributes" })?;
-    authority
-        .key()
-        .verify_with_oid(token.signer.algorithm, &attributes, token.signer.signature)
-        .map_err(Error::Signature)?;
+    let Signer { algorithm, digest, signature, .. } = &token.signer;
+    let verdict = match *algorithm {
+        // The bare key type, as OpenSSL writes it for RSA: the hash is digestAlgorithm's.
+        RSA_ENCRYPTION if matches!(authority.key().kind(), KeyKind::Rsa { .. }) => {
+            authority.key().verify_message_with(*digest, &attributes, signature)
+        }
+        algorithm => authority.key().verify_with_oid(algorithm, &attributes, signature),
+    };
+    verdict.map_err(Error::Signature)?;
     let time = token.check_content(signed)?;
     authority.valid_at(time).map_err(Error::Authority)?;
     Ok((time, place))
@@ -129,7 +135,8 @@ fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
     let [status, token] = elements::<2>("TimeStampResp", response)?;
     let status = sequence("PKIStatusInfo", status.value())?;
     let granted = status.first().and_then(|status| status.decode_as::<u8>().ok());
-    if granted != Some(0) {
+    // Granted, or granted with modifications; both come with a token (RFC 3161, section 2.4.2).
+    if !matches!(granted, Some(0 | 1)) {
         return Err(Error::Status { found: granted });
     }
     // ContentInfo: contentType, [0] EXPLICIT content
@@ -174,7 +181,7 @@ fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
     let found = signers.len();
     let [signer] = <[AnyRef<'_>; 1]>::try_from(signers).map_err(|_| Error::Signers { found })?;
     let signer = Signer::parse(signer)?;
-    if digests != [signer.digest] {
+    if !digests.contains(&signer.digest) {
         return Err(Error::DigestAlgorithms);
     }
     Ok(Token { content: content.as_bytes(), certificates, signer })

@@ -8,7 +8,7 @@
 pub mod wire;
 
 use crate::chain::{CertificateAuthority, TimestampAuthority};
-use crate::key::{KeyDetails, PublicKey};
+use crate::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey};
 use crate::limits::MAX_TRUSTED_ROOT;
 use jiff::Timestamp;
 
@@ -83,12 +83,32 @@ impl Log {
         self.valid_for
     }
 
+    /// Checks the log's signature over a checkpoint or promise. Logs with keys on larger curves may sign
+    /// with SHA-256, as Go's clients take it.
+    ///
+    /// # Errors
+    /// When it does not hold.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), key::Error> {
+        let usual = self.key.verify_message(message, signature);
+        match self.key.kind() {
+            KeyKind::P384 | KeyKind::P521 if usual.is_err() => {
+                self.key.verify_message_with(HashAlgorithm::Sha256, message, signature)
+            }
+            _ => usual,
+        }
+    }
+
+    /// The base URL without scheme and final slash: how C2SP would have a log's origin.
+    pub(crate) fn schemeless_url(&self) -> &str {
+        let url = self.base_url.trim_end_matches('/');
+        url.split_once("://").map_or(url, |(_, rest)| rest)
+    }
+
     /// The host of the base URL without scheme, port and path: the origin and signature name of a
     /// Rekor v2 log, as sigstore-go derives it.
     #[must_use]
     pub fn host(&self) -> &str {
-        let rest = self.base_url.split_once("://").map_or(&self.base_url[..], |(_, rest)| rest);
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let authority = self.schemeless_url().split(['/', '?', '#']).next().unwrap_or_default();
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((address, _)) => address,
@@ -97,8 +117,8 @@ impl Log {
     }
 }
 
-/// Everything a verifier trusts.
-#[derive(Clone, Debug)]
+/// Everything a verifier trusts; by default nobody.
+#[derive(Clone, Debug, Default)]
 pub struct TrustedRoot {
     logs: Vec<Log>,
     certificate_authorities: Vec<CertificateAuthority>,
@@ -209,6 +229,7 @@ fn log_key(wire: &wire::PublicKey) -> Result<PublicKey, ElementError> {
     let details = KeyDetails::from_name(&wire.key_details).ok_or_else(|| {
         ElementError::KeyDetails { found: wire.key_details.chars().take(100).collect() }
     })?;
+    // What a log signs with must be what its key signs with usually: no PSS, no Ed25519ph.
     let key = PublicKey::from_spki(&wire.raw_bytes)?;
     if key.details() == Some(details) {
         Ok(key)

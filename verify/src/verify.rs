@@ -1,5 +1,6 @@
 //! The verification procedure: one function that reads as its steps, in the order of the Sigstore
-//! client specification.
+//! client specification, but that the signature comes before what makes it trustworthy: it is cheap, and
+//! its failure the most telling.
 //!
 //! Each step takes what the step before has proven. What cannot be decided here is refused: log
 //! entries of unknown kinds, signatures by managed keys without the key.
@@ -11,28 +12,43 @@ pub use error::Error;
 pub use log::signed_checkpoint;
 
 use crate::artifact::Artifact;
-use crate::bundle::{Bundle, Content};
+use crate::bundle::{Bundle, Content, Material};
 use crate::certificate::{Certificate, Identity, SCT_LIST};
 use crate::chain::{self, CertificateAuthority};
 use crate::dsse::IN_TOTO;
 use crate::encoding::hex;
-use crate::key::{HashAlgorithm, PublicKey};
+use crate::key::{HashAlgorithm, PublicKey, Scheme};
 use crate::report::{Check, Recorder, Report};
 use crate::sct;
 use crate::statement::Statement;
 use crate::timestamp;
 use crate::trusted_root::TrustedRoot;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 
-/// What verification has proven. Only [`verify`] makes one.
+/// What verification has proven. Only a [`Verifier`] makes one.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    certificate: Certificate,
-    identity: Identity,
+    signer: Signer,
     times: Vec<TrustedTime>,
     entries: Vec<LoggedEntry>,
     artifact: (HashAlgorithm, Vec<u8>),
     statement: Option<Statement>,
+    root: usize,
+}
+
+/// Who signed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Signer {
+    /// Whom a trusted authority certified.
+    Certificate {
+        /// The signing certificate.
+        certificate: Box<Certificate>,
+        /// Whom it names.
+        identity: Identity,
+    },
+    /// The holder of the key that the caller gave.
+    Key(PublicKey),
 }
 
 /// A time at which the signature is known to have existed.
@@ -57,25 +73,37 @@ pub struct LoggedEntry {
 }
 
 impl Verified {
-    /// The signing certificate.
-    #[must_use]
-    pub const fn certificate(&self) -> &Certificate {
-        &self.certificate
-    }
-
     /// Who signed.
     #[must_use]
-    pub const fn identity(&self) -> &Identity {
-        &self.identity
+    pub const fn signer(&self) -> &Signer {
+        &self.signer
     }
 
-    /// When the signature existed; at least one time, each verified.
+    /// The signing certificate; `None` for a managed key.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        match &self.signer {
+            Signer::Certificate { certificate, .. } => Some(certificate),
+            Signer::Key(_) => None,
+        }
+    }
+
+    /// Whom the certificate names; `None` for a managed key.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&Identity> {
+        match &self.signer {
+            Signer::Certificate { identity, .. } => Some(identity),
+            Signer::Key(_) => None,
+        }
+    }
+
+    /// When the signature existed, each time verified; at least one unless a managed key signed.
     #[must_use]
     pub fn times(&self) -> &[TrustedTime] {
         &self.times
     }
 
-    /// Where it is logged; at least one entry, each verified.
+    /// Where it is logged, each entry verified; at least one unless none was demanded.
     #[must_use]
     pub fn entries(&self) -> &[LoggedEntry] {
         &self.entries
@@ -92,57 +120,254 @@ impl Verified {
     pub const fn statement(&self) -> Option<&Statement> {
         self.statement.as_ref()
     }
+
+    /// Which of the verifier's trusted roots it was proven by, from 0.
+    #[must_use]
+    pub const fn root(&self) -> usize {
+        self.root
+    }
 }
 
-/// Verifies that `bundle` proves a signature over `artifact`, to whoever trusts `root`.
+/// How many different authorities must bear witness. What is there by trusted ones must hold whatever
+/// the number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Thresholds {
+    /// Logs with an entry of the signature.
+    pub logs: usize,
+    /// Timestamp authorities, and logs whose promise tells the time. A certificate needs one at least:
+    /// nothing else says when it must have been valid.
+    pub times: usize,
+    /// Certificate logs with a receipt in the certificate.
+    pub certificate_logs: usize,
+}
+
+impl Thresholds {
+    /// One of each, as all clients have it.
+    pub const CERTIFICATE: Self = Self { logs: 1, times: 1, certificate_logs: 1 };
+    /// One log: a managed key has no certificate whose validity would be in question.
+    pub const KEY: Self = Self { logs: 1, times: 0, certificate_logs: 0 };
+}
+
+/// What to verify by: trusted roots, perhaps a key, and thresholds.
 ///
-/// Who signed is part of the result; whether that identity may sign is the policy's question.
-#[must_use]
-pub fn verify(bundle: &Bundle, artifact: &Artifact, root: &TrustedRoot) -> Report {
-    let mut recorder = Recorder::default();
-    let result = procedure(bundle, artifact, root, &mut recorder);
-    recorder.finish(result)
+/// ```
+/// use countersign_verify::{Artifact, TrustedRoot, Verifier};
+/// # let instance = countersign_testkit::Instance::new();
+/// # let signer = instance.certify("https://git.example.test/acme", "https://issuer.example.test");
+/// # let (bundle, root) = (instance.sign(&signer, b"artifact").to_json(), instance.trusted_root());
+/// let root = TrustedRoot::parse(root.as_bytes())?;
+/// let report = Verifier::new(&root).verify_json(bundle.as_bytes(), &Artifact::from_bytes(b"artifact"));
+/// for (check, outcome) in report.checks() {
+///     println!("{}: {outcome:?}", check.name());
+/// }
+/// let verified = report.into_result()?;
+/// let identity = verified.identity().expect("signed with a certificate");
+/// assert_eq!(identity.subject().as_str(), "https://git.example.test/acme");
+/// assert_eq!(identity.issuer(), Some("https://issuer.example.test"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Verifier<'a> {
+    roots: &'a [TrustedRoot],
+    key: Option<&'a PublicKey>,
+    thresholds: Thresholds,
 }
 
-/// [`verify`], beginning with the bytes of a bundle.
-#[must_use]
-pub fn verify_json(json: &[u8], artifact: &Artifact, root: &TrustedRoot) -> Report {
-    match Bundle::parse(json) {
-        Ok(bundle) => verify(&bundle, artifact, root),
-        Err(error) => {
+impl<'a> Verifier<'a> {
+    /// By one trusted root: signatures with certificates, thresholds of one.
+    #[must_use]
+    pub const fn new(root: &'a TrustedRoot) -> Self {
+        Self::any_of(std::slice::from_ref(root))
+    }
+
+    /// By any of several trusted roots. Each stands alone: the authority of one does not count with the
+    /// log of another.
+    #[must_use]
+    pub const fn any_of(roots: &'a [TrustedRoot]) -> Self {
+        Self { roots, key: None, thresholds: Thresholds::CERTIFICATE }
+    }
+
+    /// For signatures by this managed key alone, which the bundle never carries.
+    #[must_use]
+    pub const fn with_key(self, key: &'a PublicKey) -> Self {
+        Self { key: Some(key), thresholds: Thresholds::KEY, ..self }
+    }
+
+    /// With other thresholds; to be called last.
+    #[must_use]
+    pub const fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { thresholds, ..self }
+    }
+
+    /// Verifies that `bundle` proves a signature over `artifact`.
+    ///
+    /// Who signed is part of the result; whether that identity may sign is the policy's question. When
+    /// no root proves it, the report is the one of the root that came furthest.
+    #[must_use]
+    pub fn verify(&self, bundle: &Bundle, artifact: &Artifact) -> Report {
+        let mut furthest: Option<Report> = None;
+        for place in 0..self.roots.len() {
             let mut recorder = Recorder::default();
-            let result = recorder.record(Check::Bundle, Err(Error::Bundle(error)));
-            recorder.finish(result)
+            let result = self.procedure(bundle, artifact, place, &mut recorder);
+            let report = recorder.finish(result);
+            if report.result().is_ok() {
+                return report;
+            }
+            if furthest.as_ref().is_none_or(|other| report.passed() > other.passed()) {
+                furthest = Some(report);
+            }
+        }
+        furthest.unwrap_or_else(|| Recorder::default().finish(Err(Error::NoRoot)))
+    }
+
+    /// [`verify`](Self::verify), beginning with the bytes of a bundle.
+    #[must_use]
+    pub fn verify_json(&self, json: &[u8], artifact: &Artifact) -> Report {
+        match Bundle::parse(json) {
+            Ok(bundle) => self.verify(&bundle, artifact),
+            Err(error) => Report::malformed(error),
+        }
+    }
+
+    fn procedure(
+        &self,
+        bundle: &Bundle,
+        artifact: &Artifact,
+        place: usize,
+        recorder: &mut Recorder,
+    ) -> Result<Verified, Error> {
+        let root = &self.roots[place];
+        let (signer, key) = recorder.record(Check::Bundle, read_signer(bundle, self.key))?;
+        let subject = recorder.record(Check::Artifact, match_artifact(bundle, artifact))?;
+        let signed = check_signature(bundle, &key, &subject);
+        let signed = recorder.record(Check::Signature, signed)?;
+        let times = self.trusted_times(bundle, &signer, root);
+        let times = recorder.record(Check::Timestamp, times)?;
+        if let Signer::Certificate { certificate, identity } = &signer {
+            let authority = issuing_authority(certificate, identity, &times, root);
+            let authority = recorder.record(Check::Certificate, authority)?;
+            let logged = self.logged_certificate(certificate, authority, root);
+            recorder.record(Check::CertificateLog, logged)?;
+        } else {
+            recorder.not_needed(Check::Certificate, "signed by the key given");
+            recorder.not_needed(Check::CertificateLog, "signed by the key given");
+        }
+        let signature = log::Signature { bundle, signer: &signer, key: &key, signed: &signed };
+        let entries = log::matching_entries(&signature, root, self.thresholds.logs);
+        let entries = recorder.record(Check::Entry, entries)?;
+        let entries = recorder.record(Check::Inclusion, log::included_entries(&entries, &times))?;
+        let Subject { hash, digest, statement } = subject;
+        Ok(Verified { signer, times, entries, artifact: (hash, digest), statement, root: place })
+    }
+
+    /// From timestamp authorities and from the promises of Rekor v1 logs. Timestamps by authorities that
+    /// are not in the trusted root are passed over, as other clients do; a broken one by a trusted
+    /// authority is refused.
+    fn trusted_times(
+        &self,
+        bundle: &Bundle,
+        signer: &Signer,
+        root: &TrustedRoot,
+    ) -> Result<(Vec<TrustedTime>, String), Error> {
+        let signature = bundle.content().signature();
+        let mut times: Vec<TrustedTime> = Vec::new();
+        let mut authorities = BTreeSet::new();
+        for (place, response) in bundle.timestamps().iter().enumerate() {
+            if bundle.timestamps()[..place].contains(response) {
+                return Err(Error::RepeatedTimestamp { place });
+            }
+            match timestamp::verify(response, signature, root.timestamp_authorities()) {
+                Ok((time, authority)) => {
+                    authorities.insert(authority);
+                    let authority = root.timestamp_authorities()[authority].uri().to_owned();
+                    times.push(TrustedTime { time, authority });
+                }
+                Err(timestamp::Error::UnknownAuthority) => {}
+                Err(reason) => return Err(Error::Timestamp { place, reason }),
+            }
+        }
+        let (promised, logs) = log::promised_times(bundle, root)?;
+        times.extend(promised);
+        let found = authorities.len() + logs;
+        let expected = match signer {
+            Signer::Certificate { .. } => self.thresholds.times.max(1),
+            Signer::Key(_) => self.thresholds.times,
+        };
+        if found < expected {
+            let promised = bundle.entries().iter().any(|entry| entry.promise.is_some());
+            return Err(match (found, bundle.timestamps().is_empty()) {
+                (1.., _) => Error::TooFewTimes { expected, found },
+                (0, false) => Error::UnknownTimestampAuthority,
+                (0, true) if promised => Error::UnknownLog,
+                (0, true) => Error::NoTimestamp,
+            });
+        }
+        let found: Vec<_> = times
+            .iter()
+            .map(|TrustedTime { time, authority }| format!("{time} by {authority}"))
+            .collect();
+        let none = "none, and a key needs none".to_owned();
+        Ok((times, if found.is_empty() { none } else { found.join(", ") }))
+    }
+
+    /// Receipts of trusted logs; those of unknown logs are passed over, one of a trusted log that does
+    /// not hold is refused.
+    fn logged_certificate(
+        &self,
+        certificate: &Certificate,
+        authority: &CertificateAuthority,
+        root: &TrustedRoot,
+    ) -> Result<((), String), Error> {
+        let expected = self.thresholds.certificate_logs;
+        let Some(list) = certificate.extension(SCT_LIST) else {
+            let none = "none, and none was demanded".to_owned();
+            return if expected == 0 { Ok(((), none)) } else { Err(Error::NoSct) };
+        };
+        let scts = sct::parse_list_extension(&list.value).map_err(Error::Sct)?;
+        let tbs = sct::precertificate_tbs(certificate.der()).map_err(Error::Sct)?;
+        let issuer_key_hash = HashAlgorithm::Sha256.digest(authority.issuer().spki());
+        let issuer_key_hash = issuer_key_hash[..].try_into().expect("SHA-256 has 32 bytes");
+        let (mut found, mut logs) = (Vec::new(), BTreeSet::new());
+        for sct in &scts {
+            let Some(log) = root.certificate_logs().iter().find(|log| *log.id() == sct.log_id)
+            else {
+                continue;
+            };
+            let signed =
+                sct::precert_signed_data(sct.timestamp, &issuer_key_hash, &tbs, &sct.extensions);
+            sct.verify(log.key(), &signed).map_err(Error::SctSignature)?;
+            let time = i64::try_from(sct.timestamp).ok();
+            let time = time.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+            let time = time.filter(|&time| log.valid_for().contains(time));
+            let time = time.ok_or_else(|| Error::SctTime {
+                milliseconds: sct.timestamp,
+                valid: log.valid_for().to_string(),
+            })?;
+            let place = sct.leaf_index().map_or(String::new(), |index| format!(" as leaf {index}"));
+            found.push(format!("recorded {time} by {}{place}", log.base_url()));
+            logs.insert(sct.log_id);
+        }
+        match logs.len() {
+            0 if expected == 0 => {
+                Ok(((), "by unknown logs only, and none was demanded".to_owned()))
+            }
+            0 => Err(Error::UnknownCertificateLog),
+            found if found < expected => Err(Error::TooFewCertificateLogs { expected, found }),
+            _ => Ok(((), found.join(", "))),
         }
     }
 }
 
-fn procedure(
-    bundle: &Bundle,
-    artifact: &Artifact,
-    root: &TrustedRoot,
-    recorder: &mut Recorder,
-) -> Result<Verified, Error> {
-    let signer = recorder.record(Check::Bundle, read_signer(bundle))?;
-    let subject = recorder.record(Check::Artifact, match_artifact(bundle, &signer, artifact))?;
-    let times = recorder.record(Check::Timestamp, trusted_times(bundle, root))?;
-    let authority =
-        recorder.record(Check::Certificate, issuing_authority(&signer, &times, root))?;
-    recorder.record(Check::CertificateLog, logged_certificate(&signer, authority, root))?;
-    let entries = log::matching_entries(bundle, &signer, &subject, root);
-    let entries = recorder.record(Check::Entry, entries)?;
-    let entries = recorder.record(Check::Inclusion, log::included_entries(&entries, &times))?;
-    recorder.record(Check::Signature, check_signature(bundle, &signer, &subject))?;
-    let Signer { certificate, identity, .. } = signer;
-    let Subject { hash, digest, statement, .. } = subject;
-    Ok(Verified { certificate, identity, times, entries, artifact: (hash, digest), statement })
+/// [`Verifier::verify`] by one trusted root.
+#[must_use]
+pub fn verify(bundle: &Bundle, artifact: &Artifact, root: &TrustedRoot) -> Report {
+    Verifier::new(root).verify(bundle, artifact)
 }
 
-/// The certificate of a bundle, read and not yet trusted.
-struct Signer {
-    certificate: Certificate,
-    identity: Identity,
-    key: PublicKey,
+/// [`Verifier::verify_json`] by one trusted root.
+#[must_use]
+pub fn verify_json(json: &[u8], artifact: &Artifact, root: &TrustedRoot) -> Report {
+    Verifier::new(root).verify_json(json, artifact)
 }
 
 /// The artifact a signature must be over.
@@ -150,17 +375,20 @@ struct Subject {
     /// The hash that matched the artifact.
     hash: HashAlgorithm,
     digest: Vec<u8>,
-    /// What the signature and the log entry cover: the artifact's digest, or that of the PAE.
-    signed_hash: HashAlgorithm,
-    signed_digest: Vec<u8>,
     statement: Option<Statement>,
 }
 
-fn read_signer(bundle: &Bundle) -> Result<(Signer, String), Error> {
-    let der = bundle.certificate().ok_or(Error::KeyNeeded)?;
-    let certificate = Certificate::parse(der).map_err(Error::CertificateFormat)?;
-    let identity = certificate.identity().map_err(Error::CertificateFormat)?;
-    let key = PublicKey::from_spki(certificate.spki()).map_err(Error::CertificateKey)?;
+/// What the signature was found to cover.
+struct Signed {
+    scheme: Scheme,
+    /// The artifact's digest, or that of the PAE, with its hash; none where the key signs whole messages.
+    digest: Option<(HashAlgorithm, Vec<u8>)>,
+}
+
+fn read_signer(
+    bundle: &Bundle,
+    key: Option<&PublicKey>,
+) -> Result<((Signer, PublicKey), String), Error> {
     let found = format!(
         "version {}, {}, {} log entries, {} timestamps",
         bundle.version(),
@@ -171,15 +399,27 @@ fn read_signer(bundle: &Bundle) -> Result<(Signer, String), Error> {
         bundle.entries().len(),
         bundle.timestamps().len(),
     );
-    Ok((Signer { certificate, identity, key }, found))
+    let der = match (bundle.certificate(), key) {
+        (Some(der), None) => der,
+        (None, Some(key)) => return Ok(((Signer::Key(key.clone()), key.clone()), found)),
+        (None, None) => return Err(Error::KeyNeeded),
+        (Some(_), Some(_)) => return Err(Error::CertificateFound),
+    };
+    if let Material::Chain(chain) = bundle.material() {
+        for (place, der) in chain.iter().enumerate() {
+            let certificate = Certificate::parse(der).map_err(Error::CertificateFormat)?;
+            if certificate.issuer() == certificate.subject() {
+                return Err(Error::RootInChain { place });
+            }
+        }
+    }
+    let certificate = Certificate::parse(der).map_err(Error::CertificateFormat)?;
+    let identity = certificate.identity().map_err(Error::CertificateFormat)?;
+    let key = PublicKey::from_spki(certificate.spki()).map_err(Error::CertificateKey)?;
+    Ok(((Signer::Certificate { certificate: Box::new(certificate), identity }, key), found))
 }
 
-fn match_artifact(
-    bundle: &Bundle,
-    signer: &Signer,
-    artifact: &Artifact,
-) -> Result<(Subject, String), Error> {
-    let signed_hash = signer.key.hash().ok_or(Error::NoPrehash)?;
+fn match_artifact(bundle: &Bundle, artifact: &Artifact) -> Result<(Subject, String), Error> {
     let subject = match bundle.content() {
         Content::Message(message) => {
             let hash = message.hash;
@@ -188,12 +428,7 @@ fn match_artifact(
                 let (expected, found) = (hex(&message.digest), hex(digest));
                 return Err(Error::OtherArtifact { hash, expected, found });
             }
-            // Old clients sign SHA-256 digests with keys on larger curves; no entry of Rekor v2 does.
-            if hash != signed_hash && hash != HashAlgorithm::Sha256 {
-                return Err(Error::DigestHash { expected: signed_hash, found: hash });
-            }
-            let (digest, signed_digest) = (digest.to_vec(), digest.to_vec());
-            Subject { hash, signed_hash: hash, signed_digest, digest, statement: None }
+            Subject { hash, digest: digest.to_vec(), statement: None }
         }
         Content::Dsse(envelope) => {
             if envelope.payload_type != IN_TOTO {
@@ -203,134 +438,92 @@ fn match_artifact(
             let statement = Statement::parse(&envelope.payload).map_err(Error::Statement)?;
             let found = |&(hash, digest): &(_, &[u8])| statement.subject(hash, digest).is_some();
             let (hash, digest) = artifact.digests().find(found).ok_or(Error::NotASubject)?;
-            Subject {
-                hash,
-                digest: digest.to_vec(),
-                signed_hash,
-                signed_digest: envelope.pae_digest(signed_hash),
-                statement: Some(statement),
-            }
+            Subject { hash, digest: digest.to_vec(), statement: Some(statement) }
         }
     };
     let found = format!("{}:{}", subject.hash.short_name(), hex(&subject.digest));
     Ok((subject, found))
 }
 
-/// From timestamp authorities and from the promises of Rekor v1 logs. Timestamps by authorities that
-/// are not in the trusted root are passed over, as other clients do; a broken one by a trusted
-/// authority is refused.
-fn trusted_times(bundle: &Bundle, root: &TrustedRoot) -> Result<(Vec<TrustedTime>, String), Error> {
+fn check_signature(
+    bundle: &Bundle,
+    key: &PublicKey,
+    subject: &Subject,
+) -> Result<(Signed, String), Error> {
     let signature = bundle.content().signature();
-    let mut times: Vec<TrustedTime> = Vec::new();
-    for (place, response) in bundle.timestamps().iter().enumerate() {
-        if bundle.timestamps()[..place].contains(response) {
-            return Err(Error::RepeatedTimestamp { place });
-        }
-        match timestamp::verify(response, signature, root.timestamp_authorities()) {
-            Ok((time, authority)) => {
-                let authority = root.timestamp_authorities()[authority].uri().to_owned();
-                times.push(TrustedTime { time, authority });
+    let mut reason = None;
+    for &scheme in key.schemes() {
+        let digest = match (bundle.content(), scheme.hash()) {
+            (Content::Message(_), hash) if hash != Some(subject.hash) => continue,
+            (Content::Message(_), _) => Some((subject.hash, subject.digest.clone())),
+            (Content::Dsse(envelope), Some(hash)) => Some((hash, envelope.pae_digest(hash))),
+            (Content::Dsse(_), None) => None,
+        };
+        let verdict = match (&digest, bundle.content()) {
+            (Some((_, digest)), _) => key.verify_digest_by(scheme, digest, signature),
+            (None, Content::Dsse(envelope)) => key.verify_message(&envelope.pae(), signature),
+            (None, Content::Message(_)) => continue,
+        };
+        match verdict {
+            Ok(()) => {
+                let how = scheme.hash().map_or("whole message", HashAlgorithm::short_name);
+                return Ok((Signed { scheme, digest }, format!("{} with {how}", key.kind())));
             }
-            Err(timestamp::Error::UnknownAuthority) => {}
-            Err(reason) => return Err(Error::Timestamp { place, reason }),
+            Err(error) => reason = reason.or(Some(error)),
         }
     }
-    times.extend(log::promised_times(bundle, root)?);
-    let found: Vec<_> = times
-        .iter()
-        .map(|TrustedTime { time, authority }| format!("{time} by {authority}"))
-        .collect();
-    let promised = bundle.entries().iter().any(|entry| entry.promise.is_some());
-    match (times.is_empty(), bundle.timestamps().is_empty()) {
-        (false, _) => Ok((times, found.join(", "))),
-        (true, false) => Err(Error::UnknownTimestampAuthority),
-        (true, true) if promised => Err(Error::UnknownLog),
-        (true, true) => Err(Error::NoTimestamp),
-    }
+    let usual = key.schemes().iter().find_map(|scheme| scheme.hash());
+    Err(match (reason, usual) {
+        (Some(reason), _) => Error::Signature(reason),
+        (None, Some(expected)) => Error::DigestHash { expected, found: subject.hash },
+        (None, None) => Error::NoPrehash { kind: key.kind() },
+    })
 }
 
 fn issuing_authority<'r>(
-    signer: &Signer,
+    certificate: &Certificate,
+    identity: &Identity,
     times: &[TrustedTime],
     root: &'r TrustedRoot,
 ) -> Result<(&'r CertificateAuthority, String), Error> {
     let times: Vec<Timestamp> = times.iter().map(|trusted| trusted.time).collect();
-    // Several authorities may share a name across a key rotation: the last reason that is more
-    // specific than "another issuer" is the one to tell.
+    // Several authorities may share a name across a key rotation: a time out of bounds says more than a
+    // signature by the other key, and that more than another name.
+    let telling = |reason: &chain::Error| match reason {
+        chain::Error::OtherIssuer => 0,
+        chain::Error::Path(webpki::Error::InvalidSignatureForPublicKey) => 1,
+        _ => 2,
+    };
     let mut reason = chain::Error::OtherIssuer;
     for authority in root.certificate_authorities() {
-        match authority.verify(&signer.certificate, &times) {
+        match authority.verify(certificate, &times) {
             Ok(()) => {
-                let identity = &signer.identity;
                 let issuer = identity.issuer().unwrap_or("an issuer it does not name");
                 let found = format!("{} according to {issuer}", identity.subject().as_str());
                 return Ok((authority, found));
             }
-            Err(chain::Error::OtherIssuer) => {}
-            Err(other) => reason = other,
+            Err(other) if telling(&other) > telling(&reason) => reason = other,
+            Err(_) => {}
         }
     }
     Err(Error::Chain(reason))
 }
 
-/// At least one receipt of a trusted log; receipts of unknown logs are passed over, one of a trusted
-/// log that does not hold is refused.
-fn logged_certificate(
-    signer: &Signer,
-    authority: &CertificateAuthority,
-    root: &TrustedRoot,
-) -> Result<((), String), Error> {
-    let list = signer.certificate.extension(SCT_LIST).ok_or(Error::NoSct)?;
-    let scts = sct::parse_list_extension(&list.value).map_err(Error::Sct)?;
-    let tbs = sct::precertificate_tbs(signer.certificate.der()).map_err(Error::Sct)?;
-    let issuer_key_hash = HashAlgorithm::Sha256.digest(authority.issuer().spki());
-    let issuer_key_hash = issuer_key_hash[..].try_into().expect("SHA-256 has 32 bytes");
-    let mut found = None;
-    for sct in &scts {
-        let Some(log) = root.certificate_logs().iter().find(|log| *log.id() == sct.log_id) else {
-            continue;
-        };
-        let signed =
-            sct::precert_signed_data(sct.timestamp, &issuer_key_hash, &tbs, &sct.extensions);
-        log.key().verify_message(&signed, &sct.signature).map_err(Error::SctSignature)?;
-        let time = i64::try_from(sct.timestamp).ok();
-        let time = time.and_then(|millis| Timestamp::from_millisecond(millis).ok());
-        let time = time.filter(|&time| log.valid_for().contains(time));
-        let time = time.ok_or_else(|| Error::SctTime {
-            milliseconds: sct.timestamp,
-            valid: log.valid_for().to_string(),
-        })?;
-        let place = sct.leaf_index().map_or(String::new(), |index| format!(" as leaf {index}"));
-        found = Some(format!("recorded {time} by {}{place}", log.base_url()));
-    }
-    found.map(|found| ((), found)).ok_or(Error::UnknownCertificateLog)
-}
-
-fn check_signature(
-    bundle: &Bundle,
-    signer: &Signer,
-    subject: &Subject,
-) -> Result<((), String), Error> {
-    let signature = bundle.content().signature();
-    let mut hash = subject.signed_hash;
-    let mut verdict = signer.key.verify_digest(hash, &subject.signed_digest, signature);
-    if let (Err(_), Content::Dsse(envelope)) = (&verdict, bundle.content()) {
-        // As for messages: keys on larger curves once signed SHA-256 digests.
-        hash = HashAlgorithm::Sha256;
-        verdict = signer.key.verify_digest(hash, &envelope.pae_digest(hash), signature);
-    }
-    verdict.map_err(Error::Signature)?;
-    Ok(((), format!("{} with {}", signer.key.kind(), hash.short_name())))
-}
-
 impl Bundle {
-    /// The hash under which the artifact's digest must be known; `None` for an attestation, whose
-    /// subjects may use any ([`HashAlgorithm::Sha256`] nearly always).
+    /// The hashes under which the artifact's digest may be needed, all of which whoever holds the
+    /// artifact should compute: one for a message; for an attestation those of its subjects.
     #[must_use]
-    pub const fn artifact_hash(&self) -> Option<HashAlgorithm> {
+    pub fn artifact_hashes(&self) -> Vec<HashAlgorithm> {
         match self.content() {
-            Content::Message(message) => Some(message.hash),
-            Content::Dsse(_) => None,
+            Content::Message(message) => vec![message.hash],
+            Content::Dsse(envelope) => {
+                let statement = Statement::parse(&envelope.payload).ok();
+                let named = |hash: &HashAlgorithm| {
+                    statement.as_ref().is_some_and(|statement| statement.names(*hash))
+                };
+                let hashes: Vec<_> = HashAlgorithm::ALL.into_iter().filter(named).collect();
+                if hashes.is_empty() { vec![HashAlgorithm::Sha256] } else { hashes }
+            }
         }
     }
 }

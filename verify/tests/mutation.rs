@@ -230,8 +230,12 @@ fn every_altered_byte_of_a_certificate_that_was_logged_so_is_refused() {
 fn every_altered_byte_of_the_timestamp_is_refused() {
     let case = Case::message();
     let bytes = case.bytes(TIMESTAMP);
+    // The status stands outside what is signed, and granted with modifications is granted.
+    let status = bytes.windows(3).position(|window| window == [2, 1, 0]).unwrap() + 2;
     each_flip(&bytes, |altered, place| {
-        assert!(case.verdict(&case.with_bytes(TIMESTAMP, altered)).is_err(), "byte {place}");
+        let granted = place == status && altered.get(place) == Some(&1);
+        let verdict = case.verdict(&case.with_bytes(TIMESTAMP, altered));
+        assert_eq!(verdict.is_ok(), granted, "byte {place}");
     });
 }
 
@@ -283,10 +287,10 @@ fn parts_of_another_bundle_are_refused_each_for_its_own_reason() {
     let other = case.instance.sign(&other_signer, ARTIFACT).to_json();
     let other: Value = serde_json::from_str(&other).unwrap();
     for (path, expected) in [
-        (CERTIFICATE, "LOG_ENTRY_MISMATCH"),
+        (CERTIFICATE, "SIGNATURE_INVALID"),
         (TIMESTAMP, "TIMESTAMP_INVALID"),
         (ENTRY, "LOG_ENTRY_MISMATCH"),
-        ("/messageSignature/signature", "TIMESTAMP_INVALID"),
+        ("/messageSignature/signature", "SIGNATURE_INVALID"),
     ] {
         let mut bundle = case.bundle.clone();
         *bundle.pointer_mut(path).unwrap() = other.pointer(path).unwrap().clone();
@@ -307,12 +311,12 @@ fn a_certificate_that_writes_a_default_out_is_refused() {
     use countersign_verify::certificate::{Certificate, Error};
     let signer =
         Instance::new().certify("https://git.example.test/acme", "https://issuer.example.test");
-    let der = &signer.certificate;
+    let der = signer.certificate();
     Certificate::parse(der).unwrap();
     // Extended key usage, not critical: SEQUENCE 19 { OID 2.5.29.37, OCTET STRING }.
     let usage = [0x30, 0x13, 0x06, 0x03, 0x55, 0x1d, 0x25, 0x04];
     let place = der.windows(usage.len()).position(|window| window == usage).expect("it is there");
-    let mut altered = der.clone();
+    let mut altered = der.to_vec();
     altered[place + 1] += 3;
     altered.splice(place + 7..place + 7, [0x01, 0x01, 0x00]);
     // The lengths of what is around it: certificate, body, [3] and the list of extensions.

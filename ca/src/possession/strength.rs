@@ -80,6 +80,10 @@ pub(super) fn accepted(spki: &[u8]) -> Result<PublicKey, Error> {
                 false => Ok(key),
             }
         }
+        // Clients and logs know no such keys yet; a certificate for one could not be used.
+        KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => {
+            Err(Error::Key(key::Error::Algorithm { algorithm: info.algorithm.oid }))
+        }
     }
 }
 

@@ -82,7 +82,8 @@ impl CertificateLog for Log {
             signature = self.key.sign(b"something else").unwrap();
         }
         let log_id = sha256(self.key.spki());
-        Ok(Sct { log_id, timestamp, extensions, signature })
+        let algorithm = countersign_verify::sct::SHA256_ECDSA;
+        Ok(Sct { log_id, timestamp, extensions, algorithm, signature })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::instance::{Directory, Instance};
 use crate::output;
 use crate::server::Server;
 use console::style;
-use countersign_client::sign::sign;
+use countersign_client::sign::{Subject, sign};
 use countersign_client::token::IdentityToken;
 use countersign_client::trust::{ClientTrustConfig, Services};
 use countersign_policy::{Policy, decide};
@@ -62,7 +62,7 @@ impl Demo {
         let token = self.server.instance().provider.mint(&Whom::Github(job))?;
         let token =
             IdentityToken::parse(&token).map_err(|error| Failure::unclear(error.to_string()))?;
-        let signed = sign(artifact, &token, &self.services, &self.root).await;
+        let signed = sign(Subject::Artifact(artifact), &token, &self.services, &self.root).await;
         signed.map(|(bundle, _)| bundle).map_err(|error| Failure::unclear(error.to_string()))
     }
 }
@@ -78,7 +78,9 @@ async fn story() -> Result<ExitCode, Failure> {
     let path = std::env::current_exe();
     let path =
         path.map_err(|error| Failure::unclear(format!("cannot find this program: {error}")))?;
-    let artifact = crate::artifact::read(&path, HashAlgorithm::Sha256)?;
+    let artifact = Artifact::from_bytes(
+        &std::fs::read(&path).map_err(|error| Failure::file("read", &path, &error))?,
+    );
     say(&format!("A CI job signs a real file, {}, without any key of its own.", name(&path)))?;
     let now = Instant::now();
     let bundle = demo.sign(&artifact).await?;
@@ -138,7 +140,7 @@ fn accepted(report: &Report, policy: &Policy) -> Result<(), Failure> {
     let verified = report.result().map_err(|error| broken(&error.to_string()))?;
     let decision = decide(verified, policy);
     decision.result().map_err(|refusal| broken(&refusal.to_string()))?;
-    let identity = verified.identity();
+    let identity = verified.identity().ok_or_else(|| broken("no certificate signed"))?;
     mark(
         &style("accepted").green().bold().to_string(),
         &format!("signed by {}", identity.subject().as_str()),

@@ -21,7 +21,7 @@ use countersign_verify::bundle::{LogEntry, Proof};
 use countersign_verify::certificate::{self, Certificate};
 use countersign_verify::encoding::from_base64;
 use countersign_verify::entry::{self, Verifier};
-use countersign_verify::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey};
+use countersign_verify::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey, Scheme};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -127,11 +127,28 @@ struct WireSignature {
     verifier: Option<WireVerifier>,
 }
 
+/// A protobuf enumeration in JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EnumName {
+    Name(String),
+    Number(i64),
+}
+
+impl std::fmt::Display for EnumName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct WireVerifier {
     #[serde(alias = "key_details")]
-    key_details: Option<String>,
+    key_details: Option<EnumName>,
     #[serde(alias = "public_key")]
     public_key: Option<WireRaw>,
     #[serde(alias = "x509_certificate")]
@@ -193,15 +210,24 @@ impl Checked {
             (None, None) => return Err(missing("signature.verifier.x509Certificate")),
         };
         let name = wire.key_details.ok_or(missing("signature.verifier.keyDetails"))?;
-        let details = KeyDetails::from_name(&name).and_then(|known| Some((known, known.hash()?)));
-        let Some((details, hash)) = details else {
-            return Err(Error::Algorithm { found: name.chars().take(64).collect() });
+        let details = match &name {
+            EnumName::Name(name) => KeyDetails::from_name(name),
+            EnumName::Number(number) => KeyDetails::from_number(*number),
         };
-        let prehashed = details == KeyDetails::Ed25519Ph && key.kind() == KeyKind::Ed25519;
-        if key.details() != Some(details) && !prehashed {
+        // Keys that sign whole messages cannot be checked by a digest. Old pairings of curve and hash,
+        // and PSS, are refused by the real log as well.
+        let known = details.and_then(|known| Some((known, known.scheme().hash()?)));
+        let refused = |details: &KeyDetails| {
+            let old = [KeyDetails::EcdsaP384Sha256, KeyDetails::EcdsaP521Sha256];
+            old.contains(details) || matches!(details.scheme(), Scheme::Pss(_))
+        };
+        let Some((details, hash)) = known.filter(|(details, _)| !refused(details)) else {
+            return Err(Error::Algorithm { found: name.to_string().chars().take(64).collect() });
+        };
+        if key.kind() != details.kind() {
             return Err(Error::OtherKey { expected: details, found: key.kind() });
         }
-        key.verify_digest(hash, &digest, &signature)?;
+        key.verify_digest_by(details.scheme(), &digest, &signature)?;
         Ok(Self { hash, digest, signature, verifier, details })
     }
 

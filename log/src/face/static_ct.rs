@@ -222,7 +222,8 @@ impl Face {
         let timestamp = u64::from_be_bytes(*time);
         let extensions = sct::leaf_index_extension(appended.index).to_vec();
         let signature = self.0.key.sign(&submission.signed_data(timestamp, &extensions))?;
-        Ok(Sct { log_id: *self.0.key.log_id(), timestamp, extensions, signature })
+        let (log_id, algorithm) = (*self.0.key.log_id(), sct::SHA256_ECDSA);
+        Ok(Sct { log_id, timestamp, extensions, algorithm, signature })
     }
 }
 

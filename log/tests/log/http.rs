@@ -16,10 +16,11 @@ use countersign_log::read::Reader;
 use countersign_log::signer::CertificateKey;
 use countersign_log::store::{Files, Source, Sqlite, StoreError};
 use countersign_log::{Clock, Format, Log, LogKey, Options, Signer, http};
+use countersign_testkit::SigningKey;
 use countersign_verify::bundle::LogEntry;
 use countersign_verify::certificate::Certificate;
 use countersign_verify::encoding::{base64, from_base64, hex};
-use countersign_verify::key::{HashAlgorithm, PublicKey};
+use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
 use countersign_verify::merkle::{Hash, InclusionProof};
 use countersign_verify::sct::{self, Sct};
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair};
@@ -173,6 +174,7 @@ async fn each_algorithm_is_logged_and_proven_and_a_repeat_gets_the_same_entry() 
     let mut signature = vec![0; rsa.public_modulus_len()];
     rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"rsa", &mut signature).unwrap();
     let rsa_spki = rsa.public_key().as_der().unwrap();
+    let prehashed = SigningKey::generate(KeyDetails::Ed25519Ph);
     let requests = [
         p256(b"p256"),
         ecdsa(
@@ -192,6 +194,12 @@ async fn each_algorithm_is_logged_and_proven_and_a_repeat_gets_the_same_entry() 
             &HashAlgorithm::Sha256.digest(b"rsa"),
             &signature,
             rsa_spki.as_ref(),
+        ),
+        request(
+            "PKIX_ED25519_PH",
+            &HashAlgorithm::Sha512.digest(b"ed25519ph"),
+            &prehashed.sign(b"ed25519ph"),
+            &prehashed.spki(),
         ),
     ];
     for (index, request) in (1..).zip(&requests) {
@@ -216,7 +224,7 @@ async fn each_algorithm_is_logged_and_proven_and_a_repeat_gets_the_same_entry() 
         assert_eq!(status, StatusCode::CREATED);
         assert_eq!(check(&reply, &key).log_index, index);
     }
-    assert_eq!(server.log.head().checkpoint().size, 5);
+    assert_eq!(server.log.head().checkpoint().size, 6);
 }
 
 #[tokio::test]
@@ -285,7 +293,11 @@ async fn a_request_that_is_off_in_one_thing_is_refused_for_that_thing() {
         (verifier("x509Certificate", raw(b"x")), "TWO_OF_ONE"),
         (verifier("keyDetails", json!("PKIX_ECDSA_P384_SHA_384")), "KEY_MISMATCH"),
         (verifier("keyDetails", json!("PKIX_ED25519")), "ALGORITHM"),
+        (verifier("keyDetails", json!("PKIX_RSA_PSS")), "ALGORITHM"),
+        (verifier("keyDetails", json!(7)), "ALGORITHM"),
+        (verifier("keyDetails", json!("PKIX_ECDSA_P384_SHA_256")), "ALGORITHM"),
         (verifier("keyDetails", json!("PKIX_RSA_PSS_2048_SHA256")), "ALGORITHM"),
+        (verifier("keyDetails", json!(12)), "KEY_MISMATCH"),
         (p384.to_string(), "KEY_MISMATCH"),
         (String::from_utf8(huge).unwrap(), "REQUEST_TOO_LONG"),
     ] {
@@ -380,6 +392,7 @@ fn read_sct(reply: &Value) -> Sct {
         log_id: bytes("id").try_into().unwrap(),
         timestamp: reply["timestamp"].as_u64().unwrap(),
         extensions: bytes("extensions"),
+        algorithm: signature[..2].try_into().unwrap(),
         signature: signature[4..].to_vec(),
     }
 }

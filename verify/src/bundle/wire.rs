@@ -288,6 +288,11 @@ fn read_envelope(envelope: WireEnvelope) -> Result<Envelope, Error> {
     })
 }
 
+/// An envelope that stands alone, as JSON.
+pub(super) fn parse_envelope(json: &[u8]) -> Result<Envelope, Error> {
+    read_envelope(serde_json::from_slice(json).map_err(json_error)?)
+}
+
 pub(super) fn read_entry(json: &[u8]) -> Result<LogEntry, Error> {
     entry(serde_json::from_slice(json).map_err(json_error)?)
 }
@@ -387,10 +392,10 @@ pub(super) fn write_bundle(bundle: &Bundle) -> String {
         Material::Certificate(der) => {
             material.certificate = Some(WireRaw { raw_bytes: Bytes(der.clone()) });
         }
-        // Generation 0.3 has no chains; the verifier takes intermediates from its trusted root.
         Material::Chain(chain) => {
-            material.certificate =
-                chain.first().map(|der| WireRaw { raw_bytes: Bytes(der.clone()) });
+            let certificates = chain.iter().map(|der| WireRaw { raw_bytes: Bytes(der.clone()) });
+            material.x509_certificate_chain =
+                Some(WireChain { certificates: Some(certificates.collect()) });
         }
     }
     let (message_signature, dsse_envelope) = match &bundle.content {
@@ -410,7 +415,7 @@ pub(super) fn write_bundle(bundle: &Bundle) -> String {
         }
     };
     let wire = WireBundle {
-        media_type: super::MEDIA_TYPE.to_owned(),
+        media_type: bundle.version.media_type().to_owned(),
         verification_material: material,
         message_signature,
         dsse_envelope,
@@ -444,7 +449,7 @@ fn wire_entry(entry: &LogEntry) -> WireEntry {
     }
 }
 
-fn json_error(error: serde_json::Error) -> Error {
+pub(super) fn json_error(error: serde_json::Error) -> Error {
     Error::Json(JsonError {
         line: error.line(),
         column: error.column(),
@@ -529,6 +534,17 @@ pub enum Error {
         /// Elements found.
         found: usize,
     },
+    /// A member of cosign's own bundle that does not decode.
+    #[error("{member} of cosign's own bundle is not what it must be")]
+    LegacyMember {
+        /// The member.
+        member: &'static str,
+    },
+    /// A cosign bundle of a signature that was not logged.
+    #[error(
+        "cosign's own bundle without rekorBundle has no log entry, and nothing says when it was signed"
+    )]
+    LegacyWithoutEntry,
     /// DSSE allows many signatures, bundles one.
     #[error("expected one signature in the DSSE envelope, found {found}")]
     EnvelopeSignatures {

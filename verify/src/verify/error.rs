@@ -1,6 +1,6 @@
 //! Why a bundle does not prove what it claims: one variant a reason, each with a stable code.
 
-use crate::key::HashAlgorithm;
+use crate::key::{HashAlgorithm, KeyKind};
 use crate::{bundle, certificate, chain, checkpoint, key, merkle, note, sct, statement, timestamp};
 use jiff::Timestamp;
 
@@ -9,14 +9,25 @@ use jiff::Timestamp;
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
+    /// The verifier has no trusted root.
+    #[error("expected a trusted root to verify by, found none")]
+    NoRoot,
     /// The file is no bundle.
     #[error(transparent)]
     Bundle(bundle::Error),
     /// Signed with a managed key, which the caller must name.
     #[error(
-        "the bundle is signed with a key of its own and carries no certificate: expected a certificate"
+        "the bundle is signed with a key and carries no certificate: the key is needed to verify it"
     )]
     KeyNeeded,
+    /// A key was given for a signature with a certificate.
+    #[error("expected a signature by the key given, found one by a certificate of its own")]
+    CertificateFound,
+    /// A trust anchor among the bundle's certificates.
+    #[error(
+        "certificate {place} of the bundle's chain is self-signed: trust anchors come from the trusted root alone"
+    )]
+    RootInChain { place: usize },
     /// The certificate does not parse, or names nobody.
     #[error(transparent)]
     CertificateFormat(certificate::Error),
@@ -24,8 +35,13 @@ pub enum Error {
     #[error("the signing certificate's key: {0}")]
     CertificateKey(key::Error),
     /// The key signs messages only.
-    #[error("the signing key has no digest to verify from: Ed25519 signs whole messages")]
-    NoPrehash,
+    #[error(
+        "a {kind} key signs whole messages: its signature over a digest, and a log entry of one, cannot be verified"
+    )]
+    NoPrehash { kind: KeyKind },
+    /// A key without a name in log entries.
+    #[error("Rekor v2 has no entries of {kind} keys")]
+    NoKeyDetails { kind: KeyKind },
     /// The caller knows the artifact by other digests.
     #[error("the artifact's {} digest is needed to verify this bundle", hash.short_name())]
     DigestNeeded { hash: HashAlgorithm },
@@ -49,6 +65,9 @@ pub enum Error {
     /// Nothing says when the signature was made.
     #[error("expected a timestamp of the signature or a log's promise, found neither")]
     NoTimestamp,
+    /// Fewer authorities than demanded.
+    #[error("expected times by {expected} different authorities, found {found}")]
+    TooFewTimes { expected: usize, found: usize },
     /// Only authorities that are not trusted.
     #[error(
         "no timestamp is by an authority of the trusted root: the bundle may be from another instance"
@@ -66,6 +85,9 @@ pub enum Error {
     /// The certificate was not logged.
     #[error("expected a signed certificate timestamp in the certificate, found none")]
     NoSct,
+    /// Fewer certificate logs than demanded.
+    #[error("expected the certificate in {expected} certificate logs, found it in {found}")]
+    TooFewCertificateLogs { expected: usize, found: usize },
     /// The list does not parse.
     #[error(transparent)]
     Sct(sct::Error),
@@ -83,6 +105,9 @@ pub enum Error {
     /// Not logged.
     #[error("expected a log entry, found none")]
     NoEntry,
+    /// Fewer logs than demanded.
+    #[error("expected entries in {expected} different logs, found {found}")]
+    TooFewLogs { expected: usize, found: usize },
     /// Only logs that are not trusted.
     #[error(
         "no log entry is of a log of the trusted root: the bundle may be from another instance"
@@ -163,25 +188,30 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::NoRoot => "TRUSTED_ROOT_MISSING",
             Self::Bundle(_) => "BUNDLE_MALFORMED",
             Self::KeyNeeded => "KEY_NEEDED",
+            Self::CertificateFound => "CERTIFICATE_NOT_EXPECTED",
+            Self::RootInChain { .. } => "CERTIFICATE_CHAIN",
             Self::CertificateFormat(_) | Self::CertificateKey(_) => "CERTIFICATE_MALFORMED",
-            Self::NoPrehash | Self::DigestHash { .. } => "ALGORITHM_UNSUPPORTED",
+            Self::NoPrehash { .. } | Self::NoKeyDetails { .. } | Self::DigestHash { .. } => {
+                "ALGORITHM_UNSUPPORTED"
+            }
             Self::DigestNeeded { .. } => "DIGEST_NEEDED",
             Self::OtherArtifact { .. } => "ARTIFACT_MISMATCH",
             Self::PayloadType { .. } => "PAYLOAD_TYPE",
             Self::Statement(_) => "STATEMENT_MALFORMED",
             Self::NotASubject => "ARTIFACT_NOT_A_SUBJECT",
-            Self::NoTimestamp => "TIMESTAMP_MISSING",
+            Self::NoTimestamp | Self::TooFewTimes { .. } => "TIMESTAMP_MISSING",
             Self::UnknownTimestampAuthority => "TIMESTAMP_AUTHORITY_UNKNOWN",
             Self::RepeatedTimestamp { .. } | Self::Timestamp { .. } => "TIMESTAMP_INVALID",
             Self::Chain(chain::Error::OtherIssuer) => "CERTIFICATE_AUTHORITY_UNKNOWN",
             Self::Chain(chain::Error::OutsideValidity { .. }) => "CERTIFICATE_NOT_VALID_THEN",
             Self::Chain(_) => "CERTIFICATE_INVALID",
-            Self::NoSct => "SCT_MISSING",
+            Self::NoSct | Self::TooFewCertificateLogs { .. } => "SCT_MISSING",
             Self::Sct(_) | Self::SctSignature(_) | Self::SctTime { .. } => "SCT_INVALID",
             Self::UnknownCertificateLog => "CERTIFICATE_LOG_UNKNOWN",
-            Self::NoEntry => "LOG_ENTRY_MISSING",
+            Self::NoEntry | Self::TooFewLogs { .. } => "LOG_ENTRY_MISSING",
             Self::UnknownLog => "LOG_UNKNOWN",
             Self::RepeatedEntry { .. }
             | Self::UnsignedTime { .. }

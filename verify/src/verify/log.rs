@@ -1,16 +1,25 @@
 //! The two steps about the log: the entry is about this bundle, and it is in the log.
 
-use super::{Error, LoggedEntry, Signer, Subject, TrustedTime};
+use super::{Error, LoggedEntry, Signed, Signer, TrustedTime};
 use crate::bundle::{Bundle, Content, LogEntry, Version};
 use crate::checkpoint::Checkpoint;
 use crate::encoding::{base64, hex};
 use crate::entry::{self, Kind, Verifier};
-use crate::key::HashAlgorithm;
+use crate::key::PublicKey;
 use crate::merkle::InclusionProof;
 use crate::note::Note;
 use crate::trusted_root::{Log, TrustedRoot};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// What an entry must be about.
+pub(super) struct Signature<'a> {
+    pub(super) bundle: &'a Bundle,
+    pub(super) signer: &'a Signer,
+    pub(super) key: &'a PublicKey,
+    pub(super) signed: &'a Signed,
+}
 
 /// An entry of a trusted log that is about this bundle; not yet known to be in the log.
 pub(super) struct Matching<'a> {
@@ -21,13 +30,13 @@ pub(super) struct Matching<'a> {
     promise_suffices: bool,
 }
 
-/// Times out of the promises of Rekor v1 logs. A promise of a trusted log that does not hold is
+/// Times out of the promises of Rekor v1 logs, and by how many logs. A promise of a trusted log that does not hold is
 /// refused; a time without promise is nobody's word and is passed over.
 pub(super) fn promised_times(
     bundle: &Bundle,
     root: &TrustedRoot,
-) -> Result<Vec<TrustedTime>, Error> {
-    let mut times = Vec::new();
+) -> Result<(Vec<TrustedTime>, usize), Error> {
+    let (mut times, mut logs) = (Vec::new(), BTreeSet::new());
     for (place, entry) in bundle.entries().iter().enumerate() {
         let Some(log) = root.logs().iter().find(|log| *log.id() == entry.log_id) else { continue };
         let v1 = Kind::named(&entry.kind, &entry.version).is_some_and(Kind::is_v1);
@@ -38,9 +47,7 @@ pub(super) fn promised_times(
             &entry.log_id,
             entry.log_index,
         );
-        log.key()
-            .verify_message(&signed, promise)
-            .map_err(|reason| Error::Promise { place, reason })?;
+        log.verify(&signed, promise).map_err(|reason| Error::Promise { place, reason })?;
         let time = Timestamp::from_second(entry.integrated_time).ok();
         let time =
             time.filter(|_| entry.integrated_time != 0).ok_or(Error::NoIntegratedTime { place })?;
@@ -48,19 +55,19 @@ pub(super) fn promised_times(
             return Err(Error::LogTime { time, valid: log.valid_for().to_string() });
         }
         times.push(TrustedTime { time, authority: log.base_url().to_owned() });
+        logs.insert(entry.log_id);
     }
-    Ok(times)
+    Ok((times, logs.len()))
 }
 
 /// Every entry by a trusted log must be about this very signature; entries of unknown logs are passed
 /// over. The body is not read: the one that this bundle implies is written and compared to the byte.
 pub(super) fn matching_entries<'a>(
-    bundle: &'a Bundle,
-    signer: &Signer,
-    subject: &Subject,
+    signature: &Signature<'a>,
     root: &'a TrustedRoot,
+    expected: usize,
 ) -> Result<(Vec<Matching<'a>>, String), Error> {
-    let mut matching = Vec::new();
+    let (bundle, mut matching) = (signature.bundle, Vec::new());
     for (place, entry) in bundle.entries().iter().enumerate() {
         let same =
             |other: &LogEntry| other.log_id == entry.log_id && other.log_index == entry.log_index;
@@ -78,49 +85,58 @@ pub(super) fn matching_entries<'a>(
         // A time that nobody signed must at least not contradict the certificate.
         let time = Timestamp::from_second(entry.integrated_time)
             .map_err(|_| Error::UnsignedTime { place })?;
-        if entry.integrated_time != 0 && !signer.certificate.valid_at(time) {
+        if let (Signer::Certificate { certificate, .. }, 1..) =
+            (signature.signer, entry.integrated_time)
+            && !certificate.valid_at(time)
+        {
             return Err(Error::IntegratedTime { time });
         }
-        check_body(kind, &entry.body, bundle, signer, subject)?;
-        let promise_suffices = bundle.version() == Version::V01 && entry.promise.is_some();
+        check_body(kind, &entry.body, signature)?;
+        let promise_suffices = bundle.version() <= Version::V01 && entry.promise.is_some();
         matching.push(Matching { entry, kind, log, promise_suffices });
     }
-    if matching.is_empty() {
-        let none = bundle.entries().is_empty();
-        return Err(if none { Error::NoEntry } else { Error::UnknownLog });
+    let logs: BTreeSet<_> = matching.iter().map(|matching| matching.entry.log_id).collect();
+    match logs.len() {
+        0 if expected == 0 => return Ok((matching, "none, and none was demanded".to_owned())),
+        0 if bundle.entries().is_empty() => return Err(Error::NoEntry),
+        0 => return Err(Error::UnknownLog),
+        found if found < expected => return Err(Error::TooFewLogs { expected, found }),
+        _ => {}
     }
     let found: Vec<_> = matching
         .iter()
-        .map(|Matching { entry, log, .. }| {
-            format!("{} {} in {}", entry.kind, entry.version, log.base_url())
+        .map(|Matching { entry, kind, log, .. }| {
+            let obsolete = if *kind == Kind::DsseV2 { ", an obsolete kind," } else { "" };
+            format!("{} {}{obsolete} in {}", entry.kind, entry.version, log.base_url())
         })
         .collect();
     Ok((matching, found.join(", ")))
 }
 
-fn check_body(
-    kind: Kind,
-    body: &[u8],
-    bundle: &Bundle,
-    signer: &Signer,
-    subject: &Subject,
-) -> Result<(), Error> {
-    let verifier = Verifier::Certificate(signer.certificate.der());
-    let (hash, digest) = (subject.signed_hash, &subject.signed_digest);
-    let details = signer.key.details().ok_or(Error::NoPrehash)?;
-    let signature = bundle.content().signature();
-    let expected = match (kind, bundle.content()) {
+fn check_body(kind: Kind, body: &[u8], of: &Signature<'_>) -> Result<(), Error> {
+    let verifier = match of.signer {
+        Signer::Certificate { certificate, .. } => Verifier::Certificate(certificate.der()),
+        Signer::Key(key) => Verifier::PublicKey(key.spki()),
+    };
+    let key = of.key.kind();
+    let digest = || {
+        let digest = of.signed.digest.as_ref().ok_or(Error::NoPrehash { kind: key })?;
+        Ok((digest.0, &digest.1[..]))
+    };
+    let details = || of.key.details_with(of.signed.scheme).ok_or(Error::NoKeyDetails { kind: key });
+    let signature = of.bundle.content().signature();
+    let expected = match (kind, of.bundle.content()) {
         (Kind::HashedRekordV2, _) => {
-            if details.hash() != Some(hash) {
-                let expected = details.hash().unwrap_or(HashAlgorithm::Sha256);
-                return Err(Error::DigestHash { expected, found: hash });
-            }
-            entry::hashedrekord_v2_body(hash, digest, signature, verifier, details)
+            let (hash, digest) = digest()?;
+            entry::hashedrekord_v2_body(hash, digest, signature, verifier, details()?)
         }
         (Kind::HashedRekordV1, Content::Message(_)) => {
+            let (hash, digest) = digest()?;
             entry::hashedrekord_v1_body(hash, digest, signature, verifier)
         }
-        (Kind::DsseV2, Content::Dsse(envelope)) => entry::dsse_v2_body(envelope, verifier, details),
+        (Kind::DsseV2, Content::Dsse(envelope)) => {
+            entry::dsse_v2_body(envelope, verifier, details()?)
+        }
         (Kind::DsseV1, Content::Dsse(envelope)) => {
             let same = entry::dsse_v1_matches(body, envelope, verifier);
             return if same { Ok(()) } else { Err(Error::OtherEnvelope { kind: "dsse" }) };
@@ -147,19 +163,21 @@ fn difference(kind: Kind, expected: &[u8], found: &[u8]) -> Error {
             ("digest", "/spec/data/hash/value"),
             ("digest algorithm", "/spec/data/hash/algorithm"),
             ("signature", "/spec/signature/content"),
-            ("certificate", "/spec/signature/publicKey/content"),
+            ("certificate or key", "/spec/signature/publicKey/content"),
         ],
         Kind::HashedRekordV2 => &[
             ("digest", "/spec/hashedRekordV002/data/digest"),
             ("digest algorithm", "/spec/hashedRekordV002/data/algorithm"),
             ("signature", "/spec/hashedRekordV002/signature/content"),
             ("certificate", "/spec/hashedRekordV002/signature/verifier/x509Certificate/rawBytes"),
+            ("public key", "/spec/hashedRekordV002/signature/verifier/publicKey/rawBytes"),
             ("key details", "/spec/hashedRekordV002/signature/verifier/keyDetails"),
         ],
         Kind::DsseV2 => &[
             ("payload digest", "/spec/dsseV002/payloadHash/digest"),
             ("signature", "/spec/dsseV002/signatures/0/content"),
             ("certificate", "/spec/dsseV002/signatures/0/verifier/x509Certificate/rawBytes"),
+            ("public key", "/spec/dsseV002/signatures/0/verifier/publicKey/rawBytes"),
         ],
         Kind::DsseV1 | Kind::Intoto => &[],
     };
@@ -230,6 +248,9 @@ pub(super) fn included_entries(
             tree_size: Some(checkpoint.size),
         });
     }
+    if included.is_empty() {
+        return Ok((included, "none, and none was demanded".to_owned()));
+    }
     let found: Vec<_> = included
         .iter()
         .map(|LoggedEntry { log, index, tree_size }| match tree_size {
@@ -247,11 +268,12 @@ pub(super) fn included_entries(
 /// When it is no checkpoint, names another log, or has no line by the log that holds.
 pub fn signed_checkpoint(envelope: &str, log: &Log) -> Result<Checkpoint, Error> {
     let (note, checkpoint) = read_checkpoint(envelope)?;
-    if checkpoint.origin != log.host() {
+    // The host alone as sigstore-go has it, or the URL without its scheme as C2SP recommends.
+    if checkpoint.origin != log.host() && checkpoint.origin != log.schemeless_url() {
         let (expected, found) = (log.host().to_owned(), checkpoint.origin);
         return Err(Error::OtherOrigin { expected, found });
     }
-    check_log_signature(&note, log.host(), log)?;
+    check_log_signature(&note, &checkpoint.origin, log)?;
     Ok(checkpoint)
 }
 
@@ -282,7 +304,7 @@ fn check_log_signature(note: &Note, name: &str, log: &Log) -> Result<(), Error> 
         if line.name != name || line.key_id != log.id()[..4] {
             continue;
         }
-        match log.key().verify_message(note.text().as_bytes(), &line.signature) {
+        match log.verify(note.text().as_bytes(), &line.signature) {
             Ok(()) => return Ok(()),
             Err(error) => reason = Some(error),
         }

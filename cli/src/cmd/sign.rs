@@ -1,0 +1,150 @@
+//! Signing of files: `sign-blob` and `attest-blob`.
+
+use super::verify::predicate;
+use crate::args::{AttestBlob, SignBlob, Signing};
+use crate::artifact;
+use crate::failure::Failure;
+use crate::output::NewFile;
+use crate::report::{self, Results};
+use crate::trust::{self, Loaded, block_on, read_bounded};
+use countersign_client::sign::{self, Subject, sign};
+use countersign_client::token::Source;
+use countersign_client::trust::{Services, SigningConfig};
+use countersign_verify::encoding::hex;
+use countersign_verify::key::HashAlgorithm;
+use countersign_verify::limits::{MAX_PAYLOAD, MAX_SUBJECTS, MAX_TRUSTED_ROOT};
+use countersign_verify::statement::STATEMENT_V1;
+use countersign_verify::{Artifact, TrustedRoot};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// `sign-blob`
+pub(crate) fn blob(args: &SignBlob) -> Result<ExitCode, Failure> {
+    let prepared = Prepared::new(&args.signing, std::slice::from_ref(&args.file))?;
+    let artifact = read(&args.file)?;
+    prepared.sign(&args.signing, &args.file, Subject::Artifact(&artifact))
+}
+
+/// `attest-blob`
+pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
+    let kind = predicate::uri(&args.kind)?;
+    let first = args.files.first().ok_or_else(|| Failure::unclear("expected a file"))?;
+    if args.files.len() > MAX_SUBJECTS {
+        let message =
+            format!("{} files; a statement is about at most {MAX_SUBJECTS}", args.files.len());
+        return Err(Failure::unclear(message));
+    }
+    let prepared = Prepared::new(&args.signing, &args.files)?;
+    let json = read_bounded(&args.predicate, MAX_PAYLOAD / 2)?;
+    let predicate: serde_json::Value = serde_json::from_slice(&json).map_err(|error| {
+        Failure::unclear(format!("{}: not JSON: {error}", args.predicate.display()))
+    })?;
+    let mut subjects = Vec::with_capacity(args.files.len());
+    let mut artifacts = Vec::with_capacity(args.files.len());
+    for file in &args.files {
+        let artifact = read(file)?;
+        let digest = artifact.digest(HashAlgorithm::Sha256).map(hex).unwrap_or_default();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        subjects.push(serde_json::json!({ "name": name, "digest": { "sha256": digest } }));
+        artifacts.push(artifact);
+    }
+    let statement = serde_json::json!({ "_type": STATEMENT_V1, "subject": subjects,
+        "predicateType": kind, "predicate": predicate });
+    let statement = statement.to_string();
+    prepared.sign(&args.signing, first, Subject::Statement(statement.as_bytes(), &artifacts[0]))
+}
+
+fn read(file: &Path) -> Result<Artifact, Failure> {
+    artifact::read(file, &BTreeSet::from([HashAlgorithm::Sha256]), true)
+}
+
+/// All that can fail before anything is signed.
+struct Prepared {
+    source: Source,
+    root: TrustedRoot,
+    services: Services,
+    bundle: PathBuf,
+    file: NewFile,
+}
+
+impl Prepared {
+    fn new(args: &Signing, files: &[PathBuf]) -> Result<Self, Failure> {
+        let bundle = bundle_path(args, files)?;
+        let stdin = files.iter().any(|file| file == Path::new("-"));
+        if stdin && args.identity_token.as_deref() == Some("-") {
+            return Err(Failure::unclear("standard input cannot be both the file and the token")
+                .hint("put the token into a file, or into SIGSTORE_ID_TOKEN"));
+        }
+        let source = Source::find(args.identity_token.as_deref(), |name| std::env::var(name).ok());
+        let source = source.map_err(|error| Failure::unclear(error.to_string()))?;
+        let Loaded { root, signing } = trust::load(&args.trust)?;
+        let signing_config = trust::signing_config(args.signing_config.as_deref(), &args.trust);
+        let signing = match (signing_config, signing) {
+            (Some(path), _) => read_signing_config(&path)?,
+            (None, Some(signing)) => signing,
+            (None, None) => {
+                return Err(Failure::unclear(
+                    "a trusted root says whom to trust, not where to sign",
+                )
+                .hint("add --signing-config FILE, or give --trust-config FILE, which holds both"));
+            }
+        };
+        let services = signing.select(Timestamp::now());
+        let services = services.map_err(|error| Failure::unclear(error.to_string()))?;
+        // Opened before anything is signed: what cannot be kept should not be logged.
+        let file = NewFile::begin(&bundle)?;
+        Ok(Self { source, root, services, bundle, file })
+    }
+
+    fn sign(self, args: &Signing, file: &Path, subject: Subject<'_>) -> Result<ExitCode, Failure> {
+        let Self { source, root, services, bundle: path, file: new } = self;
+        let (bundle, verified) = block_on(async {
+            let token =
+                source.fetch().await.map_err(|error| Failure::unclear(error.to_string()))?;
+            sign(subject, &token, &services, &root).await.map_err(failure)
+        })??;
+        new.finish(format!("{}\n", bundle.to_json()).as_bytes())?;
+        let (name, path) = (file.display().to_string(), path.display().to_string());
+        let result = report::Result::new(&name, &path, &verified, Vec::new());
+        Results::new(vec![result]).print(&args.output, "signed")?;
+        if args.output.output == crate::args::Format::Text {
+            crate::output::print(&format!("  bundle {path}\n"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn bundle_path(args: &Signing, files: &[PathBuf]) -> Result<PathBuf, Failure> {
+    match (&args.bundle, files) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, [file]) if file == Path::new("-") => {
+            Err(Failure::unclear("standard input has no name to put the bundle beside")
+                .hint("give --bundle FILE"))
+        }
+        (None, [file]) => {
+            let mut name = file.clone().into_os_string();
+            name.push(".sigstore.json");
+            Ok(name.into())
+        }
+        (None, _) => Err(Failure::unclear("one bundle about several files has no name of its own")
+            .hint("give --bundle FILE")),
+    }
+}
+
+pub(super) fn read_signing_config(path: &Path) -> Result<SigningConfig, Failure> {
+    let bytes = read_bounded(path, MAX_TRUSTED_ROOT)?;
+    SigningConfig::parse(&bytes)
+        .map_err(|error| Failure::unclear(format!("{}: {error}", path.display())))
+}
+
+pub(super) fn failure(error: sign::Error) -> Failure {
+    let message = error.to_string();
+    match &error {
+        sign::Error::Unverified(_) | sign::Error::CertificateUntrusted => Failure::no(message)
+            .hint("trusted root and signing config are not of the same instance"),
+        error if error.is_refusal() => Failure::no(message),
+        _ => Failure::unclear(message),
+    }
+}

@@ -1,0 +1,310 @@
+//! Verification of files, one or many: `verify-blob` and `verify-blob-attestation`. Makes no network call
+//! unless the trust asked for needs one, and without it starts no runtime; for one small file no thread,
+//! either: most of the time is the cryptography.
+
+mod bundles;
+mod checksums;
+pub(crate) mod predicate;
+mod targets;
+mod whom;
+
+use crate::args::{Format, Verification, VerifyBlob, VerifyBlobAttestation};
+use crate::artifact;
+use crate::failure::Failure;
+use crate::report::{self, Demand, Results, Verdict};
+use crate::trust::{Choice, read_bounded};
+use bundles::Bundles;
+use checksums::Checksums;
+use countersign_policy::{Policy, decide};
+use countersign_verify::statement::Statement;
+use countersign_verify::{Artifact, Report, Thresholds, TrustedRoot, Verified, Verifier};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Largest list of digests that is read, bytes: half a million files.
+const MAX_CHECKSUMS: usize = 64 << 20;
+
+/// What a bundle must be.
+enum Wanted {
+    /// A signature over the file itself.
+    Signature,
+    /// An attestation of this predicate type.
+    Attestation(String),
+}
+
+/// All that the verification of each file needs.
+struct Job<'a> {
+    verifier: Verifier<'a>,
+    policy: Policy,
+    wanted: Wanted,
+    /// For all files; without it each has its own beside it.
+    bundles: Option<Bundles>,
+}
+
+/// A file's name, and its result or why there is none.
+type Checked = (String, Result<report::Result, Failure>);
+
+/// `verify-blob`
+pub(crate) fn blobs(args: &VerifyBlob) -> Result<ExitCode, Failure> {
+    run(&args.verification, |_| Ok(Wanted::Signature))
+}
+
+/// `verify-blob-attestation`
+pub(crate) fn attestations(args: &VerifyBlobAttestation) -> Result<ExitCode, Failure> {
+    run(&args.verification, |claimed| match &args.kind {
+        Some(kind) => Ok(Wanted::Attestation(predicate::uri(kind)?)),
+        None => {
+            let missing = Failure::unclear(
+                "what do you expect to be attested? Give --type: an attestation of just anything proves nothing",
+            );
+            Err(match claimed() {
+                Some(uri) => missing.hint(format!(
+                    "the bundle claims to attest the following; if that is what you expect:\n      --type {}",
+                    predicate::flag(&uri)
+                )),
+                None => missing,
+            })
+        }
+    })
+}
+
+fn run(
+    args: &Verification,
+    wanted: impl FnOnce(&dyn Fn() -> Option<String>) -> Result<Wanted, Failure>,
+) -> Result<ExitCode, Failure> {
+    let files = targets::expand(&args.files)?;
+    let first = args.checksums.as_ref().or(files.first());
+    let bundles = args.bundle.as_deref().map(Bundles::read).transpose()?;
+    let claimed_identity = || claimed(bundles.as_ref(), first, Bundles::claimed_identity);
+    let (policy, key) = args.whom.policy(claimed_identity)?;
+    let wanted = wanted(&|| claimed(bundles.as_ref(), first, Bundles::claimed_predicate))?;
+    let root = root(args, key.is_some())?;
+    let verifier = Verifier::new(&root);
+    let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
+    let verifier = verifier.with_thresholds(thresholds(args, key.is_some()));
+    let job = Job { verifier, policy, wanted, bundles };
+    let results = match &args.checksums {
+        Some(list) => job.check_list(list, &files)?,
+        None => check_all(&files, |file, lone| job.check(file, lone)),
+    };
+    // Alone, a file that cannot be read is an error with its hint; among others it is a line.
+    let results = match <[_; 1]>::try_from(results) {
+        Ok([(_, Err(failure))]) if args.output.output == Format::Text => return Err(failure),
+        Ok([result]) => vec![result],
+        Err(results) => results,
+    };
+    let settle = |(file, result): (String, Result<_, Failure>)| {
+        result.unwrap_or_else(|failure| report::Result::undecided(&file, &failure))
+    };
+    Results::new(results.into_iter().map(settle).collect()).print(&args.output, "verified")
+}
+
+/// What the bundle for the first file claims; only read for the errors that show it.
+fn claimed<T>(
+    bundles: Option<&Bundles>,
+    first: Option<&PathBuf>,
+    of: impl Fn(&Bundles) -> Option<T>,
+) -> Option<T> {
+    match bundles {
+        Some(bundles) => of(bundles),
+        None => of(&Bundles::beside(first?).ok()?),
+    }
+}
+
+fn thresholds(args: &Verification, key: bool) -> Thresholds {
+    let usual = if key { Thresholds::KEY } else { Thresholds::CERTIFICATE };
+    let unless = |ignored: bool, usual| if ignored { 0 } else { usual };
+    Thresholds {
+        logs: args.log_threshold.unwrap_or(unless(args.insecure_ignore_tlog, usual.logs)),
+        times: args.timestamp_threshold.unwrap_or(usual.times),
+        certificate_logs: args
+            .certificate_log_threshold
+            .unwrap_or(unless(args.insecure_ignore_sct, usual.certificate_logs)),
+    }
+}
+
+/// A key alone, without a log, needs nobody else's word.
+fn root(args: &Verification, key: bool) -> Result<TrustedRoot, Failure> {
+    let choice = match Choice::of(&args.trust) {
+        Err(_) if key && thresholds(args, key).logs == 0 => return Ok(TrustedRoot::default()),
+        choice => choice?,
+    };
+    if args.offline && !choice.is_file() {
+        return Err(Failure::unclear(
+            "--offline makes no network call, so trust must come from a file",
+        )
+        .hint("give --trust-config FILE or --trusted-root FILE"));
+    }
+    Ok(choice.load()?.root)
+}
+
+/// Checks every file, several at once where there are several, and keeps their order.
+fn check_all(
+    files: &[PathBuf],
+    check: impl Fn(&Path, bool) -> Result<report::Result, Failure> + Sync,
+) -> Vec<Checked> {
+    let named = |file: &Path, result| (file.display().to_string(), result);
+    if let [file] = files {
+        return vec![named(file, check(file, true))];
+    }
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(files.len());
+    let (next, done) = (AtomicUsize::new(0), bar(files.len()));
+    let work = || {
+        let mut results = Vec::new();
+        while let Some((place, file)) = {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            files.get(place).map(|file| (place, file))
+        } {
+            results.push((place, named(file, check(file, false))));
+            done.inc(1);
+        }
+        results
+    };
+    let mut results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().expect("verification does not panic")
+        };
+        threads.into_iter().flat_map(join).collect()
+    });
+    done.finish_and_clear();
+    results.sort_unstable_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// A few files are done before a bar could be read.
+fn bar(files: usize) -> ProgressBar {
+    if files < 1000 || !console::user_attended_stderr() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("verifying {bar:30} {pos}/{len} files {eta}");
+    ProgressBar::new(files as u64).with_style(style.unwrap_or(ProgressStyle::default_bar()))
+}
+
+impl Job<'_> {
+    /// Verifies one file by the bundles for it.
+    fn check(&self, file: &Path, lone: bool) -> Result<report::Result, Failure> {
+        let own;
+        let bundles = match &self.bundles {
+            Some(bundles) => bundles,
+            None => {
+                own = Bundles::beside(file)?;
+                &own
+            }
+        };
+        let artifact = artifact::read(file, &bundles.hashes(), lone)?;
+        Ok(self.judge(&file.display().to_string(), bundles, &artifact))
+    }
+
+    /// Verifies a list of digests, and then the files by it: those given, else all that it lists.
+    fn check_list(&self, list: &Path, files: &[PathBuf]) -> Result<Vec<Checked>, Failure> {
+        let own;
+        let bundles = match &self.bundles {
+            Some(bundles) => bundles,
+            None => {
+                own = Bundles::beside(list)?;
+                &own
+            }
+        };
+        // Read once: what is verified is what is believed.
+        let bytes = read_bounded(list, MAX_CHECKSUMS)?;
+        let name = list.display().to_string();
+        let signed = self.judge(&name, bundles, &Artifact::from_bytes(&bytes));
+        if signed.verdict != Verdict::Accepted {
+            return Ok(vec![(name, Ok(signed))]);
+        }
+        let checksums = Checksums::parse(list, &bytes)?;
+        let files = match files {
+            [] => checksums.all().map(|(file, _)| file).collect(),
+            files => files.to_vec(),
+        };
+        let mut results = check_all(&files, |file, _| {
+            let shown = file.display().to_string();
+            let Some(line) = checksums.line(file) else {
+                let reason = format!("{name} does not list this file");
+                return Ok(report::Result::refused(&shown, "CHECKSUM_MISSING", reason));
+            };
+            let artifact = artifact::read(file, &BTreeSet::from([line.hash]), false)?;
+            let found = artifact.digest(line.hash).unwrap_or_default();
+            Ok(signed.listed(&shown, &name, line.hash, &line.digest, found))
+        });
+        results.insert(0, (name.clone(), Ok(signed)));
+        Ok(results)
+    }
+
+    /// The first bundle about `artifact` that is accepted; if none is, the one that came furthest.
+    fn judge(&self, file: &str, bundles: &Bundles, artifact: &Artifact) -> report::Result {
+        let mut furthest: Option<report::Result> = None;
+        for (name, bundle) in bundles.about(artifact) {
+            let report = match bundle {
+                Ok(bundle) => self.verifier.verify(bundle, artifact),
+                Err(error) => Report::malformed(error.clone()),
+            };
+            let demands = self.demands(report.result().ok());
+            let result = report::Result::new(file, name, &report, demands);
+            if result.verdict == Verdict::Accepted {
+                return result;
+            }
+            if furthest.as_ref().is_none_or(|other| result.passed() > other.passed()) {
+                furthest = Some(result);
+            }
+        }
+        furthest.unwrap_or_else(|| {
+            let collection = bundles.collection().unwrap_or("the collection");
+            let reason = format!("no bundle of {collection} is about this file");
+            report::Result::refused(file, "BUNDLE_MISSING", reason)
+        })
+    }
+
+    /// What is asked beyond the evidence: the right kind of claim, by the right signer.
+    fn demands(&self, verified: Option<&Verified>) -> Vec<Demand> {
+        let found = verified.and_then(Verified::statement).map(Statement::predicate_type);
+        let content = match &self.wanted {
+            Wanted::Signature => Demand {
+                name: "content",
+                expected: "a signature over the file itself".to_owned(),
+                outcome: match found {
+                    None => Ok("a signature over the file itself".to_owned()),
+                    Some(uri) => Err((
+                        "CONTENT_MISMATCH",
+                        format!(
+                            "the bundle attests something about the file, and is no signature over it: use verify-blob-attestation --type {}",
+                            predicate::flag(uri)
+                        ),
+                    )),
+                },
+            },
+            Wanted::Attestation(expected) => Demand {
+                name: "content",
+                expected: format!("an attestation of type {expected}"),
+                outcome: match found {
+                    Some(uri) if uri == expected => Ok(format!("an attestation of type {uri}")),
+                    Some(uri) => Err((
+                        "PREDICATE_TYPE_MISMATCH",
+                        format!(
+                            "expected an attestation of type {expected}, found one of type {uri}"
+                        ),
+                    )),
+                    None => Err((
+                        "CONTENT_MISMATCH",
+                        format!(
+                            "expected an attestation of type {expected}, found a signature over the file: use verify-blob"
+                        ),
+                    )),
+                },
+            },
+        };
+        let outcome = verified.map_or(Ok(String::new()), |verified| {
+            match decide(verified, &self.policy).result() {
+                Ok(rule) => Ok(rule.to_owned()),
+                Err(refusal) => Err(("IDENTITY_MISMATCH", refusal.to_string())),
+            }
+        });
+        let expected = "signed by whom the flags demand".to_owned();
+        vec![content, Demand { name: "policy", expected, outcome }]
+    }
+}

@@ -1,0 +1,130 @@
+//! The bundle of cosign 1 and 2 for local files, before Sigstore had a format: a signature, a PEM text,
+//! and what Rekor v1 answered. It proves as much as a bundle of generation 0.1 and is read as one.
+
+use super::wire::{self, Error};
+use super::{Bundle, Content, LogEntry, Material, MessageSignature, Version};
+use crate::encoding::{from_base64, from_hex};
+use crate::key::HashAlgorithm;
+use crate::limits::{MAX_CERTIFICATE, MAX_ENTRY, MAX_PAYLOAD};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LocalBundle {
+    base64_signature: String,
+    cert: Option<String>,
+    rekor_bundle: Option<RekorBundle>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct RekorBundle {
+    signed_entry_timestamp: String,
+    payload: Payload,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Payload {
+    body: String,
+    integrated_time: i64,
+    log_index: u64,
+    #[serde(rename = "logID")]
+    log_id: String,
+}
+
+/// What an entry's body says of its kind, and of the digest it is about.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    api_version: String,
+    kind: String,
+    spec: serde_json::Value,
+}
+
+/// Whether the JSON, which has no `mediaType`, is such a bundle.
+pub(super) fn is_legacy(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Members {
+        media_type: Option<serde::de::IgnoredAny>,
+        base64_signature: Option<serde::de::IgnoredAny>,
+    }
+    let members: Result<Members, _> = serde_json::from_slice(json);
+    members.is_ok_and(|members| members.media_type.is_none() && members.base64_signature.is_some())
+}
+
+pub(super) fn read(json: &[u8]) -> Result<Bundle, Error> {
+    let LocalBundle { base64_signature, cert, rekor_bundle } =
+        serde_json::from_slice(json).map_err(wire::json_error)?;
+    let RekorBundle { signed_entry_timestamp, payload } =
+        rekor_bundle.ok_or(Error::LegacyWithoutEntry)?;
+    let body = decode("rekorBundle.Payload.body", &payload.body, 4 * MAX_ENTRY)?;
+    let entry: Body = serde_json::from_slice(&body).map_err(wire::json_error)?;
+    let log_id = from_hex(&payload.log_id).ok().and_then(|id| <[u8; 32]>::try_from(id).ok());
+    let signature = decode("base64Signature", &base64_signature, 2 * MAX_PAYLOAD)?;
+    let promise = decode("SignedEntryTimestamp", &signed_entry_timestamp, MAX_CERTIFICATE)?;
+    let integrated_time = payload.integrated_time;
+    if integrated_time < 0 || i64::try_from(payload.log_index).is_err() {
+        return Err(Error::LegacyMember { member: "integratedTime, logIndex" });
+    }
+    Ok(Bundle {
+        version: Version::Cosign,
+        material: material(cert.as_deref())?,
+        content: content(signature, &entry)?,
+        timestamps: Vec::new(),
+        entries: vec![LogEntry {
+            log_index: payload.log_index,
+            log_id: log_id.ok_or(Error::LegacyMember { member: "rekorBundle.Payload.logID" })?,
+            kind: entry.kind,
+            version: entry.api_version,
+            integrated_time,
+            promise: Some(promise),
+            proof: None,
+            body,
+        }],
+    })
+}
+
+/// The certificate; or a hint at a key, whether the PEM text holds one or is missing.
+fn material(cert: Option<&str>) -> Result<Material, Error> {
+    let Some(cert) = cert.filter(|cert| !cert.is_empty()) else {
+        return Ok(Material::PublicKey { hint: String::new() });
+    };
+    let member = "cert";
+    let pem = decode(member, cert, 2 * MAX_CERTIFICATE)?;
+    let (label, der) =
+        der::pem::decode_vec(pem.trim_ascii()).map_err(|_| Error::LegacyMember { member })?;
+    match label {
+        "CERTIFICATE" => Ok(Material::Chain(vec![der])),
+        "PUBLIC KEY" => Ok(Material::PublicKey { hint: String::new() }),
+        _ => Err(Error::LegacyMember { member }),
+    }
+}
+
+/// An attestation's whole envelope stands in place of a signature. A blob's digest stands in the entry
+/// only: as in other bundles it is a hint, compared with the artifact and never trusted.
+fn content(signature: Vec<u8>, entry: &Body) -> Result<Content, Error> {
+    if signature.starts_with(b"{") {
+        return Ok(Content::Dsse(wire::parse_envelope(&signature)?));
+    }
+    let text = |path| entry.spec.pointer(path).and_then(serde_json::Value::as_str);
+    let hash = HashAlgorithm::ALL
+        .into_iter()
+        .find(|hash| text("/data/hash/algorithm") == Some(hash.short_name()));
+    let digest = text("/data/hash/value").and_then(|value| from_hex(value).ok());
+    let member = "rekorBundle.Payload.body";
+    let (hash, digest) = hash.zip(digest).ok_or(Error::LegacyMember { member })?;
+    Ok(Content::Message(MessageSignature { hash, digest, signature }))
+}
+
+fn decode(member: &'static str, text: &str, limit: usize) -> Result<Vec<u8>, Error> {
+    let bytes = from_base64(text).map_err(|_| Error::LegacyMember { member })?;
+    if bytes.is_empty() {
+        return Err(Error::Empty { member });
+    }
+    if bytes.len() > limit {
+        return Err(Error::MemberTooLong { member, limit, found: bytes.len() });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,547 @@
+//! Every generation and kind of bundle: accepted as it is, and refused for the very reason when one thing
+//! about it is wrong.
+
+use countersign_testkit::{Instance, Shape, Signer};
+use countersign_verify::encoding::{base64, from_base64};
+use countersign_verify::key::{KeyDetails, PublicKey};
+use countersign_verify::{Artifact, Error, Thresholds, TrustedRoot, Verified, Verifier};
+use serde_json::{Value, json};
+
+const ARTIFACT: &[u8] = b"artifact";
+const ENTRY: &str = "/verificationMaterial/tlogEntries/0";
+
+struct World {
+    instance: Instance,
+    root: TrustedRoot,
+    signer: Signer,
+}
+
+impl World {
+    fn new() -> Self {
+        let instance = Instance::new();
+        let root = TrustedRoot::parse(instance.trusted_root().as_bytes()).unwrap();
+        let signer =
+            instance.certify("https://git.example.test/acme", "https://issuer.example.test");
+        Self { instance, root, signer }
+    }
+
+    fn make(&self, shape: &Shape) -> Value {
+        self.instance.make(&self.signer, ARTIFACT, shape)
+    }
+
+    fn verify(&self, bundle: &Value) -> Result<Verified, Error> {
+        self.verify_as(bundle, ARTIFACT)
+    }
+
+    fn verify_as(&self, bundle: &Value, artifact: &[u8]) -> Result<Verified, Error> {
+        let artifact = Artifact::from_bytes(artifact);
+        Verifier::new(&self.root)
+            .verify_json(bundle.to_string().as_bytes(), &artifact)
+            .into_result()
+    }
+
+    fn code(&self, bundle: &Value) -> &'static str {
+        self.verify(bundle).expect_err("refused").code()
+    }
+}
+
+/// The bundle with one member changed.
+fn with(bundle: &Value, path: &str, change: impl Fn(&Value) -> Value) -> Value {
+    let mut bundle = bundle.clone();
+    let member = bundle.pointer_mut(path).unwrap_or_else(|| panic!("no {path}"));
+    *member = change(member);
+    bundle
+}
+
+fn flipped(value: &Value) -> Value {
+    let mut bytes = from_base64(value.as_str().unwrap()).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    base64(&bytes).into()
+}
+
+#[test]
+fn every_kind_is_accepted() {
+    let world = World::new();
+    for shape in &Shape::ALL {
+        let verified = world.verify(&world.make(shape));
+        let verified = verified.unwrap_or_else(|error| panic!("{}: {error}", shape.name));
+        let identity = verified.identity().expect("a certificate");
+        assert_eq!(identity.subject().as_str(), "https://git.example.test/acme", "{}", shape.name);
+        assert_eq!(verified.entries().len(), shape.entries.len(), "{}", shape.name);
+        assert_eq!(verified.statement().is_some(), shape.statement.is_some(), "{}", shape.name);
+    }
+}
+
+#[test]
+fn every_kind_is_refused_for_another_artifact() {
+    let world = World::new();
+    for shape in &Shape::ALL {
+        let error = world.verify_as(&world.make(shape), b"another").expect_err(shape.name);
+        let expected = match shape.statement {
+            Some(_) => "ARTIFACT_NOT_A_SUBJECT",
+            None => "ARTIFACT_MISMATCH",
+        };
+        assert_eq!(error.code(), expected, "{}", shape.name);
+    }
+}
+
+#[test]
+fn every_kind_is_refused_at_another_instance() {
+    let (world, other) = (World::new(), World::new());
+    for shape in &Shape::ALL {
+        let expected = match shape.timestamp {
+            Some(_) => "TIMESTAMP_AUTHORITY_UNKNOWN",
+            None => "LOG_UNKNOWN",
+        };
+        assert_eq!(other.code(&world.make(shape)), expected, "{}", shape.name);
+    }
+}
+
+#[test]
+fn every_kind_is_refused_with_the_signature_of_other_bytes() {
+    let world = World::new();
+    for shape in &Shape::ALL {
+        let (bundle, other) = (world.make(shape), world.make(shape));
+        let path = match (shape.is_legacy(), shape.statement) {
+            (true, None) => "/base64Signature",
+            (true, Some(_)) => continue, // the whole envelope stands there; see below
+            (false, None) => "/messageSignature/signature",
+            (false, Some(_)) => "/dsseEnvelope/signatures/0/sig",
+        };
+        let forged = with(&bundle, path, |_| base64(&world.signer.sign(b"other bytes")).into());
+        assert_eq!(world.code(&forged), "SIGNATURE_INVALID", "{}", shape.name);
+        // Another signature by the same key over the same bytes is not the one that was logged.
+        let other = with(&bundle, path, |_| other.pointer(path).unwrap().clone());
+        let expected = match shape.timestamp {
+            Some(_) => "TIMESTAMP_INVALID",
+            None => "LOG_ENTRY_MISMATCH",
+        };
+        assert_eq!(world.code(&other), expected, "{}", shape.name);
+    }
+}
+
+#[test]
+fn every_kind_is_refused_with_the_certificate_of_another_signer() {
+    let world = World::new();
+    let other =
+        world.instance.certify("https://git.example.test/evil", "https://issuer.example.test");
+    for shape in &Shape::ALL {
+        let bundle = world.make(shape);
+        let foreign = world.instance.make(&other, ARTIFACT, shape);
+        let path = match (shape.is_legacy(), bundle.pointer("/verificationMaterial/certificate")) {
+            (true, _) => "/cert",
+            (false, Some(_)) => "/verificationMaterial/certificate",
+            (false, None) => "/verificationMaterial/x509CertificateChain",
+        };
+        let forged = with(&bundle, path, |_| foreign.pointer(path).unwrap().clone());
+        assert_eq!(world.code(&forged), "SIGNATURE_INVALID", "{}", shape.name);
+    }
+}
+
+/// The entry of another signature, with everything about it in order, proves nothing of this one.
+#[test]
+fn every_kind_is_refused_with_the_log_entry_of_another_signature() {
+    let world = World::new();
+    for shape in &Shape::ALL {
+        let (bundle, other) = (world.make(shape), world.make(shape));
+        let path = if shape.is_legacy() { "/rekorBundle" } else { ENTRY };
+        let forged = with(&bundle, path, |_| other.pointer(path).unwrap().clone());
+        assert_eq!(world.code(&forged), "LOG_ENTRY_MISMATCH", "{}", shape.name);
+    }
+}
+
+#[test]
+fn every_promise_is_refused_once_it_says_something_else() {
+    let world = World::new();
+    for shape in Shape::ALL.iter().filter(|shape| shape.promise) {
+        let bundle = world.make(shape);
+        let (promise, time, index) = if shape.is_legacy() {
+            let payload = "/rekorBundle/Payload";
+            let [time, index] =
+                ["integratedTime", "logIndex"].map(|name| format!("{payload}/{name}"));
+            ("/rekorBundle/SignedEntryTimestamp".to_owned(), time, index)
+        } else {
+            let promise = format!("{ENTRY}/inclusionPromise/signedEntryTimestamp");
+            (promise, format!("{ENTRY}/integratedTime"), format!("{ENTRY}/logIndex"))
+        };
+        let later = |value: &Value| match value {
+            Value::String(text) => (text.parse::<i64>().unwrap() + 1).to_string().into(),
+            number => (number.as_i64().unwrap() + 1).into(),
+        };
+        for forged in [
+            with(&bundle, &promise, flipped),
+            with(&bundle, &time, later),
+            with(&bundle, &index, later),
+        ] {
+            assert_eq!(world.code(&forged), "LOG_PROMISE_INVALID", "{}", shape.name);
+        }
+    }
+}
+
+#[test]
+fn every_proof_is_refused_once_it_leads_elsewhere() {
+    let world = World::new();
+    for shape in Shape::ALL.iter().filter(|shape| shape.proof) {
+        let bundle = world.make(shape);
+        let path = |member: &str| format!("{ENTRY}/inclusionProof/{member}");
+        let index = with(&bundle, &path("logIndex"), |_| "1".into());
+        for (forged, expected) in [
+            (with(&bundle, &path("hashes/0"), flipped), "INCLUSION_INVALID"),
+            (with(&bundle, &path("hashes"), |_| json!([])), "INCLUSION_INVALID"),
+            (with(&bundle, &path("rootHash"), flipped), "INCLUSION_INVALID"),
+            (with(&bundle, &path("treeSize"), |_| "4".into()), "INCLUSION_INVALID"),
+            (index, "INCLUSION_INVALID"),
+            (
+                with(&bundle, &path("checkpoint/envelope"), |text| {
+                    text.as_str().unwrap().replace("\n3\n", "\n4\n").into()
+                }),
+                "CHECKPOINT_INVALID",
+            ),
+        ] {
+            assert_eq!(world.code(&forged), expected, "{}", shape.name);
+        }
+    }
+}
+
+#[test]
+fn every_generation_needs_what_it_promises() {
+    let world = World::new();
+    for shape in Shape::ALL.iter().filter(|shape| !shape.is_legacy()) {
+        let bundle = world.make(shape);
+        let without = |member: &str| {
+            with(&bundle, ENTRY, |entry| {
+                let mut entry = entry.clone();
+                entry.as_object_mut().unwrap().remove(member);
+                entry
+            })
+        };
+        if shape.media_type.ends_with("version=0.1") {
+            assert_eq!(
+                world.code(&without("inclusionPromise")),
+                "BUNDLE_MALFORMED",
+                "{}",
+                shape.name
+            );
+        } else {
+            assert_eq!(
+                world.code(&without("inclusionProof")),
+                "BUNDLE_MALFORMED",
+                "{}",
+                shape.name
+            );
+        }
+        for wrong in
+            ["application/vnd.dev.sigstore.bundle+json;version=0.4", "", "application/json"]
+        {
+            let other = with(&bundle, "/mediaType", |_| wrong.into());
+            assert_eq!(world.code(&other), "BUNDLE_MALFORMED", "{} as {wrong:?}", shape.name);
+        }
+    }
+}
+
+#[test]
+fn no_trust_anchor_is_taken_from_a_bundle() {
+    let world = World::new();
+    for shape in &Shape::ALL {
+        let bundle = world.make(shape);
+        if bundle.pointer("/verificationMaterial/x509CertificateChain").is_none() {
+            continue;
+        }
+        let root = json!({ "rawBytes": base64(&world.instance.root_certificate()) });
+        let forged =
+            with(&bundle, "/verificationMaterial/x509CertificateChain/certificates", |chain| {
+                [chain.as_array().unwrap().as_slice(), std::slice::from_ref(&root)].concat().into()
+            });
+        assert_eq!(world.code(&forged), "CERTIFICATE_CHAIN", "{}", shape.name);
+    }
+}
+
+/// Kinds of keys, and whether they sign digests; the others have no place in a hashedrekord.
+const KEYS: [(KeyDetails, bool); 12] = {
+    use KeyDetails as D;
+    [
+        (D::EcdsaP256Sha256, true),
+        (D::EcdsaP384Sha384, true),
+        (D::EcdsaP384Sha256, true),
+        (D::EcdsaP521Sha512, true),
+        (D::EcdsaP521Sha256, true),
+        (D::Rsa2048Sha256, true),
+        (D::RsaPss2048Sha256, true),
+        (D::Rsa3072Sha256, true),
+        (D::Ed25519, false),
+        (D::Ed25519Ph, true),
+        (D::MlDsa44, false),
+        (D::MlDsa65, false),
+    ]
+};
+
+fn fits(shape: &Shape, digests: bool) -> bool {
+    let whole = shape.statement.is_some()
+        && shape.entries.iter().all(|(kind, _)| *kind != "hashedrekord")
+        && shape.entries.iter().all(|&entry| entry != ("dsse", "0.0.2"));
+    digests || whole
+}
+
+#[test]
+fn every_kind_is_accepted_with_a_managed_key_of_every_algorithm() {
+    let world = World::new();
+    for (details, digests) in KEYS {
+        let signer = Signer::with_key(details);
+        let other = Signer::with_key(details);
+        let [key, other] =
+            [&signer, &other].map(|signer| PublicKey::from_spki(&signer.spki()).unwrap());
+        for shape in Shape::ALL.iter().filter(|shape| fits(shape, digests)) {
+            let name = format!("{} with {}", shape.name, details.name());
+            let bundle = world.instance.make(&signer, ARTIFACT, shape);
+            let json = bundle.to_string();
+            let artifact = Artifact::from_bytes(ARTIFACT);
+            let verify = |verifier: Verifier<'_>| {
+                verifier.verify_json(json.as_bytes(), &artifact).into_result()
+            };
+            let verifier = Verifier::new(&world.root);
+            let verified =
+                verify(verifier.with_key(&key)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(verified.identity().is_none(), "{name}");
+            let refused = verify(verifier.with_key(&other)).expect_err(&name);
+            assert_eq!(refused.code(), "SIGNATURE_INVALID", "{name}");
+            assert_eq!(verify(verifier).expect_err(&name).code(), "KEY_NEEDED", "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_key_given_for_a_certificate_is_refused() {
+    let world = World::new();
+    let key = PublicKey::from_spki(&world.signer.spki()).unwrap();
+    for shape in &Shape::ALL {
+        let json = world.make(shape).to_string();
+        let verifier = Verifier::new(&world.root).with_key(&key);
+        let refused = verifier.verify_json(json.as_bytes(), &Artifact::from_bytes(ARTIFACT));
+        assert_eq!(
+            refused.into_result().unwrap_err().code(),
+            "CERTIFICATE_NOT_EXPECTED",
+            "{}",
+            shape.name
+        );
+    }
+}
+
+#[test]
+fn certificates_of_every_kind_of_key_are_accepted() {
+    let mut world = World::new();
+    for (details, digests) in KEYS {
+        let known = !matches!(details, KeyDetails::MlDsa44 | KeyDetails::MlDsa65);
+        if !known {
+            continue; // no authority certifies them
+        }
+        world.signer =
+            world.instance.certify_key("https://git.example.test/a", "https://i", details);
+        for shape in Shape::ALL.iter().filter(|shape| fits(shape, digests)) {
+            let verdict = world.verify(&world.make(shape));
+            assert!(verdict.is_ok(), "{} with {}: {verdict:?}", shape.name, details.name());
+        }
+    }
+}
+
+#[test]
+fn an_entry_of_a_key_does_not_pass_for_one_of_a_certificate_nor_the_reverse() {
+    let world = World::new();
+    let managed = Signer::with_key(KeyDetails::EcdsaP256Sha256);
+    let key = PublicKey::from_spki(&managed.spki()).unwrap();
+    for shape in Shape::ALL.iter().filter(|shape| !shape.is_legacy()) {
+        let entries = "/verificationMaterial/tlogEntries";
+        let bundle = world.instance.make(&managed, ARTIFACT, shape);
+        let foreign = world.make(shape);
+        let forged = with(&bundle, entries, |_| foreign.pointer(entries).unwrap().clone());
+        let json = forged.to_string();
+        let verifier = Verifier::new(&world.root).with_key(&key);
+        let refused = verifier.verify_json(json.as_bytes(), &Artifact::from_bytes(ARTIFACT));
+        assert_eq!(
+            refused.into_result().unwrap_err().code(),
+            "LOG_ENTRY_MISMATCH",
+            "{}",
+            shape.name
+        );
+        let forged = with(&foreign, entries, |_| bundle.pointer(entries).unwrap().clone());
+        assert_eq!(world.code(&forged), "LOG_ENTRY_MISMATCH", "{}", shape.name);
+    }
+}
+
+#[test]
+fn thresholds_count_different_authorities() {
+    let world = World::new();
+    let artifact = Artifact::from_bytes(ARTIFACT);
+    let verify = |bundle: &Value, thresholds: Thresholds| {
+        let verifier = Verifier::new(&world.root).with_thresholds(thresholds);
+        let verdict = verifier.verify_json(bundle.to_string().as_bytes(), &artifact).into_result();
+        verdict.map(|_| ()).map_err(|error| error.code())
+    };
+    let shape = |name: &str| Shape::ALL.iter().find(|shape| shape.name == name).unwrap();
+    let (one, both) = (world.make(&Shape::ALL[0]), world.make(shape("0.3 message, both logs")));
+    let usual = Thresholds::CERTIFICATE;
+    let logs = |logs| Thresholds { logs, ..usual };
+    assert_eq!(verify(&one, logs(2)), Err("LOG_ENTRY_MISSING"));
+    assert_eq!(verify(&both, logs(2)), Ok(()));
+    let none = with(&one, "/verificationMaterial/tlogEntries", |_| json!([]));
+    assert_eq!(verify(&none, usual), Err("LOG_ENTRY_MISSING"));
+    assert_eq!(verify(&none, logs(0)), Ok(()), "as GitHub's own instance has it");
+
+    let times = |times| Thresholds { times, ..usual };
+    let stamped = world.make(shape("0.3 message, Rekor v1 with a timestamp"));
+    assert_eq!(verify(&stamped, times(2)), Ok(()), "an authority's and the log's");
+    assert_eq!(verify(&one, times(2)), Err("TIMESTAMP_MISSING"));
+    // The same authority a second time is still one.
+    let signature = from_base64(one["messageSignature"]["signature"].as_str().unwrap()).unwrap();
+    let again = world.instance.timestamp_with(&signature, world.instance.stamped(), true);
+    let twice =
+        with(&one, "/verificationMaterial/timestampVerificationData/rfc3161Timestamps", |list| {
+            let again = json!({ "signedTimestamp": base64(&again) });
+            [list.as_array().unwrap().as_slice(), &[again]].concat().into()
+        });
+    assert_eq!(verify(&twice, usual), Ok(()));
+    assert_eq!(verify(&twice, times(2)), Err("TIMESTAMP_MISSING"));
+    let untimed = with(&one, "/verificationMaterial", |material| {
+        let mut material = material.clone();
+        material.as_object_mut().unwrap().remove("timestampVerificationData");
+        material
+    });
+    assert_eq!(verify(&untimed, times(0)), Err("TIMESTAMP_MISSING"), "a certificate needs a time");
+
+    let receipts = |certificate_logs| Thresholds { certificate_logs, ..usual };
+    assert_eq!(verify(&one, receipts(2)), Err("SCT_MISSING"));
+    assert_eq!(verify(&one, receipts(0)), Ok(()));
+}
+
+#[test]
+fn several_roots_stand_each_alone() {
+    let (world, other) = (World::new(), World::new());
+    let artifact = Artifact::from_bytes(ARTIFACT);
+    let json = world.make(&Shape::ALL[0]).to_string();
+    let verify = |roots: &[TrustedRoot]| {
+        Verifier::any_of(roots).verify_json(json.as_bytes(), &artifact).into_result()
+    };
+    let roots = [other.root.clone(), world.root.clone()];
+    assert_eq!(verify(&roots).unwrap().root(), 1);
+    assert_eq!(verify(&roots[..1]).unwrap_err().code(), "TIMESTAMP_AUTHORITY_UNKNOWN");
+    assert_eq!(verify(&[]).unwrap_err(), Error::NoRoot);
+    // The log of one and the authorities of the other are no instance.
+    let read =
+        |world: &World| -> Value { serde_json::from_str(&world.instance.trusted_root()).unwrap() };
+    let (mut half, mut rest) = (read(&world), read(&other));
+    std::mem::swap(&mut half["tlogs"], &mut rest["tlogs"]);
+    let parse = |root: &Value| TrustedRoot::parse(root.to_string().as_bytes()).unwrap();
+    let refused = verify(&[parse(&half), parse(&rest)]).unwrap_err();
+    assert_eq!(refused.code(), "LOG_UNKNOWN", "the report of the root that came furthest");
+}
+
+/// Other clients fail on some of these, or did.
+#[test]
+fn what_is_unusual_and_right_is_accepted() {
+    let world = World::new();
+    let bundle = world.make(&Shape::ALL[0]);
+    let envelope = format!("{ENTRY}/inclusionProof/checkpoint/envelope");
+    let witness = "\u{2014} witness.example.test AAAAAAAAAAAAAAAAAAAAAAAA\n";
+    let text = bundle.pointer(&envelope).unwrap().as_str().unwrap();
+    let (body, own) = text.split_once("\n\n").unwrap();
+    let name = own.split(' ').nth(1).unwrap();
+    let broken = format!("\u{2014} {name} AAAAAAAAAAAAAAAAAAAAAAAA\n");
+    for lines in [
+        format!("{own}{witness}"),
+        format!("{witness}{own}"),
+        format!("{witness}{broken}{own}{witness}"),
+    ] {
+        let altered = with(&bundle, &envelope, |_| format!("{body}\n\n{lines}").into());
+        world.verify(&altered).unwrap_or_else(|error| panic!("{lines}: {error}"));
+    }
+    for lines in [witness, &broken] {
+        let altered = with(&bundle, &envelope, |_| format!("{body}\n\n{lines}").into());
+        assert_eq!(world.code(&altered), "CHECKPOINT_INVALID", "{lines}");
+    }
+    // Several timestamps, one of them by nobody known.
+    let other = World::new();
+    let signature = from_base64(bundle["messageSignature"]["signature"].as_str().unwrap()).unwrap();
+    let foreign = json!({ "signedTimestamp": base64(&other.instance.timestamp(&signature)) });
+    let list = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+    let two = with(&bundle, list, |list| {
+        [std::slice::from_ref(&foreign), list.as_array().unwrap().as_slice()].concat().into()
+    });
+    world.verify(&two).unwrap();
+    let alone = with(&bundle, list, |_| json!([foreign]));
+    assert_eq!(world.code(&alone), "TIMESTAMP_AUTHORITY_UNKNOWN");
+}
+
+#[test]
+fn every_trusted_time_must_be_within_the_certificate() {
+    let world = World::new();
+    let (bundle, now) = (world.make(&Shape::ALL[0]), world.instance.now);
+    let signature = from_base64(bundle["messageSignature"]["signature"].as_str().unwrap()).unwrap();
+    let list = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+    let stamped = |seconds: &[i64]| {
+        let each = seconds.iter().map(|seconds| {
+            let time = now + jiff::SignedDuration::from_secs(*seconds);
+            json!({ "signedTimestamp": base64(&world.instance.timestamp_with(&signature, time, false)) })
+        });
+        with(&bundle, list, |_| each.clone().collect())
+    };
+    for (seconds, accepted) in [
+        (&[0][..], true),
+        (&[600], true),
+        (&[0, 600], true),
+        (&[601], false),
+        (&[60, 601], false),
+        (&[601, 60], false),
+    ] {
+        match world.verify(&stamped(seconds)) {
+            Ok(_) => assert!(accepted, "{seconds:?}"),
+            Err(error) => {
+                assert_eq!(
+                    (accepted, error.code()),
+                    (false, "CERTIFICATE_NOT_VALID_THEN"),
+                    "{seconds:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn cosigns_own_bundle_is_read_strictly() {
+    let world = World::new();
+    let shape = Shape::ALL.iter().find(|shape| shape.is_legacy()).unwrap();
+    let bundle = world.make(shape);
+    let removed = |member: &str| {
+        let mut bundle = bundle.clone();
+        bundle.as_object_mut().unwrap().remove(member);
+        bundle
+    };
+    let error = world.verify(&removed("rekorBundle")).unwrap_err().to_string();
+    assert!(error.contains("no log entry"), "{error}");
+    assert_eq!(world.code(&removed("cert")), "KEY_NEEDED");
+    assert_eq!(world.code(&removed("base64Signature")), "BUNDLE_MALFORMED");
+    for path in
+        ["/base64Signature", "/cert", "/rekorBundle/Payload/body", "/rekorBundle/Payload/logID"]
+    {
+        for wrong in ["", "%", "AAAA"] {
+            let code = world.code(&with(&bundle, path, |_| wrong.into()));
+            let expected = match (path, wrong) {
+                ("/cert", "") => "KEY_NEEDED",
+                ("/base64Signature", "AAAA") => "SIGNATURE_INVALID",
+                _ => "BUNDLE_MALFORMED",
+            };
+            assert_eq!(code, expected, "{path} as {wrong:?}");
+        }
+    }
+    let surplus = with(&bundle, "", |bundle| {
+        let mut bundle = bundle.clone();
+        bundle["surplus"] = Value::Null;
+        bundle
+    });
+    assert_eq!(world.code(&surplus), "BUNDLE_MALFORMED");
+    let both = with(&bundle, "", |bundle| {
+        let mut bundle = bundle.clone();
+        bundle["mediaType"] = "application/vnd.dev.sigstore.bundle.v0.3+json".into();
+        bundle
+    });
+    assert_eq!(world.code(&both), "BUNDLE_MALFORMED", "decided by mediaType, not by what parses");
+}
