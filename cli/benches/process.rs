@@ -27,6 +27,7 @@ fn main() {
     in_process(&dev, &bundle);
     let verified = whole_process(&dev, &file, &bundle);
     peers(&dev, &file, &bundle, verified);
+    many(&dev, folder.path(), &bundle);
     large(&dev, folder.path());
 }
 
@@ -226,6 +227,36 @@ fn peers(dev: &Dev, file: &Path, bundle: &Path, ours: Duration) {
         });
         println!("  the same by {name:37} {}   {:.0}x ours", shown(theirs), ratio(theirs, ours));
     }
+}
+
+/// A thousand small files in one call, beside as many verifications within one thread.
+fn many(dev: &Dev, folder: &Path, bundle: &Path) {
+    const FILES: u32 = 1000;
+    let many = folder.join("many");
+    std::fs::create_dir(&many).unwrap();
+    for number in 0..FILES {
+        std::fs::write(many.join(number.to_string()), "hello\n").unwrap();
+        std::fs::copy(bundle, many.join(format!("{number}.sigstore.json"))).unwrap();
+    }
+    let root = TrustedRoot::parse(&std::fs::read(dev.trust("trusted_root.json")).unwrap()).unwrap();
+    let (json, artifact) = (std::fs::read(bundle).unwrap(), Artifact::from_bytes(b"hello\n"));
+    let floor = FILES
+        * per_round(1000, || {
+            black_box(verify_json(black_box(&json), &artifact, &root)).result().is_ok()
+        });
+    let root = dev.trust("trusted_root.json");
+    let found = median(9, || {
+        let mut command = countersign(["verify-blob", "--offline", "--trusted-root", &root]);
+        command.args(["--certificate-identity", EMAIL, "--certificate-oidc-issuer", &dev.url]);
+        run(command.arg(&many));
+    });
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    println!(
+        "verify {FILES} files in one call, {threads} threads           {}   {:.2}x as many in process, one thread ({})",
+        shown(found),
+        ratio(found, floor),
+        shown(floor)
+    );
 }
 
 /// A sparse file, read in full: how fast, beside bare SHA-256 of as many bytes, and with what memory.

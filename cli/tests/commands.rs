@@ -467,3 +467,90 @@ fn a_url_that_was_given_is_kept_whatever_the_port() {
         "{serving:?}"
     );
 }
+
+#[test]
+fn what_is_attested_verifies_for_each_file_and_its_type() {
+    let signed = Signed::new();
+    let (dev, folder) = (&signed.dev, signed.folder.path());
+    let other = signed.write("other", "another file");
+    signed.write("predicate.json", r#"{"builder":"me"}"#);
+    let (config, token) = (dev.config(), dev.token(EMAIL));
+    let attest = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.current_dir(folder).args(["attest-blob", "--trust-config"]).arg(&config);
+        clean(command.args(["--identity-token", &token]).args(args)).output().unwrap()
+    };
+    let predicate = ["--predicate", "predicate.json", "--type", "slsaprovenance1"];
+    let both = [&predicate[..], &["--bundle", "both.json", "artifact", "other"]].concat();
+    let output = attest(&both);
+    assert_eq!(verdict(&output).0, 0, "{output:?}");
+    let bundle = folder.join("both.json");
+    let verify = |file: &Path, kind: &str| {
+        let whom = ["--certificate-identity", EMAIL, "--certificate-oidc-issuer", &dev.url];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(["verify-blob-attestation", "--type", kind]).args(whom);
+        command.arg("--trust-config").arg(&config).arg("--bundle").arg(&bundle).arg(file);
+        clean(&mut command).output().unwrap()
+    };
+    for file in [&signed.file, &other] {
+        for kind in ["slsaprovenance1", "https://slsa.dev/provenance/v1"] {
+            assert_eq!(verdict(&verify(file, kind)).0, 0);
+        }
+        assert_fails(
+            &verify(file, "spdxjson"),
+            1,
+            "found one of type https://slsa.dev/provenance/v1",
+        );
+    }
+    assert_fails(
+        &verify(&folder.join("predicate.json"), "slsaprovenance1"),
+        1,
+        "about other artifacts",
+    );
+
+    let size = dev.size();
+    for (args, expected) in [
+        (
+            &["--predicate", "predicate.json", "--type", "nonsense", "artifact"][..],
+            "expected a URI",
+        ),
+        (&["--predicate", "artifact", "--type", "vuln", "other"], "not JSON"),
+        (&["--predicate", "missing", "--type", "vuln", "other"], "cannot read"),
+        (&[&predicate[..], &["artifact", "other"]].concat(), "give --bundle FILE"),
+        (&[&predicate[..], &["missing"]].concat(), "cannot read"),
+    ] {
+        assert_fails(&attest(args), 2, expected);
+    }
+    assert_eq!(dev.size(), size, "nothing was signed");
+}
+
+#[test]
+fn the_conformance_commands_sign_what_they_verify() {
+    let signed = Signed::new();
+    let (dev, folder) = (&signed.dev, signed.folder.path());
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"artifact","digest":{"sha256":"DIGEST"}}],"predicateType":"https://slsa.dev/provenance/v1","predicate":{}}"#;
+    let digest = signed.json()["messageSignature"]["messageDigest"]["digest"].clone();
+    let digest = countersign_verify::encoding::from_base64(digest.as_str().unwrap()).unwrap();
+    let statement = statement.replace("DIGEST", &countersign_verify::encoding::hex(&digest));
+    signed.write("statement.json", statement);
+    let token = dev.token(EMAIL);
+    let conformance = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.current_dir(folder).arg("conformance");
+        clean(command.args(args)).output().unwrap()
+    };
+    let trust = ["--trusted-root", "dev/trust/trusted_root.json"];
+    for (kind, file) in [(&[][..], "artifact"), (&["--in-toto"], "statement.json")] {
+        let token = ["--identity-token", &token, "--bundle", "b.json"];
+        let services = ["--signing-config", "dev/trust/signing_config.json", file];
+        let args = [&["sign-bundle"], kind, &token, &trust, &services].concat();
+        let output = conformance(&args);
+        assert_eq!(verdict(&output).0, 0, "{output:?}");
+        let whom = ["--certificate-identity", EMAIL, "--certificate-oidc-issuer", &dev.url];
+        let args = ["verify-bundle", "--bundle", "b.json"];
+        let output = conformance(&[&args[..], &whom, &trust, &["artifact"]].concat());
+        assert_eq!(verdict(&output).0, 0, "{output:?}");
+        let output = conformance(&[&args[..], &whom, &trust, &["b.json"]].concat());
+        assert_fails(&output, 1, "other artifact");
+    }
+}

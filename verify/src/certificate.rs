@@ -4,7 +4,7 @@
 //! Refused: anything but DER, trailing bytes, two different signature algorithms, an extension twice,
 //! a certificate above [`MAX_CERTIFICATE`] bytes.
 
-use crate::limits::MAX_CERTIFICATE;
+use crate::limits::{MAX_CERTIFICATE, MAX_EXTENSIONS};
 use const_oid::ObjectIdentifier;
 use der::asn1::{AnyRef, BitStringRef, IntRef, OctetStringRef, Utf8StringRef};
 use der::{Decode as _, Encode as _, Sequence};
@@ -173,6 +173,10 @@ impl Certificate {
         }
         let algorithm: Algorithm<'_> = signed.algorithm.decode_as().map_err(malformed)?;
         let signature = signed.signature.as_bytes().ok_or(Error::SignatureBits)?;
+        let found = tbs.extensions.as_ref().map_or(0, Vec::len);
+        if found > MAX_EXTENSIONS {
+            return Err(Error::TooManyExtensions { limit: MAX_EXTENSIONS, found });
+        }
         let mut extensions: Vec<Extension> = Vec::new();
         for RawExtension { id, critical, value } in tbs.extensions.unwrap_or_default() {
             if extensions.iter().any(|other| other.id == id) {
@@ -461,6 +465,14 @@ pub enum Error {
     /// The signature is not whole bytes.
     #[error("the certificate's signature is not a whole number of bytes")]
     SignatureBits,
+    /// More extensions than any certificate needs.
+    #[error("a certificate has at most {limit} extensions, found {found}")]
+    TooManyExtensions {
+        /// Extensions allowed.
+        limit: usize,
+        /// Extensions found.
+        found: usize,
+    },
     /// The same extension again.
     #[error("the certificate has extension {id} twice")]
     RepeatedExtension {

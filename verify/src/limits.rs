@@ -28,6 +28,9 @@ pub const MAX_SUBJECT_DIGESTS: usize = 32;
 /// Largest certificate, in bytes DER. Fulcio's are near 1 KiB; a log entry ends at 64 KiB anyway.
 pub const MAX_CERTIFICATE: usize = 64 << 10;
 
+/// Most extensions of one certificate. Fulcio's have near 30.
+pub const MAX_EXTENSIONS: usize = 256;
+
 /// Largest RFC 3161 response, in bytes DER. Real ones are 1 to 6 KiB.
 pub const MAX_TIMESTAMP: usize = 256 << 10;
 

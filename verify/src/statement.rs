@@ -1,12 +1,13 @@
 //! in-toto statements: which artifacts an attestation is about, and what it says.
 //!
 //! Statement v1 and v0.1. Refused: other types, no subject, more than [`MAX_SUBJECTS`], digests that
-//! are not hexadecimal.
+//! are not hexadecimal, two digests under one name.
 
 use crate::encoding::{from_hex, hex};
 use crate::key::HashAlgorithm;
 use crate::limits::{MAX_SUBJECT_DIGESTS, MAX_SUBJECTS};
-use serde::Deserialize;
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 /// What a statement is written as.
@@ -42,7 +43,38 @@ struct WireStatement {
 #[derive(Deserialize)]
 struct WireSubject {
     name: Option<String>,
-    digest: BTreeMap<String, String>,
+    digest: Digests,
+}
+
+/// A map that has each name once: readers differ in which of two they would take.
+struct Digests(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Digests {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Once;
+        impl<'de> Visitor<'de> for Once {
+            type Value = BTreeMap<String, String>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("digests by algorithm")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut digests = BTreeMap::new();
+                while let Some((name, digest)) = map.next_entry::<String, String>()? {
+                    if digests.insert(name.clone(), digest).is_some() {
+                        return Err(de::Error::custom(format!("two digests under {name:?}")));
+                    }
+                    if digests.len() > MAX_SUBJECT_DIGESTS {
+                        break; // counted and refused below, with the place
+                    }
+                }
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(digests)
+            }
+        }
+        source.deserialize_map(Once).map(Self)
+    }
 }
 
 impl Statement {
@@ -61,7 +93,9 @@ impl Statement {
             return Err(Error::Subjects { limit: MAX_SUBJECTS, found });
         }
         let mut subjects = Vec::with_capacity(found);
-        for (subject, WireSubject { name, digest }) in wire.subject.into_iter().enumerate() {
+        for (subject, WireSubject { name, digest: Digests(digest) }) in
+            wire.subject.into_iter().enumerate()
+        {
             if digest.is_empty() || digest.len() > MAX_SUBJECT_DIGESTS {
                 let (limit, found) = (MAX_SUBJECT_DIGESTS, digest.len());
                 return Err(Error::Digests { subject, limit, found });
@@ -146,4 +180,51 @@ pub enum Error {
         /// Its place, from 0.
         subject: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(subject: &str) -> String {
+        format!(
+            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":{subject},"predicateType":"p","predicate":{{}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_subject_is_found_by_the_digest_of_that_name_alone() {
+        let hex = "AB".repeat(32);
+        let subjects = format!(
+            r#"[{{"digest":{{"gitCommit":"not hex"}}}},{{"name":"a","digest":{{"sha256":"{hex}","sha512":"{0}"}}}}]"#,
+            "ab".repeat(64)
+        );
+        let read = Statement::parse(statement(&subjects).as_bytes()).unwrap();
+        assert_eq!(read.subject(HashAlgorithm::Sha256, &[0xab; 32]).unwrap().name, "a");
+        assert!(read.subject(HashAlgorithm::Sha384, &[0xab; 32]).is_none(), "another algorithm");
+        assert!(read.subject(HashAlgorithm::Sha256, &[0xac; 32]).is_none());
+        assert!(read.names(HashAlgorithm::Sha512) && !read.names(HashAlgorithm::Sha384));
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_empty_is_refused() {
+        let parse = |subjects: &str| Statement::parse(statement(subjects).as_bytes());
+        let json = |found| matches!(found, Err(Error::Json { .. }));
+        assert!(json(parse("null")) && json(parse("[null]")) && json(parse(r#"[{"name":"a"}]"#)));
+        assert!(json(parse(r#"[{"digest":{"sha256":"aa","sha256":"bb"}}]"#)), "twice");
+        assert!(json(parse(r#"[{"digest":{"sha256":"aa"},"digest":{"sha256":"bb"}}]"#)), "twice");
+        let expected = Error::Subjects { limit: MAX_SUBJECTS, found: 0 };
+        assert_eq!(parse("[]"), Err(expected));
+        let expected = Error::Digests { subject: 0, limit: MAX_SUBJECT_DIGESTS, found: 0 };
+        assert_eq!(parse(r#"[{"digest":{}}]"#), Err(expected));
+        assert_eq!(parse(r#"[{"digest":{"sha256":"xy"}}]"#), Err(Error::Digest { subject: 0 }));
+        let many: Vec<_> = (0..100).map(|number| format!(r#""a{number}":"aa""#)).collect();
+        let many = parse(&format!(r#"[{{"digest":{{{}}}}}]"#, many.join(",")));
+        assert!(matches!(many, Err(Error::Digests { subject: 0, .. })), "{many:?}");
+        let other = statement("[]").replace("Statement/v1", "Statement/v2");
+        assert!(matches!(Statement::parse(other.as_bytes()), Err(Error::Type { .. })));
+        // Nesting ends where serde_json ends it.
+        let bomb = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(json(parse(&bomb)));
+    }
 }
