@@ -9,8 +9,9 @@ use crate::failure::Failure;
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
-use axum::extract::{Form, Query, State};
+use axum::extract::{Form, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -34,7 +35,8 @@ const LIFETIME: i64 = 600;
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
 /// Most codes that wait to be redeemed.
 const MAX_CODES: usize = 1000;
-/// The header that keeps other web pages from minting tokens: no form can send it.
+/// The header that keeps other web pages from minting tokens: no form can send it, and a page of another
+/// origin must ask first.
 pub(crate) const MINT_HEADER: &str = "x-countersign-development";
 
 /// A development identity provider.
@@ -188,7 +190,28 @@ pub(crate) fn router(provider: Arc<Provider>) -> Router {
         .route("/token", post(redeem))
         .route("/ci/actions", get(actions))
         .route("/dev/token", post(mint))
+        .layer(middleware::from_fn_with_state(Arc::clone(&provider), own_host))
         .with_state(provider)
+}
+
+/// Lets requests through that name the instance or a loopback address as their host. A web page whose own
+/// name was made to resolve to this machine (DNS rebinding) would otherwise share the origin, and could
+/// send any header.
+async fn own_host(State(provider): State<Arc<Provider>>, request: Request, next: Next) -> Response {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let url = |host: &str| Url::parse(&format!("http://{host}")).ok();
+    let own = Url::parse(&provider.base).ok();
+    // HTTP/2 has the host in the URL.
+    let named = named.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    let known = named.and_then(url).is_some_and(|url| {
+        loopback(url.as_str()).is_some() || own.is_some_and(|own| own.host() == url.host())
+    });
+    if known {
+        return next.run(request).await;
+    }
+    let description = "this instance goes by another host: see the issuer it was started with";
+    let body = json!({ "error": "invalid_request", "error_description": description });
+    (StatusCode::MISDIRECTED_REQUEST, Json(body)).into_response()
 }
 
 async fn discovery(State(provider): State<Arc<Provider>>) -> Json<Value> {

@@ -554,3 +554,30 @@ fn the_conformance_commands_sign_what_they_verify() {
         assert_fails(&output, 1, "other artifact");
     }
 }
+
+#[test]
+fn tokens_are_for_those_who_ask_this_host_by_its_name() {
+    let signed = Signed::new();
+    let address = signed.dev.url.strip_prefix("http://").unwrap().to_owned();
+    let port = address.rsplit_once(':').unwrap().1.to_owned();
+    let mint = |host: &str| {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        let body = r#"{"email":"you@example.com"}"#;
+        write!(
+            stream,
+            "POST /dev/token HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\nX-Countersign-Development: 1\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    for host in [address.clone(), format!("localhost:{port}"), format!("[::1]:{port}")] {
+        assert_eq!(mint(&host), 200, "{host}");
+    }
+    for host in ["evil.example.test", "127.0.0.1.evil.example.test", &format!("evil.test:{port}")] {
+        assert_eq!(mint(host), 421, "{host}");
+    }
+}

@@ -230,6 +230,10 @@ impl Retryable for Error {
         }
     }
 
+    fn busy(&self) -> bool {
+        matches!(self, Self::Status { status: 429 | 503, .. })
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,

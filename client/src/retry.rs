@@ -11,13 +11,16 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait, unless the service asks for a longer one.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Repeats when nothing at all answers; then it is not a matter of waiting.
+/// Attempts when nothing at all answers; then it is hardly a matter of waiting.
 const ATTEMPTS: u32 = 6;
 
 /// An error that may pass.
 pub trait Retryable {
     /// Whether the same request may succeed later.
     fn retryable(&self) -> bool;
+
+    /// Whether the service answered, and said it was busy: worth the whole budget.
+    fn busy(&self) -> bool;
 
     /// How long the service asked to wait.
     fn retry_after(&self) -> Option<Duration>;
@@ -35,7 +38,7 @@ pub async fn until_budget<T, E: Retryable, F: Future<Output = Result<T, E>>>(
     let mut wait = FIRST_WAIT;
     for attempts in 1.. {
         let error = match attempt().await {
-            Err(error) if error.retryable() && attempts < ATTEMPTS => error,
+            Err(error) if error.retryable() && (error.busy() || attempts < ATTEMPTS) => error,
             verdict => return verdict,
         };
         let pause = error.retry_after().unwrap_or_else(|| jittered(wait));
@@ -45,7 +48,7 @@ pub async fn until_budget<T, E: Retryable, F: Future<Output = Result<T, E>>>(
         tokio::time::sleep(pause).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
-    unreachable!("the loop ends by the number of attempts")
+    unreachable!("the loop ends by the budget")
 }
 
 /// Between half of `wait` and all of it, so that clients that failed together do not return together.
@@ -61,12 +64,19 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    #[derive(Debug, PartialEq)]
-    struct Busy(bool);
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Answer {
+        Busy,
+        None,
+        No,
+    }
 
-    impl Retryable for Busy {
+    impl Retryable for Answer {
         fn retryable(&self) -> bool {
-            self.0
+            *self != Self::No
+        }
+        fn busy(&self) -> bool {
+            *self == Self::Busy
         }
         fn retry_after(&self) -> Option<Duration> {
             Some(Duration::from_millis(1))
@@ -75,14 +85,14 @@ mod tests {
 
     async fn attempts(
         succeed_at: u32,
-        retryable: bool,
+        answer: Answer,
         budget: Duration,
-    ) -> (u32, Result<(), Busy>) {
+    ) -> (u32, Result<(), Answer>) {
         let count = Cell::new(0);
         let result = until_budget(budget, || {
             count.set(count.get() + 1);
             let done = count.get() == succeed_at;
-            async move { if done { Ok(()) } else { Err(Busy(retryable)) } }
+            async move { if done { Ok(()) } else { Err(answer) } }
         })
         .await;
         (count.get(), result)
@@ -91,9 +101,11 @@ mod tests {
     #[tokio::test]
     async fn what_may_pass_is_repeated_and_what_is_final_is_not() {
         let second = Duration::from_secs(1);
-        assert_eq!(attempts(3, true, second).await, (3, Ok(())));
-        assert_eq!(attempts(3, false, second).await, (1, Err(Busy(false))));
-        assert_eq!(attempts(99, true, second).await, (ATTEMPTS, Err(Busy(true))));
-        assert_eq!(attempts(99, true, Duration::ZERO).await, (1, Err(Busy(true))));
+        use Answer::{Busy, No};
+        assert_eq!(attempts(3, Busy, second).await, (3, Ok(())));
+        assert_eq!(attempts(20, Busy, second).await, (20, Ok(())), "while the budget lasts");
+        assert_eq!(attempts(3, No, second).await, (1, Err(No)));
+        assert_eq!(attempts(99, Answer::None, second).await, (ATTEMPTS, Err(Answer::None)));
+        assert_eq!(attempts(99, Busy, Duration::ZERO).await, (1, Err(Busy)));
     }
 }
