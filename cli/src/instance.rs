@@ -6,7 +6,7 @@
 //! keys/*.pem           PKCS#8, readable by the owner only
 //! keys/*.crt           certificates: root, issuing CA, timestamps
 //! countersign.db       the logs' latest checkpoints, and which entry is where
-//! log/, ct/            tiles and checkpoints, as they are served
+//! log/, log-v1/, ct/            tiles and checkpoints, as they are served
 //! trust/*.json         what clients need
 //! audit.jsonl          every issuance and refusal
 //! ```
@@ -27,8 +27,8 @@ use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::signer::FileSigner;
 use countersign_ca::timestamp::TimestampAuthority;
-use countersign_log::face::{rekor_v2, static_ct};
-use countersign_log::signer::{CertificateKey, Signer};
+use countersign_log::face::{rekor_v1, rekor_v2, static_ct};
+use countersign_log::signer::{P256Key, Signer};
 use countersign_log::store::CheckpointLock;
 use countersign_log::store::files::Files;
 use countersign_log::store::sqlite::Sqlite;
@@ -46,6 +46,7 @@ pub(crate) struct Instance {
     pub(crate) directory: Directory,
     pub(crate) url: Url,
     pub(crate) signatures: rekor_v2::Face,
+    pub(crate) older: rekor_v1::Face,
     pub(crate) certificates: static_ct::Face,
     pub(crate) authority: Arc<Authority>,
     pub(crate) timestamps: Arc<TimestampAuthority>,
@@ -77,8 +78,18 @@ impl Instance {
         let signatures = rekor_v2::Face::new(log);
         signatures.seed().await.map_err(|error| log_failed(&error))?;
 
+        let key = directory.secret("keys/log-v1.pem", p256_key)?;
+        let key = P256Key::from_pkcs8(&pkcs8(&key)?).map_err(|error| log_failed(&error))?;
+        let older_key = Arc::new(key);
+        let tree_id = rekor_v1::tree_id(older_key.spki());
+        let signer = Signer::rekor_v1(&settings.log_origin, tree_id, Arc::clone(&older_key));
+        let signer = signer.map_err(|error| log_failed(&error))?;
+        let log = open_log(&directory, &database, "log-v1", Format::Timed, signer).await?;
+        let older = rekor_v1::Face::new(log, Arc::clone(&older_key), Arc::clone(&clock));
+        older.seed().await.map_err(|error| log_failed(&error))?;
+
         let key = directory.secret("keys/ct.pem", p256_key)?;
-        let key = CertificateKey::from_pkcs8(&pkcs8(&key)?).map_err(|error| log_failed(&error))?;
+        let key = P256Key::from_pkcs8(&pkcs8(&key)?).map_err(|error| log_failed(&error))?;
         let key = Arc::new(key);
         let origin = &settings.certificate_log_origin;
         let signer = Signer::rfc6962(origin, Arc::clone(&key), Arc::clone(&clock));
@@ -95,7 +106,7 @@ impl Instance {
         let broken = |error: &dyn std::fmt::Display| {
             Failure::unclear(format!("the certificate authority: {error}"))
         };
-        let trust = trust::trust_files(&settings, &signatures, &key, &ceremony)?;
+        let trust = trust::trust_files(&settings, &signatures, &older_key, &key, &ceremony)?;
         let authority = Authority::new(Parts {
             tokens: issuers(&provider)?,
             signer: Box::new(ceremony.issuing.0),
@@ -123,6 +134,7 @@ impl Instance {
         Ok(Self {
             url: settings.url,
             signatures,
+            older,
             certificates,
             authority: Arc::new(authority),
             timestamps: Arc::new(timestamps),
@@ -136,6 +148,7 @@ impl Instance {
     /// Finishes what the logs have pending.
     pub(crate) async fn close(&self) {
         self.signatures.log().close().await;
+        self.older.log().close().await;
         self.certificates.log().close().await;
         self.database.close().await;
     }

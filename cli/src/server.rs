@@ -71,6 +71,7 @@ fn routes(instance: &Arc<Instance>) -> Router {
     Router::new()
         .merge(countersign_log::http::router(
             instance.signatures.clone(),
+            instance.older.clone(),
             instance.certificates.clone(),
         ))
         .merge(countersign_ca::http::router(Arc::clone(&instance.authority)))

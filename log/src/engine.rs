@@ -7,7 +7,7 @@ use crate::record::Format;
 use crate::recover::{self, OpenError};
 use crate::sequencer;
 use crate::signer::{LogKey, Signer};
-use crate::store::{CheckpointLock, Source, TileStore};
+use crate::store::{CheckpointLock, Source, StoreError, TileStore};
 use crate::tree::Edge;
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
@@ -191,6 +191,30 @@ impl Log {
         old_root: &Hash,
     ) -> Result<ConsistencyProof, proof::Error> {
         proof::consistency(&self.0.shared.tiles, head, old_size, old_root).await
+    }
+
+    /// Proves that the tree of `first` leaves is a prefix of that of `last`; `first` is at least 1, and
+    /// `last` at most the size of `head`. The proof has been verified.
+    ///
+    /// # Errors
+    /// When tiles are missing or damaged.
+    pub async fn prove_consistency_between(
+        &self,
+        head: &Head,
+        first: u64,
+        last: u64,
+    ) -> Result<ConsistencyProof, proof::Error> {
+        proof::consistency_between(&self.0.shared.tiles, head, first, last).await
+    }
+
+    /// The place of the entry with that identity; `None` when it is not in the published tree.
+    ///
+    /// # Errors
+    /// When the lock cannot be read.
+    pub async fn find(&self, identity: Hash) -> Result<Option<u64>, StoreError> {
+        let size = self.head().checkpoint().size;
+        let found = self.0.shared.lock.find(&[identity]).await?;
+        Ok(found.first().map(|&(_, index)| index).filter(|&index| index < size))
     }
 
     /// The record of the entry at `index`, framing included; `None` outside the published tree.

@@ -4,7 +4,7 @@
 //! causes of our own failures go to the program's log, not to the caller.
 
 use crate::engine::Log;
-use crate::face::{rekor_v2, static_ct};
+use crate::face::{rekor_v1, rekor_v2, static_ct};
 use crate::pool::AppendError;
 use crate::read;
 use crate::store::StoreError;
@@ -34,9 +34,17 @@ const JSON: &str = "application/json";
 /// Largest body of `add-chain`, in bytes: the longest chain in base64, and JSON around it.
 const MAX_CHAIN_REQUEST: usize = MAX_CHAIN * MAX_CERTIFICATE * 4 / 3 + 1024;
 
-/// All routes of a signature log and a certificate log.
-pub fn router(signatures: rekor_v2::Face, certificates: static_ct::Face) -> Router {
-    rekor_v2(signatures).merge(static_ct(certificates))
+mod v1;
+
+pub use v1::rekor_v1;
+
+/// All routes of the signature logs and a certificate log.
+pub fn router(
+    signatures: rekor_v2::Face,
+    older: rekor_v1::Face,
+    certificates: static_ct::Face,
+) -> Router {
+    rekor_v2(signatures).merge(rekor_v1(older)).merge(static_ct(certificates))
 }
 
 /// The routes of Rekor v2, below `/api/v2`.

@@ -148,6 +148,20 @@ pub(crate) async fn consistency(
     Ok(proof)
 }
 
+/// Proves that the tree of `first` leaves is a prefix of that of `last`, both within `head`.
+pub(crate) async fn consistency_between(
+    tiles: &Tiles,
+    head: &Head,
+    first: u64,
+    last: u64,
+) -> Result<ConsistencyProof, Error> {
+    let roots = tiles.roots(head, vec![0..first, 0..last]).await?;
+    let path = tiles.roots(head, consistency_path(first, last)).await?;
+    let proof = ConsistencyProof::new(first, last, path)?;
+    proof.verify(&roots[0], &roots[1]).inspect_err(|_| tiles.forget())?;
+    Ok(proof)
+}
+
 /// PATH(index, D[0..size]) of RFC 6962, section 2.1.1, as ranges of leaves, leaf side first.
 fn audit_path(index: u64, size: u64) -> Vec<Range<u64>> {
     let (mut path, mut range) = (Vec::new(), 0..size);

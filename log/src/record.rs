@@ -9,6 +9,9 @@
 //! ```
 //!   the leaf is `00 00` followed by the part up to and with the extensions (RFC 6962, section 3.4).
 //!
+//! - `timed` (ours, for Rekor v1): u64 time of integration, seconds ‖ u16 length ‖ entry; the leaf is the
+//!   entry, for the time stands in the log's promise only.
+//!
 //! Refused: records cut short, other entry types, more than 256 records.
 
 use bytes::Bytes;
@@ -22,6 +25,8 @@ pub enum Format {
     Entries,
     /// The data tiles of static-ct-api.
     Data,
+    /// Entries with the time of their integration.
+    Timed,
 }
 
 /// One entry of a bundle.
@@ -32,7 +37,8 @@ pub struct Record<'a> {
     /// What is hashed into the tree follows this.
     leaf_start: &'static [u8],
     leaf_end: &'a [u8],
-    identifying: &'a [u8],
+    /// What makes two submissions the same; none where it is the leaf hash.
+    identifying: Option<&'a [u8]>,
 }
 
 impl Record<'_> {
@@ -49,10 +55,11 @@ impl Record<'_> {
     }
 
     /// SHA-256 of what makes two submissions the same: the body; for certificates the entry type and
-    /// the entry, without timestamp and extensions.
+    /// the entry, without timestamp and extensions. For timed entries the leaf hash, by which Rekor v1
+    /// names them.
     #[must_use]
     pub fn identity(&self) -> Hash {
-        Hash::of(self.identifying)
+        self.identifying.map_or_else(|| self.leaf_hash(), Hash::of)
     }
 }
 
@@ -63,6 +70,7 @@ impl Format {
         match self {
             Self::Entries => "entries",
             Self::Data => "data",
+            Self::Timed => "timed",
         }
     }
 
@@ -103,6 +111,7 @@ impl Format {
         match self {
             Self::Entries => entry(bytes),
             Self::Data => tile_leaf(bytes),
+            Self::Timed => timed(bytes),
         }
     }
 }
@@ -111,7 +120,15 @@ fn entry(bundle: &[u8]) -> Option<Record<'_>> {
     let mut rest = bundle;
     let body = prefixed::<2>(&mut rest)?;
     let bytes = &bundle[..bundle.len() - rest.len()];
-    Some(Record { bytes, leaf_start: &[], leaf_end: body, identifying: body })
+    Some(Record { bytes, leaf_start: &[], leaf_end: body, identifying: Some(body) })
+}
+
+fn timed(bundle: &[u8]) -> Option<Record<'_>> {
+    let mut rest = bundle;
+    take(&mut rest, 8)?;
+    let body = prefixed::<2>(&mut rest)?;
+    let bytes = &bundle[..bundle.len() - rest.len()];
+    Some(Record { bytes, leaf_start: &[], leaf_end: body, identifying: None })
 }
 
 fn tile_leaf(bundle: &[u8]) -> Option<Record<'_>> {
@@ -136,7 +153,7 @@ fn tile_leaf(bundle: &[u8]) -> Option<Record<'_>> {
     let fingerprints = prefixed::<2>(&mut rest)?;
     let bytes = &bundle[..bundle.len() - rest.len()];
     let leaf_start = &[0, 0]; // version 1, timestamped_entry
-    let record = Record { bytes, leaf_start, leaf_end, identifying };
+    let record = Record { bytes, leaf_start, leaf_end, identifying: Some(identifying) };
     (fingerprints.len() % 32 == 0).then_some(record)
 }
 

@@ -1,7 +1,8 @@
 //! Keys of logs: the private side signs checkpoints, the public side opens them.
 //!
-//! Two kinds of note signatures (C2SP signed-note): 0x01, Ed25519 over the text, for signature logs;
-//! 0x05, an RFC 6962 tree head by ECDSA P-256, for certificate logs (static-ct-api):
+//! Three kinds of note signatures (C2SP signed-note): 0x01, Ed25519 over the text, for signature logs;
+//! 0x02, ECDSA P-256 over the text, for those that speak Rekor v1; 0x05, an RFC 6962 tree head by ECDSA
+//! P-256, for certificate logs (static-ct-api):
 //!
 //! ```text
 //! signature = timestamp u64, ms | 04 03 | u16 length | ASN.1 DER
@@ -29,18 +30,19 @@ pub struct Signer {
 
 enum Private {
     Ed25519(Ed25519KeyPair),
-    TreeHead { pair: Arc<CertificateKey>, clock: Clock },
+    Text(Arc<P256Key>),
+    TreeHead { pair: Arc<P256Key>, clock: Clock },
 }
 
-/// The key of a certificate log: it signs tree heads and certificate timestamps. ECDSA P-256, the one
-/// kind that all verifiers of certificate timestamps take.
-pub struct CertificateKey {
+/// A log's ECDSA P-256 key: of a certificate log it signs tree heads and certificate timestamps, of a
+/// Rekor v1 log checkpoints and promises. The one kind that all their verifiers take.
+pub struct P256Key {
     pair: EcdsaKeyPair,
     spki: Vec<u8>,
     log_id: [u8; 32],
 }
 
-impl CertificateKey {
+impl P256Key {
     /// Reads PKCS#8, DER.
     ///
     /// # Errors
@@ -93,9 +95,18 @@ impl Signer {
     ///
     /// # Errors
     /// When the public key does not read back.
-    pub fn rfc6962(origin: &str, pair: Arc<CertificateKey>, clock: Clock) -> Result<Self, Error> {
+    pub fn rfc6962(origin: &str, pair: Arc<P256Key>, clock: Clock) -> Result<Self, Error> {
         let key = LogKey::from_spki(origin, pair.spki())?;
         Ok(Self { key, private: Private::TreeHead { pair, clock } })
+    }
+
+    /// The signer of a log that speaks Rekor v1, see [`LogKey::rekor_v1`].
+    ///
+    /// # Errors
+    /// When the public key does not read back.
+    pub fn rekor_v1(host: &str, tree_id: i64, pair: Arc<P256Key>) -> Result<Self, Error> {
+        let key = LogKey::rekor_v1(host, tree_id, pair.spki())?;
+        Ok(Self { key, private: Private::Text(pair) })
     }
 
     /// The public side.
@@ -109,11 +120,12 @@ impl Signer {
     /// # Errors
     /// When the library fails to sign.
     pub fn sign(&self, size: u64, root: Hash) -> Result<String, Error> {
-        let name = self.key.origin.clone();
-        let checkpoint = Checkpoint { origin: name.clone(), size, root, extensions: vec![] };
+        let (origin, name) = (self.key.origin.clone(), self.key.name.clone());
+        let checkpoint = Checkpoint { origin, size, root, extensions: vec![] };
         let text = checkpoint.text();
         let signature = match &self.private {
             Private::Ed25519(pair) => pair.sign(text.as_bytes()).as_ref().to_vec(),
+            Private::Text(pair) => pair.sign(text.as_bytes())?,
             Private::TreeHead { pair, clock } => {
                 let timestamp = u64::try_from(clock().as_millisecond()).unwrap_or_default();
                 let signature = pair.sign(&tree_head(timestamp, size, &root))?;
@@ -137,6 +149,10 @@ fn tree_head(timestamp: u64, size: u64, root: &Hash) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub struct LogKey {
     origin: String,
+    /// Of the signature line; Rekor v1 has another origin.
+    name: String,
+    /// The note's text is what is signed, and not a tree head of RFC 6962.
+    signs_text: bool,
     public: PublicKey,
     log_id: [u8; 32],
     key_id: [u8; 4],
@@ -150,19 +166,36 @@ impl LogKey {
     /// When the key does not parse or is of another kind.
     pub fn from_spki(origin: &str, spki: &[u8]) -> Result<Self, Error> {
         let public = PublicKey::from_spki(spki)?;
-        let (log_id, note_id) = match (public.kind(), public.ed25519_bytes()) {
+        let (log_id, note_id, signs_text) = match (public.kind(), public.ed25519_bytes()) {
             (_, Some(bytes)) => {
                 let id = ed25519_key_id(origin, &bytes);
-                (id, id)
+                (id, id, true)
             }
             (KeyKind::P256, None) => {
                 let log_id = *Hash::of(spki).as_bytes();
-                (log_id, rfc6962_key_id(origin, &log_id))
+                (log_id, rfc6962_key_id(origin, &log_id), false)
             }
             (found, None) => return Err(Error::KeyKind { found }),
         };
         let key_id = *note_id.first_chunk().expect("32 bytes have a first four");
-        Ok(Self { origin: origin.to_owned(), public, log_id, key_id })
+        let (origin, name) = (origin.to_owned(), origin.to_owned());
+        Ok(Self { origin, name, signs_text, public, log_id, key_id })
+    }
+
+    /// A log that speaks Rekor v1: its origin is `<host> - <tree ID>`, its signature's name the host alone,
+    /// its ID SHA-256 of the key, whose first four bytes are the key ID.
+    ///
+    /// # Errors
+    /// When the key does not parse or is not on P-256.
+    pub fn rekor_v1(host: &str, tree_id: i64, spki: &[u8]) -> Result<Self, Error> {
+        let public = PublicKey::from_spki(spki)?;
+        if public.kind() != KeyKind::P256 {
+            return Err(Error::KeyKind { found: public.kind() });
+        }
+        let log_id = *Hash::of(spki).as_bytes();
+        let key_id = *log_id.first_chunk().expect("32 bytes have a first four");
+        let (origin, name) = (format!("{host} - {tree_id}"), host.to_owned());
+        Ok(Self { origin, name, signs_text: true, public, log_id, key_id })
     }
 
     /// The log's name.
@@ -195,7 +228,7 @@ impl LogKey {
             let (expected, found) = (self.origin.clone(), checkpoint.origin);
             return Err(Error::Origin { expected, found });
         }
-        let mine = |line: &&Signature| line.name == self.origin && line.key_id == self.key_id;
+        let mine = |line: &&Signature| line.name == self.name && line.key_id == self.key_id;
         let mut signed = false;
         for line in note.signatures().iter().filter(mine) {
             self.check(&checkpoint, note.text(), &line.signature)?;
@@ -205,7 +238,7 @@ impl LogKey {
     }
 
     fn check(&self, checkpoint: &Checkpoint, text: &str, signature: &[u8]) -> Result<(), Error> {
-        if self.public.kind() == KeyKind::Ed25519 {
+        if self.signs_text {
             return Ok(self.public.verify_message(text.as_bytes(), signature)?);
         }
         let (timestamp, rest) = signature.split_first_chunk::<8>().ok_or(Error::TreeHead)?;
@@ -276,15 +309,16 @@ mod tests {
         Hash::try_from(&countersign_verify::encoding::from_base64(ROOT).unwrap()[..]).unwrap()
     }
 
-    fn signers() -> [Signer; 2] {
+    fn signers() -> [Signer; 3] {
         let rng = SystemRandom::new();
         let ed25519 = Ed25519KeyPair::generate_pkcs8(&rng).unwrap();
         let p256 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng).unwrap();
-        let p256 = Arc::new(CertificateKey::from_pkcs8(p256.as_ref()).unwrap());
+        let p256 = Arc::new(P256Key::from_pkcs8(p256.as_ref()).unwrap());
         let clock: Clock = Arc::new(|| jiff::Timestamp::from_second(1_764_000_000).unwrap());
         [
             Signer::ed25519("log.example.test", ed25519.as_ref()).unwrap(),
-            Signer::rfc6962("log.example.test:8420", p256, clock).unwrap(),
+            Signer::rfc6962("log.example.test:8420", Arc::clone(&p256), clock).unwrap(),
+            Signer::rekor_v1("log.example.test", 1234, p256).unwrap(),
         ]
     }
 

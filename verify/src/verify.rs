@@ -415,7 +415,7 @@ fn read_signer(
     }
     let certificate = Certificate::parse(der).map_err(Error::CertificateFormat)?;
     let identity = certificate.identity().map_err(Error::CertificateFormat)?;
-    let key = PublicKey::from_spki(certificate.spki()).map_err(Error::CertificateKey)?;
+    let key = PublicKey::from_spki(certificate.spki()).map_err(Error::P256Key)?;
     Ok(((Signer::Certificate { certificate: Box::new(certificate), identity }, key), found))
 }
 

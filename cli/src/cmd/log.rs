@@ -13,6 +13,7 @@ use countersign_log::store::{Folder, Source, StoreError};
 use countersign_log::{LogKey, OpenError};
 use countersign_verify::TrustedRoot;
 use countersign_verify::encoding::base64;
+use countersign_verify::key::KeyKind;
 use countersign_verify::note::Note;
 use countersign_verify::trusted_root::Log;
 use serde_json::json;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             let keys = instance::log_keys(dir)?;
             for (name, key, format) in [
                 ("log", keys.signatures, countersign_log::Format::Entries),
+                ("log-v1", keys.older, countersign_log::Format::Timed),
                 ("ct", keys.certificates, countersign_log::Format::Data),
             ] {
                 check(name, &Folder::new(dir.join(name)), &key, format, *output)?;
@@ -156,10 +158,12 @@ impl Source for Remote {
 }
 
 impl Remote {
-    /// The newest log of the trusted root.
+    /// The newest Rekor v2 log of the trusted root: those have Ed25519 keys, older ones no tiles.
     fn new(root: &TrustedRoot) -> Result<Self, Failure> {
-        let newest = root.logs().iter().max_by_key(|log| log.valid_for().start);
-        let newest = newest.ok_or_else(|| Failure::unclear("the trusted root lists no log"))?;
+        let tiled = root.logs().iter().filter(|log| log.key().kind() == KeyKind::Ed25519);
+        let newest = tiled.max_by_key(|log| log.valid_for().start);
+        let newest =
+            newest.ok_or_else(|| Failure::unclear("the trusted root lists no Rekor v2 log"))?;
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let base = Url::parse(newest.base_url()).map_err(|error| unclear(&error))?;
         let http = Http::new([&base]).map_err(|error| unclear(&error))?;

@@ -7,8 +7,9 @@ use countersign_client::trust::{
     CLIENT_TRUST_CONFIG, ClientTrustConfig, SIGNING_CONFIG, Selector, Service, ServiceConfig,
     SigningConfig,
 };
+use countersign_log::face::rekor_v1::tree_id;
 use countersign_log::face::rekor_v2;
-use countersign_log::signer::{CertificateKey, LogKey};
+use countersign_log::signer::{LogKey, P256Key};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::ed25519_spki;
 use countersign_verify::note::ed25519_key_id;
@@ -30,7 +31,8 @@ pub(crate) struct TrustFiles {
 pub(super) fn trust_files(
     settings: &Settings,
     signatures: &rekor_v2::Face,
-    certificates: &CertificateKey,
+    older: &P256Key,
+    certificates: &P256Key,
     ceremony: &Ceremony,
 ) -> Result<TrustFiles, Failure> {
     let created: Timestamp = settings
@@ -71,7 +73,10 @@ pub(super) fn trust_files(
     let root = &ceremony.root.1[..];
     let trusted_root = wire::TrustedRoot {
         media_type: trusted_root::MEDIA_TYPE.to_owned(),
-        tlogs: vec![log(base.clone(), spki, "PKIX_ED25519", &id)],
+        tlogs: vec![
+            log(base.clone(), spki, "PKIX_ED25519", &id),
+            log(base.clone(), older.spki(), "PKIX_ECDSA_P256_SHA_256", older.log_id()),
+        ],
         certificate_authorities: vec![authority(base.clone(), [&ceremony.issuing.1, root])],
         ctlogs: vec![log(
             format!("{base}/ct"),
@@ -95,7 +100,17 @@ pub(super) fn trust_files(
         media_type: SIGNING_CONFIG.to_owned(),
         ca_urls: vec![service(base.clone(), 1)],
         oidc_urls: vec![service(base.clone(), 1)],
-        rekor_tlog_urls: vec![service(base.clone(), 2)],
+        rekor_tlog_urls: vec![
+            service(base.clone(), 2),
+            // Some clients take the service that began last, whatever its version.
+            Service {
+                valid_for: wire::Window {
+                    start: Some(created - SignedDuration::from_hours(2)),
+                    end: None,
+                },
+                ..service(base.clone(), 1)
+            },
+        ],
         rekor_tlog_config: any,
         tsa_urls: vec![service(format!("{base}/api/v1/timestamp"), 1)],
         tsa_config: any,
@@ -115,6 +130,7 @@ pub(super) fn trust_files(
 /// The public keys of an instance's logs.
 pub(crate) struct LogKeys {
     pub(crate) signatures: LogKey,
+    pub(crate) older: LogKey,
     pub(crate) certificates: LogKey,
 }
 
@@ -136,8 +152,19 @@ pub(crate) fn log_keys(path: &Path) -> Result<LogKeys, Failure> {
     };
     Ok(LogKeys {
         signatures: key(root.logs(), &settings.log_origin)?,
+        older: older(&root, &settings)?,
         certificates: key(root.certificate_logs(), &settings.certificate_log_origin)?,
     })
+}
+
+fn older(root: &TrustedRoot, settings: &Settings) -> Result<LogKey, Failure> {
+    let log = root.logs().get(1).ok_or_else(|| {
+        Failure::unclear("the trusted root lists no Rekor v1 log")
+            .hint("start the instance once: it makes what it has not yet")
+    })?;
+    let spki = log.key().spki();
+    LogKey::rekor_v1(&settings.log_origin, tree_id(spki), spki)
+        .map_err(|error| Failure::unclear(error.to_string()))
 }
 
 fn json(value: &impl Serialize) -> String {

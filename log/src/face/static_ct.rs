@@ -12,7 +12,7 @@ use crate::Clock;
 use crate::engine::Log;
 use crate::pool::{AppendError, Candidate, Leaf};
 use crate::proof;
-use crate::signer::{self, CertificateKey};
+use crate::signer::{self, P256Key};
 use crate::store::StoreError;
 use countersign_verify::certificate::{self, Certificate, POISON};
 use countersign_verify::encoding::{base64, hex};
@@ -31,7 +31,7 @@ pub struct Face(Arc<Inner>);
 
 struct Inner {
     log: Log,
-    key: Arc<CertificateKey>,
+    key: Arc<P256Key>,
     roots: Vec<Certificate>,
     clock: Clock,
     /// Chains of issuers that were checked and stored, by the hash of their bytes. CAs are few; when
@@ -65,7 +65,7 @@ impl Face {
     /// When a root does not parse.
     pub fn new(
         log: Log,
-        key: Arc<CertificateKey>,
+        key: Arc<P256Key>,
         roots: &[Vec<u8>],
         clock: Clock,
     ) -> Result<Self, Error> {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use countersign_log::face::{rekor_v2, static_ct};
 use countersign_log::fsck::fsck;
 use countersign_log::read::Reader;
-use countersign_log::signer::CertificateKey;
+use countersign_log::signer::P256Key;
 use countersign_log::store::{Files, Source, Sqlite, StoreError};
 use countersign_log::{Clock, Format, Log, LogKey, Options, Signer, http};
 use countersign_testkit::SigningKey;
@@ -58,7 +58,7 @@ impl Server {
         let clock: Clock = Arc::new(|| jiff::Timestamp::from_second(NOW).unwrap());
         let rng = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng).unwrap();
-        let key = Arc::new(CertificateKey::from_pkcs8(pkcs8.as_ref()).unwrap());
+        let key = Arc::new(P256Key::from_pkcs8(pkcs8.as_ref()).unwrap());
         let signer = Signer::rfc6962("127.0.0.1:8420", Arc::clone(&key), Arc::clone(&clock));
         let signer = signer.unwrap();
         let certificate_key = signer.key().clone();
@@ -80,7 +80,7 @@ impl Server {
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let router = http::router(signatures, face);
+        let router = http::rekor_v2(signatures).merge(http::static_ct(face));
         tokio::spawn(async move { axum::serve(listener, router).await });
         let issuer = Issuer::new(issuer_params, issuer_key);
         let client = Client::new();

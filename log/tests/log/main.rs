@@ -5,4 +5,5 @@ mod damage;
 mod faults;
 mod http;
 mod proofs;
+mod rekor_v1;
 mod support;

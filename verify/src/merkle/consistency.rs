@@ -29,6 +29,12 @@ impl ConsistencyProof {
         Ok(proof)
     }
 
+    /// The nodes, old side first, as they go on the wire.
+    #[must_use]
+    pub fn path(&self) -> &[Hash] {
+        &self.path
+    }
+
     /// Checks that the tree with `old_root` is a prefix of the tree with `new_root`.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub enum Error {
     CertificateFormat(certificate::Error),
     /// The certificate's key is not accepted.
     #[error("the signing certificate's key: {0}")]
-    CertificateKey(key::Error),
+    P256Key(key::Error),
     /// The key signs messages only.
     #[error(
         "a {kind} key signs whole messages: its signature over a digest, and a log entry of one, cannot be verified"
@@ -193,7 +193,7 @@ impl Error {
             Self::KeyNeeded => "KEY_NEEDED",
             Self::CertificateFound => "CERTIFICATE_NOT_EXPECTED",
             Self::RootInChain { .. } => "CERTIFICATE_CHAIN",
-            Self::CertificateFormat(_) | Self::CertificateKey(_) => "CERTIFICATE_MALFORMED",
+            Self::CertificateFormat(_) | Self::P256Key(_) => "CERTIFICATE_MALFORMED",
             Self::NoPrehash { .. } | Self::NoKeyDetails { .. } | Self::DigestHash { .. } => {
                 "ALGORITHM_UNSUPPORTED"
             }

@@ -1,0 +1,598 @@
+//! Rekor v1: `hashedrekord` 0.0.1, `dsse` 0.0.1 and `intoto` 0.0.2, with a promise that tells the time.
+//!
+//! ```text
+//! {"apiVersion": …, "kind": …, "spec": …}
+//! ```
+//! Checked before an entry is taken: the signature holds over the digest (over the envelope, for dsse and
+//! intoto) by the key or certificate beside it. Not checked, as with Rekor v2: the certificate's dates,
+//! chain and issuer. Unknown members are passed over, as upstream does; they are not stored.
+//!
+//! An entry is named by the tree's ID, 16 hexadecimal digits, and its leaf hash. A repeat gets the first
+//! entry, as success. One shard: indices over all shards and within the tree are the same.
+
+use crate::Clock;
+use crate::engine::{Head, Log};
+use crate::pool::{AppendError, Candidate, Leaf};
+use crate::proof;
+use crate::signer::{self, P256Key};
+use crate::store::StoreError;
+use bytes::Bytes;
+use countersign_verify::bundle::{LogEntry, Proof};
+use countersign_verify::certificate::{self, Certificate};
+use countersign_verify::dsse::pae;
+use countersign_verify::encoding::{base64, from_base64, from_hex, hex};
+use countersign_verify::entry::{self, Verifier};
+use countersign_verify::key::{self, HashAlgorithm, PublicKey};
+use countersign_verify::limits::MAX_ENTRY;
+use countersign_verify::merkle::{Hash, leaf_hash};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Largest request, in bytes: an envelope of 8 MiB in base64, twice for intoto. Only hashes of it are stored.
+pub const MAX_REQUEST: usize = 16 << 20;
+
+/// A signature log as clients of Rekor v1 see it. Clones are the same log.
+#[derive(Clone)]
+pub struct Face {
+    log: Log,
+    key: Arc<P256Key>,
+    tree_id: i64,
+    clock: Clock,
+}
+
+/// An entry of the log, with its promise and proof.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// Tree ID and leaf hash, 80 hexadecimal digits.
+    pub id: String,
+    /// As bundles have it.
+    pub entry: LogEntry,
+}
+
+/// The tree's ID for a log with that key: a positive number that stays as long as the key.
+#[must_use]
+pub fn tree_id(spki: &[u8]) -> i64 {
+    let digest = Hash::of(spki);
+    let first = *digest.as_bytes().first_chunk().expect("32 bytes have a first eight");
+    (i64::from_be_bytes(first) & i64::MAX).max(1)
+}
+
+impl Face {
+    /// A log of format [`Timed`](crate::Format::Timed), whose checkpoints and promises `key` signs.
+    #[must_use]
+    pub fn new(log: Log, key: Arc<P256Key>, clock: Clock) -> Self {
+        let tree_id = tree_id(key.spki());
+        Self { log, key, tree_id, clock }
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The tree's ID.
+    #[must_use]
+    pub const fn tree_id(&self) -> i64 {
+        self.tree_id
+    }
+
+    /// Takes a request body and returns the entry in the log, promised and proven.
+    ///
+    /// # Errors
+    /// When the request is refused or the log cannot take it, see [`Error`].
+    pub async fn submit(&self, request: &[u8]) -> Result<Logged, Error> {
+        self.append(canonical_body(request)?).await
+    }
+
+    /// Appends one entry of our own to an empty log: clients of Rekor v1 expect a tree of one leaf at least.
+    ///
+    /// # Errors
+    /// When the log cannot take it.
+    pub async fn seed(&self) -> Result<(), Error> {
+        if self.log.head().checkpoint().size > 0 {
+            return Ok(());
+        }
+        let message = format!("first entry of log {}", self.log.key().origin());
+        let (hash, digest) =
+            (HashAlgorithm::Sha256, HashAlgorithm::Sha256.digest(message.as_bytes()));
+        let signature = self.key.sign(message.as_bytes())?;
+        let verifier = Verifier::PublicKey(self.key.spki());
+        self.append(entry::hashedrekord_v1_body(hash, &digest, &signature, verifier))
+            .await
+            .map(drop)
+    }
+
+    async fn append(&self, body: Vec<u8>) -> Result<Logged, Error> {
+        let length = u16::try_from(body.len())
+            .map_err(|_| AppendError::TooLong { limit: MAX_ENTRY, found: body.len() })?;
+        let hash = leaf_hash(&body);
+        let (leaf, clock) = (body, Arc::clone(&self.clock));
+        let size = leaf.len() + 10;
+        let make = move |_| {
+            let time = clock().as_second().max(1).to_be_bytes();
+            let record = Bytes::from([&time[..], &length.to_be_bytes(), &leaf].concat());
+            Leaf { hash, record }
+        };
+        let appended = self.log.append(Candidate::indexed(hash, size, make)).await?;
+        let record = match appended.record {
+            Some(record) => record,
+            None => self.record(appended.index).await?.ok_or(Error::Missing)?,
+        };
+        self.logged(&appended.head, appended.index, &record).await
+    }
+
+    /// The entry at `index`; `None` outside the tree.
+    ///
+    /// # Errors
+    /// When it cannot be read or proven.
+    pub async fn at(&self, index: u64) -> Result<Option<Logged>, Error> {
+        let head = self.log.head();
+        match self.record(index).await? {
+            Some(record) if index < head.checkpoint().size => {
+                self.logged(&head, index, &record).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry named `id`, 80 hexadecimal digits or the 64 of the leaf hash; `None` when there is none.
+    ///
+    /// # Errors
+    /// When `id` is no name, names another tree, or the entry cannot be read or proven.
+    pub async fn named(&self, id: &str) -> Result<Option<Logged>, Error> {
+        let (tree, leaf) = match id.len() {
+            64 => (None, id),
+            80 if id.is_ascii() => (Some(&id[..16]), &id[16..]),
+            _ => return Err(Error::Id),
+        };
+        let tree =
+            tree.map(|tree| i64::from_str_radix(tree, 16).map_err(|_| Error::Id)).transpose()?;
+        if tree.is_some_and(|tree| tree != self.tree_id) {
+            return Err(Error::OtherTree);
+        }
+        let leaf = from_hex(leaf).map_err(|_| Error::Id)?;
+        let leaf = Hash::try_from(&leaf[..]).map_err(|_| Error::Id)?;
+        match self.log.find(leaf).await? {
+            Some(index) => self.at(index).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The entry that a request would make, if it is in the log.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), but that nothing is appended.
+    pub async fn proposed(&self, request: &[u8]) -> Result<Option<Logged>, Error> {
+        let leaf = leaf_hash(&canonical_body(request)?);
+        match self.log.find(leaf).await? {
+            Some(index) => self.at(index).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn record(&self, index: u64) -> Result<Option<Bytes>, Error> {
+        Ok(self.log.record(index).await?)
+    }
+
+    async fn logged(&self, head: &Head, index: u64, record: &[u8]) -> Result<Logged, Error> {
+        let (time, rest) = record.split_first_chunk::<8>().ok_or(Error::Missing)?;
+        let body = rest.get(2..).ok_or(Error::Missing)?.to_vec();
+        let proof = self.log.prove_inclusion(head, index, &body).await?;
+        let (time, log_id) = (i64::from_be_bytes(*time), *self.key.log_id());
+        let promise = entry::promise_signed_data(&body, time, &log_id, index);
+        let Named { kind, api_version } =
+            serde_json::from_slice(&body).map_err(|_| Error::Missing)?;
+        Ok(Logged {
+            id: format!("{:016x}{}", self.tree_id, hex(leaf_hash(&body).as_bytes())),
+            entry: LogEntry {
+                log_index: index,
+                log_id,
+                kind,
+                version: api_version,
+                integrated_time: time,
+                promise: Some(self.key.sign(&promise)?),
+                proof: Some(Proof {
+                    log_index: index,
+                    tree_size: head.checkpoint().size,
+                    root: Some(head.checkpoint().root),
+                    hashes: proof.path().to_vec(),
+                    checkpoint: head.note().to_owned(),
+                }),
+                body,
+            },
+        })
+    }
+
+    /// What `GET /api/v1/log` answers.
+    #[must_use]
+    pub fn info(&self) -> Value {
+        let head = self.log.head();
+        json!({
+            "inactiveShards": [],
+            "rootHash": hex(head.checkpoint().root.as_bytes()),
+            "signedTreeHead": head.note(),
+            "treeID": self.tree_id.to_string(),
+            "treeSize": head.checkpoint().size })
+    }
+
+    /// What `GET /api/v1/log/proof` answers: that the tree of `first` leaves is a prefix of that of `last`.
+    ///
+    /// # Errors
+    /// When the sizes are not those of trees of this log, in order, from 1.
+    pub async fn consistency(&self, first: u64, last: Option<u64>) -> Result<Value, Error> {
+        let head = self.log.head();
+        let size = head.checkpoint().size;
+        let last = last.unwrap_or(size);
+        if first == 0 || first > last || last > size {
+            return Err(Error::Sizes { first, last, size });
+        }
+        let proof = self.log.prove_consistency_between(&head, first, last).await?;
+        let hashes: Vec<_> = proof.path().iter().map(|hash| hex(hash.as_bytes())).collect();
+        Ok(json!({ "rootHash": hex(head.checkpoint().root.as_bytes()), "hashes": hashes }))
+    }
+
+    /// The log's key, PEM.
+    #[must_use]
+    pub fn public_key(&self) -> String {
+        Verifier::PublicKey(self.key.spki()).to_pem()
+    }
+}
+
+impl Logged {
+    /// As Rekor v1 answers: one member, whose name is the entry's.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let entry = &self.entry;
+        let promise = entry.promise.as_deref().map(base64);
+        let mut verification = json!({ "signedEntryTimestamp": promise });
+        if let Some(proof) = &entry.proof {
+            let hashes: Vec<_> = proof.hashes.iter().map(|hash| hex(hash.as_bytes())).collect();
+            verification["inclusionProof"] = json!({
+                "checkpoint": proof.checkpoint, "hashes": hashes, "logIndex": proof.log_index,
+                "rootHash": proof.root.map(|root| hex(root.as_bytes())), "treeSize": proof.tree_size });
+        }
+        json!({ self.id.clone(): {
+            "body": base64(&entry.body), "integratedTime": entry.integrated_time,
+            "logID": hex(&entry.log_id), "logIndex": entry.log_index, "verification": verification } })
+    }
+}
+
+/// What a stored body says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    kind: String,
+    api_version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    api_version: String,
+    kind: String,
+    spec: Value,
+}
+
+/// The body that a request makes, after its signatures were checked.
+fn canonical_body(request: &[u8]) -> Result<Vec<u8>, Error> {
+    if request.len() > MAX_REQUEST {
+        return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
+    }
+    let Request { api_version, kind, spec } = serde_json::from_slice(request).map_err(malformed)?;
+    match (kind.as_str(), api_version.as_str()) {
+        ("hashedrekord", "0.0.1") => hashedrekord(spec),
+        ("dsse", "0.0.1") => dsse(spec),
+        ("intoto", "0.0.2") => intoto(spec),
+        _ => Err(Error::Kind { found: format!("{kind} {api_version}").chars().take(64).collect() }),
+    }
+}
+
+fn malformed(error: serde_json::Error) -> Error {
+    Error::Json(error.to_string())
+}
+
+#[derive(Deserialize)]
+struct RekordSpec {
+    data: RekordData,
+    signature: RekordSignature,
+}
+
+#[derive(Deserialize)]
+struct RekordData {
+    hash: WireHash,
+}
+
+#[derive(Deserialize)]
+struct WireHash {
+    algorithm: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RekordSignature {
+    content: String,
+    public_key: WireContent,
+}
+
+#[derive(Deserialize)]
+struct WireContent {
+    content: String,
+}
+
+fn hashedrekord(spec: Value) -> Result<Vec<u8>, Error> {
+    let RekordSpec { data, signature } = serde_json::from_value(spec).map_err(malformed)?;
+    let hash = HashAlgorithm::ALL
+        .into_iter()
+        .find(|hash| hash.short_name() == data.hash.algorithm)
+        .ok_or(Error::Member { member: "data.hash.algorithm" })?;
+    let digest = from_hex(&data.hash.value).ok().filter(|digest| digest.len() == hash.digest_len());
+    let digest = digest.ok_or(Error::Member { member: "data.hash.value" })?;
+    let (verifier, key) = verifier("signature.publicKey.content", &signature.public_key.content)?;
+    let signature = decode("signature.content", &signature.content)?;
+    key.verify_digest(hash, &digest, &signature)?;
+    Ok(entry::hashedrekord_v1_body(hash, &digest, &signature, verifier.borrow()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DsseSpec {
+    proposed_content: Proposed,
+}
+
+#[derive(Deserialize)]
+struct Proposed {
+    envelope: String,
+    verifiers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireEnvelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<WireSignature>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireSignature {
+    sig: String,
+    #[serde(default)]
+    keyid: Option<String>,
+    #[serde(default)]
+    public_key: Option<String>,
+}
+
+/// Every signature of the envelope must be by one of the verifiers.
+fn dsse(spec: Value) -> Result<Vec<u8>, Error> {
+    let DsseSpec { proposed_content: Proposed { envelope: text, verifiers } } =
+        serde_json::from_value(spec).map_err(malformed)?;
+    let envelope: WireEnvelope = serde_json::from_str(&text).map_err(malformed)?;
+    if envelope.signatures.is_empty() || envelope.signatures.len() > MAX_SIGNATURES {
+        return Err(Error::Signatures { limit: MAX_SIGNATURES, found: envelope.signatures.len() });
+    }
+    if verifiers.len() > MAX_SIGNATURES {
+        return Err(Error::Signatures { limit: MAX_SIGNATURES, found: verifiers.len() });
+    }
+    let payload = decode("envelope.payload", &envelope.payload)?;
+    let verifiers = verifiers
+        .iter()
+        .map(|pem| verifier("proposedContent.verifiers", pem))
+        .collect::<Result<Vec<_>, _>>()?;
+    let signed = pae(&envelope.payload_type, &payload);
+    let mut signatures = Vec::new();
+    for WireSignature { sig, .. } in &envelope.signatures {
+        let signature = decode("envelope.signatures.sig", sig)?;
+        let by =
+            verifiers.iter().find(|(_, key)| verify_envelope(key, &signed, &signature).is_ok());
+        let (by, _) = by.ok_or(Error::NoVerifier)?;
+        let pem = base64(by.borrow().to_pem().as_bytes());
+        signatures.push((base64(&signature), pem));
+    }
+    signatures.sort();
+    let signatures: Vec<_> = signatures
+        .into_iter()
+        .map(|(signature, verifier)| json!({ "signature": signature, "verifier": verifier }))
+        .collect();
+    let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex(&HashAlgorithm::Sha256.digest(bytes)) });
+    let body = json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": {
+        "envelopeHash": hash(text.as_bytes()), "payloadHash": hash(&payload), "signatures": signatures } });
+    Ok(canonical(&body))
+}
+
+/// Most signatures of one envelope. Clients send one.
+const MAX_SIGNATURES: usize = 16;
+
+#[derive(Deserialize)]
+struct IntotoSpec {
+    content: IntotoContent,
+}
+
+#[derive(Deserialize)]
+struct IntotoContent {
+    envelope: WireEnvelope,
+    hash: WireHash,
+}
+
+/// Payload and signatures come in base64 of base64; the payload is not kept.
+fn intoto(spec: Value) -> Result<Vec<u8>, Error> {
+    let IntotoSpec { content } = serde_json::from_value(spec).map_err(malformed)?;
+    let IntotoContent { envelope, hash: claimed } = content;
+    if envelope.signatures.is_empty() || envelope.signatures.len() > MAX_SIGNATURES {
+        return Err(Error::Signatures { limit: MAX_SIGNATURES, found: envelope.signatures.len() });
+    }
+    let digest = from_hex(&claimed.value).ok().filter(|digest| digest.len() == 32);
+    if claimed.algorithm != "sha256" || digest.is_none() {
+        return Err(Error::Member { member: "content.hash" });
+    }
+    let payload = decode_twice("envelope.payload", &envelope.payload)?;
+    let signed = pae(&envelope.payload_type, &payload);
+    let mut signatures = Vec::new();
+    for WireSignature { sig, keyid, public_key } in envelope.signatures {
+        let pem = public_key.ok_or(Error::Member { member: "envelope.signatures.publicKey" })?;
+        let (by, key) = verifier("envelope.signatures.publicKey", &pem)?;
+        let signature = decode_twice("envelope.signatures.sig", &sig)?;
+        verify_envelope(&key, &signed, &signature)?;
+        let mut stored =
+            json!({ "publicKey": base64(by.borrow().to_pem().as_bytes()), "sig": sig });
+        if let Some(keyid) = keyid.filter(|keyid| !keyid.is_empty()) {
+            stored["keyid"] = keyid.into();
+        }
+        signatures.push(stored);
+    }
+    let payload_hash = hex(&HashAlgorithm::Sha256.digest(&payload));
+    let body = json!({ "apiVersion": "0.0.2", "kind": "intoto", "spec": { "content": {
+        "envelope": { "payloadType": envelope.payload_type, "signatures": signatures },
+        "hash": { "algorithm": "sha256", "value": claimed.value.to_ascii_lowercase() },
+        "payloadHash": { "algorithm": "sha256", "value": payload_hash } } } });
+    Ok(canonical(&body))
+}
+
+/// RFC 8785: serde_json sorts members, writes no white space and escapes what must be; there are no numbers.
+fn canonical(body: &Value) -> Vec<u8> {
+    serde_json::to_vec(body).expect("texts only")
+}
+
+/// In whatever way the key signs.
+fn verify_envelope(key: &PublicKey, signed: &[u8], signature: &[u8]) -> Result<(), key::Error> {
+    let mut verdict = Err(key::Error::Signature { kind: key.kind() });
+    for &scheme in key.schemes() {
+        verdict = match scheme.hash() {
+            Some(hash) => key.verify_digest_by(scheme, &hash.digest(signed), signature),
+            None => key.verify_message(signed, signature),
+        };
+        if verdict.is_ok() {
+            break;
+        }
+    }
+    verdict
+}
+
+/// Whoever verifies, owned.
+enum OwnedVerifier {
+    Certificate(Vec<u8>),
+    PublicKey(Vec<u8>),
+}
+
+impl OwnedVerifier {
+    fn borrow(&self) -> Verifier<'_> {
+        match self {
+            Self::Certificate(der) => Verifier::Certificate(der),
+            Self::PublicKey(spki) => Verifier::PublicKey(spki),
+        }
+    }
+}
+
+/// Reads base64 of one PEM block, a certificate or a public key.
+fn verifier(member: &'static str, text: &str) -> Result<(OwnedVerifier, PublicKey), Error> {
+    let pem = decode(member, text)?;
+    let (label, der) = der::pem::decode_vec(pem.trim_ascii()).map_err(|_| Error::Pem { member })?;
+    match label {
+        "CERTIFICATE" => {
+            let key = PublicKey::from_spki(Certificate::parse(&der)?.spki())?;
+            Ok((OwnedVerifier::Certificate(der), key))
+        }
+        "PUBLIC KEY" => {
+            let key = PublicKey::from_spki(&der)?;
+            Ok((OwnedVerifier::PublicKey(der), key))
+        }
+        _ => Err(Error::Pem { member }),
+    }
+}
+
+fn decode(member: &'static str, text: &str) -> Result<Vec<u8>, Error> {
+    from_base64(text).ok().filter(|bytes| !bytes.is_empty()).ok_or(Error::Member { member })
+}
+
+fn decode_twice(member: &'static str, text: &str) -> Result<Vec<u8>, Error> {
+    let once = String::from_utf8(decode(member, text)?).map_err(|_| Error::Member { member })?;
+    decode(member, &once)
+}
+
+/// Why a request got no entry.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Beyond [`MAX_REQUEST`].
+    #[error("a request has at most {limit} bytes, found {found}")]
+    RequestTooLong {
+        /// Bytes allowed.
+        limit: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// Not JSON, or not these members.
+    #[error("the request is not as it must be: {0}")]
+    Json(String),
+    /// A kind that is not taken.
+    #[error(
+        "expected an entry of kind hashedrekord 0.0.1, dsse 0.0.1 or intoto 0.0.2, found {found:?}"
+    )]
+    Kind {
+        /// Kind and version, shortened.
+        found: String,
+    },
+    /// A member that does not decode.
+    #[error("{member} is empty, or not what it must be")]
+    Member {
+        /// Its path below `spec`.
+        member: &'static str,
+    },
+    /// Not one certificate or public key in PEM.
+    #[error("{member}: expected base64 of one PEM block, CERTIFICATE or PUBLIC KEY")]
+    Pem {
+        /// Its path below `spec`.
+        member: &'static str,
+    },
+    /// The certificate does not parse.
+    #[error(transparent)]
+    Certificate(#[from] certificate::Error),
+    /// None or too many signatures.
+    #[error("expected 1 to {limit} signatures, found {found}")]
+    Signatures {
+        /// Signatures allowed.
+        limit: usize,
+        /// Signatures found.
+        found: usize,
+    },
+    /// A signature by none of the verifiers.
+    #[error("a signature of the envelope is by none of the verifiers")]
+    NoVerifier,
+    /// The key does not parse, or the signature does not hold.
+    #[error(transparent)]
+    Key(#[from] key::Error),
+    /// Not an entry's name.
+    #[error("expected an entry ID of 64 or 80 hexadecimal digits")]
+    Id,
+    /// The name of an entry elsewhere.
+    #[error("the entry ID names another tree than this log's")]
+    OtherTree,
+    /// Sizes that are not in order.
+    #[error("expected 1 <= firstSize <= lastSize <= {size}, found {first} and {last}")]
+    Sizes {
+        /// The first.
+        first: u64,
+        /// The last.
+        last: u64,
+        /// Leaves of the tree.
+        size: u64,
+    },
+    /// The log did not take the entry.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The entry cannot be looked up.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The entry is in the log, and the proof of that could not be made.
+    #[error(transparent)]
+    Proof(#[from] proof::Error),
+    /// The promise could not be signed.
+    #[error(transparent)]
+    Signing(#[from] signer::Error),
+    /// The log's table names an entry that its bundles do not hold.
+    #[error("the log has lost an entry that it knows of")]
+    Missing,
+}

@@ -1,0 +1,237 @@
+//! The routes of Rekor v1, below `/api/v1/log`.
+//!
+//! Errors are `{"code": HTTP status, "message": sentence}`, as clients of Rekor v1 read them.
+
+use super::JSON;
+use crate::face::rekor_v1::{Error, Face, Logged, MAX_REQUEST};
+use crate::pool::AppendError;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Entries that one `retrieve` may ask for.
+const MAX_RETRIEVED: usize = 10;
+const PEM: &str = "application/x-pem-file";
+
+/// The routes of Rekor v1.
+pub fn rekor_v1(face: Face) -> Router {
+    Router::new()
+        .route("/api/v1/log/entries", post(create).get(by_index))
+        .route("/api/v1/log/entries/retrieve", post(retrieve))
+        .route("/api/v1/log/entries/retrieve/", post(retrieve))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .route("/api/v1/log/entries/{id}", get(by_id))
+        .route("/api/v1/log", get(info))
+        .route("/api/v1/log/proof", get(proof))
+        .route("/api/v1/log/publicKey", get(public_key))
+        .route("/api/v1/index/retrieve", post(search))
+        .with_state(face)
+}
+
+async fn create(
+    State(face): State<Face>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let logged = face.submit(&read(&headers, body)?).await?;
+    let location = format!("/api/v1/log/entries/{}", logged.id);
+    // The bare ID, without the quotes that an ETag should have: sigstore-go looks the entry up by it.
+    let headers = [(CONTENT_TYPE, JSON), (ETAG, logged.id.as_str()), (LOCATION, location.as_str())];
+    Ok((StatusCode::CREATED, headers, logged.to_json().to_string()).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ByIndex {
+    log_index: Option<String>,
+}
+
+async fn by_index(
+    State(face): State<Face>,
+    Query(query): Query<ByIndex>,
+) -> Result<Response, Refusal> {
+    let index =
+        query.log_index.ok_or_else(|| Refusal::invalid(602, "logIndex in query is required"))?;
+    let index = index.parse().map_err(|_| {
+        Refusal::invalid(601, "logIndex in query must be a whole number, 0 or more")
+    })?;
+    found(face.at(index).await?)
+}
+
+async fn by_id(State(face): State<Face>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    found(face.named(&id).await?)
+}
+
+fn found(logged: Option<Logged>) -> Result<Response, Refusal> {
+    Ok(match logged {
+        Some(logged) => json_reply(&logged.to_json()),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
+}
+
+fn json_reply(value: &Value) -> Response {
+    let headers = [(CONTENT_TYPE, JSON), (CACHE_CONTROL, "no-cache")];
+    (headers, value.to_string()).into_response()
+}
+
+#[derive(Deserialize)]
+struct Retrieve {
+    #[serde(default, rename = "entryUUIDs")]
+    ids: Vec<String>,
+    #[serde(default, rename = "logIndexes")]
+    indexes: Vec<u64>,
+    #[serde(default)]
+    entries: Vec<Value>,
+}
+
+async fn retrieve(
+    State(face): State<Face>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let body = read(&headers, body)?;
+    let Retrieve { ids, indexes, entries } = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let asked = ids.len() + indexes.len() + entries.len();
+    if asked == 0 || asked > MAX_RETRIEVED {
+        let message =
+            format!("expected 1 to {MAX_RETRIEVED} entries to be asked for, found {asked}");
+        return Err(Refusal::invalid(608, &message));
+    }
+    let mut answers = Vec::new();
+    for id in &ids {
+        answers.extend(face.named(id).await?);
+    }
+    for index in indexes {
+        answers.extend(face.at(index).await?);
+    }
+    for entry in entries {
+        answers.extend(face.proposed(entry.to_string().as_bytes()).await?);
+    }
+    Ok(json_reply(&answers.iter().map(Logged::to_json).collect()))
+}
+
+async fn info(State(face): State<Face>) -> Response {
+    json_reply(&face.info())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tree {
+    #[serde(rename = "treeID")]
+    tree_id: Option<String>,
+    first_size: Option<String>,
+    last_size: Option<String>,
+}
+
+impl Tree {
+    fn check(&self, face: &Face) -> Result<(), Refusal> {
+        let known = self.tree_id.as_ref().is_none_or(|id| *id == face.tree_id().to_string());
+        if known { Ok(()) } else { Err(Error::OtherTree.into()) }
+    }
+}
+
+async fn proof(State(face): State<Face>, Query(query): Query<Tree>) -> Result<Response, Refusal> {
+    query.check(&face)?;
+    let number = |text: &Option<String>, name| match text {
+        None => Ok(None),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| Refusal::invalid(601, &format!("{name} in query must be a whole number"))),
+    };
+    let first = number(&query.first_size, "firstSize")?.unwrap_or(1);
+    let last = number(&query.last_size, "lastSize")?;
+    Ok(json_reply(&face.consistency(first, last).await?))
+}
+
+async fn public_key(
+    State(face): State<Face>,
+    Query(query): Query<Tree>,
+) -> Result<Response, Refusal> {
+    query.check(&face)?;
+    Ok(([(CONTENT_TYPE, PEM)], face.public_key()).into_response())
+}
+
+async fn search() -> Refusal {
+    Refusal::new(StatusCode::NOT_IMPLEMENTED, "this log has no search index".to_owned())
+}
+
+fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case(JSON)) {
+        let message = format!("unsupported media type {kind:?}, only application/json is allowed");
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    body.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let message = format!("Request Entity Too Large. Limit set to {MAX_REQUEST}");
+            return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message);
+        }
+        Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text())
+    })
+}
+
+/// A reply that says no.
+struct Refusal {
+    status: StatusCode,
+    code: u16,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: String) -> Self {
+        Self { status, code: status.as_u16(), message }
+    }
+
+    /// A query that is not as the interface's schema has it; upstream numbers these.
+    fn invalid(code: u16, message: &str) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, code, message: message.to_owned() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({ "code": self.code, "message": self.message }).to_string();
+        let mut response = (self.status, [(CONTENT_TYPE, JSON)], body).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let status = match &error {
+            Error::Append(AppendError::TooLong { .. }) => StatusCode::BAD_REQUEST,
+            Error::RequestTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Append(AppendError::Halted(_) | AppendError::Signing)
+            | Error::Signing(_)
+            | Error::Proof(_)
+            | Error::Missing => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::Append(_) | Error::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        // What failed here is for this program's log.
+        let message = match status {
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                tracing::error!(%error, "no answer");
+                "the log could not answer; its own log has the cause".to_owned()
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                tracing::warn!(%error, "not taken");
+                "the log takes nothing just now, and nothing was acknowledged; send the same request again".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        Self::new(status, message)
+    }
+}

@@ -1,0 +1,339 @@
+//! The Rekor v1 face over real HTTP: what it answers is verified as clients verify it.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use countersign_log::face::rekor_v1::{Face, tree_id};
+use countersign_log::fsck::fsck;
+use countersign_log::signer::P256Key;
+use countersign_log::store::{Files, Folder, Sqlite};
+use countersign_log::{Clock, Format, Log, LogKey, Options, Signer, http};
+use countersign_testkit::SigningKey;
+use countersign_verify::dsse::{IN_TOTO, pae};
+use countersign_verify::encoding::{base64, from_base64, from_hex, hex};
+use countersign_verify::entry::{Verifier, hashedrekord_v1_body, promise_signed_data};
+use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
+use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, leaf_hash};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+const HOST: &str = "log.example.test";
+const NOW: i64 = 1_764_000_000;
+
+struct Server {
+    folder: tempfile::TempDir,
+    base: String,
+    client: Client,
+    key: Arc<P256Key>,
+    now: Arc<AtomicI64>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let rng = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng).unwrap();
+        let key = Arc::new(P256Key::from_pkcs8(pkcs8.as_ref()).unwrap());
+        let now = Arc::new(AtomicI64::new(NOW));
+        let mut server = Self { folder, base: String::new(), client: Client::new(), key, now };
+        server.serve().await;
+        server
+    }
+
+    /// Opens the log, anew or again, and serves it.
+    async fn serve(&mut self) {
+        let signer =
+            Signer::rekor_v1(HOST, tree_id(self.key.spki()), Arc::clone(&self.key)).unwrap();
+        let store = Files::open(self.folder.path().join("log")).unwrap();
+        let database = Sqlite::open(&self.folder.path().join("db")).await.unwrap();
+        let lock = database.lock("log").await.unwrap();
+        let options = Options::new(Format::Timed);
+        let log = Log::open(options, signer, Arc::new(store), Arc::new(lock)).await.unwrap();
+        let now = Arc::clone(&self.now);
+        let clock: Clock =
+            Arc::new(move || jiff::Timestamp::from_second(now.load(Ordering::Relaxed)).unwrap());
+        let face = Face::new(log, Arc::clone(&self.key), clock);
+        face.seed().await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.base = format!("http://{}", listener.local_addr().unwrap());
+        let router = http::rekor_v1(face);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
+        let request = self.client.post(format!("{}{path}", self.base));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        request.send().await.unwrap()
+    }
+
+    async fn submit(&self, body: &Value) -> (StatusCode, Value) {
+        let reply = self.post("/api/v1/log/entries", body).await;
+        let status = reply.status();
+        if status == StatusCode::CREATED {
+            let id = reply.headers()["etag"].to_str().unwrap().to_owned();
+            assert_eq!(reply.headers()["location"], format!("/api/v1/log/entries/{id}"));
+            let answer: Value = reply.json().await.unwrap();
+            assert!(answer.get(&id).is_some(), "the entry goes by the bare ETag");
+            return (status, answer);
+        }
+        (status, reply.json().await.unwrap())
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.base)).send().await.unwrap()
+    }
+
+    fn log_key(&self) -> LogKey {
+        LogKey::rekor_v1(HOST, tree_id(self.key.spki()), self.key.spki()).unwrap()
+    }
+
+    /// Checks ID, promise, checkpoint and inclusion of an answer; returns the entry's name and body.
+    fn check(&self, answer: &Value) -> (String, Vec<u8>, i64, u64) {
+        let (id, entry) = answer.as_object().unwrap().iter().next().unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let body = from_base64(&text(&entry["body"])).unwrap();
+        let (time, index) =
+            (entry["integratedTime"].as_i64().unwrap(), entry["logIndex"].as_u64().unwrap());
+        assert_eq!(text(&entry["logID"]), hex(self.log_key().log_id()));
+        let tree = format!("{:016x}", tree_id(self.key.spki()));
+        assert_eq!(*id, format!("{tree}{}", hex(leaf_hash(&body).as_bytes())));
+        let signed = promise_signed_data(&body, time, self.log_key().log_id(), index);
+        let promise = from_base64(&text(&entry["verification"]["signedEntryTimestamp"])).unwrap();
+        let key = PublicKey::from_spki(self.key.spki()).unwrap();
+        key.verify_message(&signed, &promise).unwrap();
+        let proof = &entry["verification"]["inclusionProof"];
+        let checkpoint = self.log_key().open(proof["checkpoint"].as_str().unwrap()).unwrap();
+        assert_eq!(checkpoint.origin, format!("{HOST} - {}", tree_id(self.key.spki())));
+        assert_eq!(text(&proof["rootHash"]), hex(checkpoint.root.as_bytes()));
+        assert_eq!(proof["treeSize"], json!(checkpoint.size));
+        let hashes = hashes(&proof["hashes"]);
+        let inclusion =
+            InclusionProof::new(proof["logIndex"].as_u64().unwrap(), checkpoint.size, hashes);
+        inclusion.unwrap().verify(&body, &checkpoint.root).unwrap();
+        (id.clone(), body, time, index)
+    }
+}
+
+fn hashes(list: &Value) -> Vec<Hash> {
+    let hash =
+        |hash: &Value| Hash::try_from(&from_hex(hash.as_str().unwrap()).unwrap()[..]).unwrap();
+    list.as_array().unwrap().iter().map(hash).collect()
+}
+
+fn pem(key: &SigningKey) -> String {
+    base64(Verifier::PublicKey(&key.spki()).to_pem().as_bytes())
+}
+
+fn rekord(key: &SigningKey, message: &[u8]) -> Value {
+    let hash = key.details().scheme().hash().unwrap();
+    json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+        "data": { "hash": { "algorithm": hash.short_name(), "value": hex(&hash.digest(message)) } },
+        "signature": { "content": base64(&key.sign(message)), "publicKey": { "content": pem(key) } } } })
+}
+
+fn dsse(key: &SigningKey, payload: &[u8]) -> Value {
+    let signature = key.sign(&pae(IN_TOTO, payload));
+    let envelope = json!({ "payloadType": IN_TOTO, "payload": base64(payload),
+        "signatures": [{ "keyid": "", "sig": base64(&signature) }] });
+    json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": { "proposedContent": {
+        "envelope": envelope.to_string(), "verifiers": [pem(key)] } } })
+}
+
+fn intoto(key: &SigningKey, payload: &[u8]) -> Value {
+    let twice = |bytes: &[u8]| base64(base64(bytes).as_bytes());
+    let signature = key.sign(&pae(IN_TOTO, payload));
+    json!({ "apiVersion": "0.0.2", "kind": "intoto", "spec": { "content": {
+        "envelope": { "payloadType": IN_TOTO, "payload": twice(payload),
+            "signatures": [{ "publicKey": pem(key), "sig": twice(&signature) }] },
+        "hash": { "algorithm": "sha256", "value": "ab".repeat(32) } } } })
+}
+
+#[tokio::test]
+async fn each_kind_is_logged_promised_and_proven_and_a_repeat_gets_the_same_entry() {
+    let mut server = Server::start().await;
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let mut requests = vec![dsse(&key, b"{}"), intoto(&key, b"{}")];
+    for details in [
+        KeyDetails::EcdsaP256Sha256,
+        KeyDetails::EcdsaP384Sha384,
+        KeyDetails::Rsa2048Sha256,
+        KeyDetails::Ed25519Ph,
+    ] {
+        requests.push(rekord(&SigningKey::generate(details), b"message"));
+    }
+    requests.push(dsse(&SigningKey::generate(KeyDetails::Ed25519), b"{}"));
+    let mut known = Vec::new();
+    for (expected, request) in (1..).zip(&requests) {
+        let (status, answer) = server.submit(request).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let (id, body, time, index) = server.check(&answer);
+        assert_eq!((time, index), (NOW, expected));
+        let sorted: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(serde_json::to_vec(&sorted).unwrap(), body, "canonical");
+        known.push((id, body));
+    }
+    // Later, and after a restart: the same entries with the time they came.
+    server.now.store(NOW + 1000, Ordering::Relaxed);
+    server.serve().await;
+    for (index, (request, (id, body))) in (1..).zip(requests.iter().zip(&known)) {
+        let (status, answer) = server.submit(request).await;
+        assert_eq!(status, StatusCode::CREATED);
+        let expected = (id.clone(), body.clone(), NOW, index);
+        assert_eq!(server.check(&answer), expected);
+        for path in [id.clone(), id[16..].to_owned()] {
+            let reply = server.get(&format!("/api/v1/log/entries/{path}")).await;
+            assert_eq!(server.check(&reply.json().await.unwrap()), expected);
+        }
+        let reply = server.get(&format!("/api/v1/log/entries?logIndex={index}")).await;
+        assert_eq!(server.check(&reply.json().await.unwrap()), expected);
+    }
+    let (folder, key) = (Folder::new(server.folder.path().join("log")), server.log_key());
+    assert_eq!(fsck(&folder, &key, Format::Timed).await.unwrap().size, 8);
+}
+
+#[tokio::test]
+async fn what_is_stored_is_what_verifiers_write() {
+    let server = Server::start().await;
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let mut request = rekord(&key, b"message");
+    let digest = HashAlgorithm::Sha256.digest(b"message");
+    let signature = from_base64(request["spec"]["signature"]["content"].as_str().unwrap()).unwrap();
+    // Surplus members, upper case and other line ends are not kept.
+    request["spec"]["signature"]["format"] = "x509".into();
+    request["spec"]["data"]["hash"]["value"] = hex(&digest).to_uppercase().into();
+    let text = Verifier::PublicKey(&key.spki()).to_pem().replace('\n', "\r\n");
+    request["spec"]["signature"]["publicKey"]["content"] = base64(text.as_bytes()).into();
+    let (_, answer) = server.submit(&request).await;
+    let (_, body, ..) = server.check(&answer);
+    let (hash, spki) = (HashAlgorithm::Sha256, key.spki());
+    assert_eq!(body, hashedrekord_v1_body(hash, &digest, &signature, Verifier::PublicKey(&spki)));
+}
+
+#[tokio::test]
+async fn several_entries_are_retrieved_at_once_and_misses_left_out() {
+    let server = Server::start().await;
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let (first, unknown) = (rekord(&key, b"first"), rekord(&key, b"unknown"));
+    let (_, answer) = server.submit(&first).await;
+    let (id, ..) = server.check(&answer);
+    for path in ["/api/v1/log/entries/retrieve", "/api/v1/log/entries/retrieve/"] {
+        let request = json!({ "entryUUIDs": [id, "00".repeat(32)], "logIndexes": [0, 99],
+            "entries": [first, unknown] });
+        let reply = server.post(path, &request).await;
+        let answers: Value = reply.json().await.unwrap();
+        let indices: Vec<_> =
+            answers.as_array().unwrap().iter().map(|answer| server.check(answer).3).collect();
+        assert_eq!(indices, [1, 0, 1]);
+    }
+    for asked in [0, 11] {
+        let reply = server
+            .post("/api/v1/log/entries/retrieve", &json!({ "logIndexes": vec![0; asked] }))
+            .await;
+        assert_eq!(reply.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(server.get("/api/v1/log/entries?logIndex=99").await.status(), StatusCode::NOT_FOUND);
+    let other = format!("{:016x}{}", 7, "00".repeat(32));
+    let reply = server.get(&format!("/api/v1/log/entries/{other}")).await;
+    assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
+    let message: Value = reply.json().await.unwrap();
+    assert!(message["message"].as_str().unwrap().contains("another tree"), "{message}");
+}
+
+#[tokio::test]
+async fn the_tree_head_and_its_history_are_public() {
+    let server = Server::start().await;
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let mut roots = vec![];
+    for number in 0..10 {
+        let info: Value = server.get("/api/v1/log").await.json().await.unwrap();
+        let checkpoint = server.log_key().open(info["signedTreeHead"].as_str().unwrap()).unwrap();
+        assert_eq!(info["treeSize"], json!(checkpoint.size));
+        assert_eq!(info["treeID"], json!(tree_id(server.key.spki()).to_string()));
+        assert_eq!(checkpoint.size, number + 1);
+        roots.push(checkpoint.root);
+        server.submit(&rekord(&key, &number.to_be_bytes())).await;
+    }
+    let id = tree_id(server.key.spki());
+    for first in 1..=10_u64 {
+        for last in first..=10 {
+            let path = format!("/api/v1/log/proof?firstSize={first}&lastSize={last}&treeID={id}");
+            let answer: Value = server.get(&path).await.json().await.unwrap();
+            let proof = ConsistencyProof::new(first, last, hashes(&answer["hashes"])).unwrap();
+            let root = |size: u64| &roots[usize::try_from(size).unwrap() - 1];
+            proof.verify(root(first), root(last)).unwrap();
+        }
+    }
+    for (query, status) in [
+        ("firstSize=5&lastSize=4", StatusCode::BAD_REQUEST),
+        ("firstSize=0", StatusCode::BAD_REQUEST),
+        ("lastSize=12", StatusCode::BAD_REQUEST),
+        ("treeID=1", StatusCode::BAD_REQUEST),
+        ("firstSize=x", StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        assert_eq!(
+            server.get(&format!("/api/v1/log/proof?{query}")).await.status(),
+            status,
+            "{query}"
+        );
+    }
+    let pem = server.get("/api/v1/log/publicKey").await.text().await.unwrap();
+    assert_eq!(PublicKey::from_pem(&pem).unwrap().spki(), server.key.spki());
+}
+
+#[tokio::test]
+async fn what_does_not_verify_is_not_logged() {
+    let server = Server::start().await;
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let other = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let with = |request: &Value, path: &str, value: Value| {
+        let mut request = request.clone();
+        *request.pointer_mut(path).unwrap() = value;
+        request
+    };
+    let (rekord, dsse, intoto) = (rekord(&key, b"m"), dsse(&key, b"{}"), intoto(&key, b"{}"));
+    let signature = "/spec/signature/content";
+    let public = "/spec/signature/publicKey/content";
+    let twice_pem = base64(Verifier::PublicKey(&key.spki()).to_pem().repeat(2).as_bytes());
+    for (request, expected) in [
+        (json!({}), "not as it must be"),
+        (with(&rekord, "/kind", "rpm".into()), "found \"rpm 0.0.1\""),
+        (with(&rekord, "/apiVersion", "0.0.3".into()), "0.0.3"),
+        (with(&rekord, signature, base64(&key.sign(b"other")).into()), "was not made over"),
+        (with(&rekord, signature, "".into()), "signature.content"),
+        (with(&rekord, public, pem(&other).into()), "was not made over"),
+        (with(&rekord, public, base64(b"x").into()), "PEM"),
+        (with(&rekord, public, twice_pem.into()), "PEM"),
+        (with(&rekord, "/spec/data/hash/value", "ab".into()), "data.hash.value"),
+        (with(&rekord, "/spec/data/hash/algorithm", "md5".into()), "data.hash.algorithm"),
+        (
+            with(&dsse, "/spec/proposedContent/verifiers", json!([pem(&other)])),
+            "none of the verifiers",
+        ),
+        (with(&dsse, "/spec/proposedContent/verifiers", json!([])), "none of the verifiers"),
+        (with(&dsse, "/spec/proposedContent/envelope", "{}".into()), "not as it must be"),
+        (
+            with(&intoto, "/spec/content/envelope/signatures/0/publicKey", pem(&other).into()),
+            "was not made over",
+        ),
+        (
+            with(&intoto, "/spec/content/envelope/signatures", json!([])),
+            "expected 1 to 16 signatures",
+        ),
+        (with(&intoto, "/spec/content/envelope/payload", "e30=".into()), "envelope.payload"),
+        (with(&intoto, "/spec/content/hash/value", "x".into()), "content.hash"),
+    ] {
+        let (status, reply) = server.submit(&request).await;
+        assert_eq!((status, &reply["code"]), (StatusCode::BAD_REQUEST, &json!(400)), "{request}");
+        assert!(reply["message"].as_str().unwrap().contains(expected), "{expected:?} in {reply}");
+    }
+    let url = format!("{}/api/v1/log/entries", server.base);
+    let plain =
+        server.client.post(&url).header("content-type", "text/plain").body(rekord.to_string());
+    assert_eq!(plain.send().await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let long = server.client.post(&url).header("content-type", "application/json");
+    let long = long.body(vec![b' '; (16 << 20) + 1]).send().await.unwrap();
+    assert_eq!(long.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let info: Value = server.get("/api/v1/log").await.json().await.unwrap();
+    assert_eq!(info["treeSize"], json!(1), "the seed alone");
+}
