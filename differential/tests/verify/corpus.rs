@@ -337,7 +337,7 @@ fn stamps(instance: &Instance, other: &Instance, cases: &mut Vec<(String, Value)
     let mut push = |name: &str, bundle: Value| cases.push((format!("stamp/{name}"), bundle));
     let (own, foreign) = (instance.timestamp(&signed), other.timestamp(&signed));
     push("none", with_stamps(&bundle, &[]));
-    push("of another instance", with_stamps(&bundle, &[foreign.clone()]));
+    push("of another instance", with_stamps(&bundle, std::slice::from_ref(&foreign)));
     push("own, then of another instance", with_stamps(&bundle, &[own.clone(), foreign.clone()]));
     push("of another instance, then own", with_stamps(&bundle, &[foreign, own.clone()]));
     push("twice the same", with_stamps(&bundle, &[own.clone(), own.clone()]));
