@@ -28,9 +28,9 @@ lint:
     cargo clippy --release --workspace --all-targets --locked -- -D warnings
     if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
 
-# Fuzz one parser until stopped; needs nightly and cargo-fuzz. `just fuzz bundle`
-fuzz target:
-    cd fuzz && cargo +nightly fuzz run {{target}} --features libfuzzer
+# Fuzz, so many seconds each target. `just fuzz 600 bundle verify`
+fuzz *arguments:
+    scripts/fuzz {{arguments}}
 
 # The static binary and the container image made of it
 image:

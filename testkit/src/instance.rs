@@ -1,5 +1,9 @@
 //! A whole instance in memory: certificate authority, both logs, timestamp authority.
 
+mod forge;
+
+pub use forge::{Head, Leaf, Receipt, Stamp};
+
 use crate::der::{oid, sequence, set, tlv};
 use crate::key::SigningKey;
 use aws_lc_rs::rand::SystemRandom;
@@ -129,39 +133,7 @@ impl Instance {
     /// The same for another kind of key.
     #[must_use]
     pub fn certify_key(&self, uri: &str, issuer: &str, details: KeyDetails) -> Signer {
-        let key = SigningKey::generate(details);
-        let spki = rcgen::SubjectPublicKeyInfo::from_der(&key.spki()).unwrap();
-        let mut leaf = params(self.now, 600);
-        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
-        leaf.use_authority_key_identifier_extension = true;
-        leaf.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-        let fulcio = |number, value| {
-            CustomExtension::from_oid_content(&[&FULCIO[..], &[number]].concat(), value)
-        };
-        leaf.custom_extensions = vec![
-            fulcio(1, issuer.as_bytes().to_vec()),
-            fulcio(8, tlv(0x0c, issuer.as_bytes())),
-            fulcio(12, tlv(0x0c, b"https://git.example.test/acme/widget")),
-        ];
-        // What the log signs is this certificate's body, before the receipt is added to it.
-        let unlogged = leaf.signed_by(&spki, &self.issuer).unwrap();
-        let body = Certificate::parse(unlogged.der()).unwrap();
-        let timestamp = u64::try_from(self.now.as_millisecond()).unwrap();
-        let issuer_key_hash = *Hash::of(&self.issuer.key().subject_public_key_info()).as_bytes();
-        let extensions = vec![0, 0, 5, 0, 0, 0, 0, 7];
-        let signed = precert_signed_data(timestamp, &issuer_key_hash, body.tbs(), &extensions);
-        let sct = Sct {
-            log_id: *Hash::of(&self.certificate_log.subject_public_key_info()).as_bytes(),
-            timestamp,
-            extensions,
-            algorithm: SHA256_ECDSA,
-            signature: rcgen::SigningKey::sign(&self.certificate_log, &signed).unwrap(),
-        };
-        let list = CustomExtension::from_oid_content(&SCT_LIST[..10], list_extension(&[sct]));
-        leaf.custom_extensions.push(list);
-        let certificate = leaf.signed_by(&spki, &self.issuer).unwrap().der().to_vec();
-        Signer { certificate: Some(certificate), key }
+        self.certify_with(uri, issuer, |leaf| leaf.key = details)
     }
 
     /// A complete bundle over `artifact`.
@@ -229,63 +201,14 @@ impl Instance {
     /// The same for an entry of another kind.
     #[must_use]
     pub fn log_v1_as(&self, kind: &str, version: &str, body: Vec<u8>) -> LogEntry {
-        let log_id = *Hash::of(&self.v1_log.subject_public_key_info()).as_bytes();
-        let (left, root) = tree(&body);
-        let text = format!("{V1_HOST} - 1234567890\n3\n{root}\n");
-        let sign = |message: &[u8]| rcgen::SigningKey::sign(&self.v1_log, message).unwrap();
-        let signature = note::Signature {
-            name: V1_HOST.to_owned(),
-            key_id: log_id[..4].try_into().unwrap(),
-            signature: sign(text.as_bytes()),
-        };
-        let (index, time) = (V1_EARLIER + 2, self.now.as_second() + 60);
-        // RFC 8785 by another hand than the verifier's: serde_json sorts, and the texts are plain.
-        let promised = serde_json::json!({ "body": base64(&body), "integratedTime": time,
-            "logID": countersign_verify::encoding::hex(&log_id), "logIndex": index });
-        LogEntry {
-            log_index: index,
-            log_id,
-            kind: kind.to_owned(),
-            version: version.to_owned(),
-            integrated_time: time,
-            promise: Some(sign(promised.to_string().as_bytes())),
-            proof: Some(Proof {
-                log_index: 2,
-                tree_size: 3,
-                root: Some(root),
-                hashes: vec![left],
-                checkpoint: Note::new(text, vec![signature]).unwrap().to_string(),
-            }),
-            body,
-        }
+        let (kind, version) = (kind.to_owned(), version.to_owned());
+        LogEntry { kind, version, ..self.log_v1_with(body, |_| {}) }
     }
 
     /// Logs `body` as leaf 2 of a tree of three.
     #[must_use]
     pub fn log(&self, body: Vec<u8>) -> LogEntry {
-        let (left, root) = tree(&body);
-        let text = format!("{HOST}\n3\n{root}\n");
-        let signature = note::Signature {
-            name: HOST.to_owned(),
-            key_id: self.log_id()[..4].try_into().unwrap(),
-            signature: self.log.sign(text.as_bytes()).as_ref().to_vec(),
-        };
-        LogEntry {
-            log_index: 2,
-            log_id: self.log_id(),
-            kind: "hashedrekord".to_owned(),
-            version: "0.0.2".to_owned(),
-            integrated_time: 0,
-            promise: None,
-            proof: Some(Proof {
-                log_index: 2,
-                tree_size: 3,
-                root: Some(root),
-                hashes: vec![left],
-                checkpoint: Note::new(text, vec![signature]).unwrap().to_string(),
-            }),
-            body,
-        }
+        self.log_with(body, |_| {})
     }
 
     /// When timestamps are made unless said otherwise: a minute after the certificate was issued.
@@ -303,47 +226,7 @@ impl Instance {
     /// An RFC 3161 response over `signed` at `time`, with the authority's certificate or without.
     #[must_use]
     pub fn timestamp_with(&self, signed: &[u8], time: Timestamp, embedded: bool) -> Vec<u8> {
-        let sha256 = sequence(&[&oid(&SHA256), &[5, 0]]);
-        let digest = |bytes: &[u8]| tlv(4, &HashAlgorithm::Sha256.digest(bytes));
-        let time = time.strftime("%Y%m%d%H%M%SZ").to_string();
-        let info = sequence(&[
-            &tlv(2, &[1]),
-            &oid(&[1, 3, 6, 1, 4, 1, 57264, 2]),
-            &sequence(&[&sha256, &digest(signed)]),
-            &tlv(2, &[0x01, 0x23, 0x45]),
-            &tlv(0x18, time.as_bytes()),
-            &sequence(&[&tlv(2, &[1])]),
-        ]);
-        let content_type = oid(&[1, 2, 840, 113549, 1, 9, 16, 1, 4]);
-        let attribute = |arcs: &[u32], value: &[u8]| sequence(&[&oid(arcs), &set(&[value])]);
-        let certificate_id =
-            sequence(&[&sequence(&[&sequence(&[&digest(&self.timestamp_certificate)])])]);
-        let attributes = set(&[
-            &attribute(&[1, 2, 840, 113549, 1, 9, 3], &content_type),
-            &attribute(&[1, 2, 840, 113549, 1, 9, 4], &digest(&info)),
-            &attribute(&[1, 2, 840, 113549, 1, 9, 16, 2, 47], &certificate_id),
-        ]);
-        let signature = rcgen::SigningKey::sign(&self.timestamp_key, &attributes).unwrap();
-        let certificate = Certificate::parse(&self.timestamp_certificate).unwrap();
-        let signer = sequence(&[
-            &tlv(2, &[1]),
-            &sequence(&[certificate.issuer(), &tlv(2, certificate.serial())]),
-            &sha256,
-            &[&[0xa0], &attributes[1..]].concat(),
-            &sequence(&[&oid(&[1, 2, 840, 10045, 4, 3, 2])]),
-            &tlv(4, &signature),
-        ]);
-        let certificates =
-            if embedded { tlv(0xa0, &self.timestamp_certificate) } else { Vec::new() };
-        let signed_data = sequence(&[
-            &tlv(2, &[3]),
-            &set(&[&sha256]),
-            &sequence(&[&content_type, &tlv(0xa0, &tlv(4, &info))]),
-            &certificates,
-            &set(&[&signer]),
-        ]);
-        let token = sequence(&[&oid(&[1, 2, 840, 113549, 1, 7, 2]), &tlv(0xa0, &signed_data)]);
-        sequence(&[&sequence(&[&tlv(2, &[0])]), &token])
+        self.stamp(signed, |stamp| (stamp.time, stamp.certificates) = (time, embedded))
     }
 
     /// The issuing CA's certificate, DER.

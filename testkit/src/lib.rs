@@ -9,6 +9,6 @@ mod instance;
 mod key;
 mod shape;
 
-pub use instance::{Instance, Signer};
+pub use instance::{Head, Instance, Leaf, Receipt, Signer, Stamp};
 pub use key::SigningKey;
 pub use shape::Shape;

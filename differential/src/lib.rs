@@ -1,0 +1,1 @@
+//! Nothing: what stands here is in `tests/`.
