@@ -3,6 +3,7 @@
 //! [`sign::sign`] is the flow; everything else is one of its steps. Verification needs none of this:
 //! it is pure and stands in `countersign-verify`.
 
+pub mod embedded;
 pub mod http;
 pub mod retry;
 pub mod services;
