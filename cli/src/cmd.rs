@@ -6,6 +6,7 @@ mod dev;
 mod log;
 mod sign_blob;
 mod token;
+mod trust;
 mod verify_blob;
 
 use crate::args::{Args, Command};
@@ -24,6 +25,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Token(args) => token::run(&args),
         Command::SignBlob(args) => sign_blob::run(&args),
         Command::VerifyBlob(args) => verify_blob::run(&args),
+        Command::Trust(args) => trust::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Health(args) => health(&args.instance),

@@ -1,5 +1,5 @@
-//! `countersign verify-blob`. Makes no network call unless --instance asks for one, and without it starts
-//! no runtime; for a small file no thread, either: most of the time is the cryptography.
+//! `countersign verify-blob`. Makes no network call unless --instance asks for one, or stored trust is due for a
+//! refresh, and without it starts no runtime; for a small file no thread, either: most of the time is the cryptography.
 
 use crate::args::VerifyBlob;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &VerifyBlob) -> Result<ExitCode, Failure> {
         )
         .hint("give --trust-config FILE or --trusted-root FILE"));
     }
-    let root = choice.load()?.root;
+    let root = choice.load_with(args.offline)?.root;
     let (name, bundle_name) = (args.file.display().to_string(), bundle_path.display().to_string());
     let bundle = match Bundle::parse(&json) {
         Ok(bundle) => bundle,
