@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::trust::{Choice, failure, read_bounded, within};
 use countersign_client::embedded::embedded;
+use countersign_client::trust::ClientTrustConfig;
 use countersign_client::trust_store::{
     self, Age, Change, Pin, Source, Start, State, Store, Stored, fetch_root,
 };
@@ -54,8 +55,7 @@ fn init(args: &TrustInit) -> Result<(), Failure> {
     let (stored, change) = match &args.file {
         Some(path) => {
             let bytes = read_bounded(path, MAX_TRUSTED_ROOT)?;
-            init_file(&store, args.url.as_ref(), &bytes, now)
-                .map_err(|error| error.hint(format!("is {} such a file?", path.display())))?
+            init_file(&store, args.url.as_ref(), &bytes, now)?
         }
         None => {
             let start = start(args)?;
@@ -120,14 +120,22 @@ fn init_file(
 ) -> Result<(Stored, Change), Failure> {
     let parts: Option<Value> = serde_json::from_slice(bytes).ok();
     let part = |name| parts.as_ref().and_then(|json| Some(json.get(name)?.to_string()));
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::unclear(error.to_string())
+            .hint("expected a client_trust_config.json or a trusted_root.json")
+    };
     let result = match (part("trustedRoot"), part("signingConfig")) {
         (Some(root), signing) => {
+            ClientTrustConfig::parse(bytes).map_err(|error| wrong(&error))?;
             let signing = signing.as_ref().map(String::as_bytes);
             trust_store::init_file(store, url, root.as_bytes(), signing, now)
         }
         (None, _) => trust_store::init_file(store, url, bytes, None, now),
     };
-    result.map_err(failure)
+    result.map_err(|error| match error {
+        trust_store::Error::Target { .. } => wrong(&error),
+        error => failure(error),
+    })
 }
 
 fn update(instance: Option<&Url>) -> Result<(), Failure> {
