@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// What the Sigstore client conformance suite calls
     #[command(subcommand, hide = true)]
     Conformance(Conformance),
+    /// Keep and refresh whom to trust, for all commands
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// Look into bundles
     #[command(subcommand)]
     Bundle(Bundle),
@@ -98,17 +101,55 @@ pub(crate) struct Token {
     pub(crate) event: String,
 }
 
-/// Whom to trust. At most one flag; `trust::Choice` reads the environment, and only when there is none:
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrustCommand {
+    /// Keep an instance's trust on this machine and use it by default; Sigstore's own unless told otherwise
+    Init(TrustInit),
+    /// Refresh now, and say what changed
+    Update {
+        /// The instance, as `trust init` was given it [default: the last one initialised]
+        #[arg(long, value_name = "URL")]
+        instance: Option<Url>,
+    },
+    /// Show whom this machine trusts, since when, and for how long
+    Show {
+        #[command(flatten)]
+        trust: Trust,
+        /// How to print it
+        #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+        output: Format,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TrustInit {
+    /// The TUF repository of a private instance; needs --root or --fingerprint
+    pub(crate) url: Option<Url>,
+    /// Its TUF root, got by a way you trust
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) root: Option<PathBuf>,
+    /// The digest of its root.json
+    #[arg(long, value_name = "sha256:HEX", requires = "url", conflicts_with = "root")]
+    pub(crate) fingerprint: Option<String>,
+    /// A client_trust_config.json or trusted_root.json instead; never refreshed. URL is then only a name
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["root", "fingerprint"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Sigstore's staging instance
+    #[arg(long, conflicts_with_all = ["url", "file"])]
+    pub(crate) staging: bool,
+}
+
+/// Whom to trust; without flag and environment, what `trust init` keeps. `trust::Choice` reads the environment, and only when there is none:
 /// if clap read it, a file it names could not be told from one that a flag names.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Trust {
     /// One file that describes an instance: trusted root and services [env: COUNTERSIGN_TRUST_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) trust_config: Option<PathBuf>,
-    /// The keys and authorities to trust [env: COUNTERSIGN_TRUSTED_ROOT]
+    /// The keys and authorities to trust; to verify by several, each for itself, more than once [env: COUNTERSIGN_TRUSTED_ROOT]
     #[arg(long, value_name = "FILE", conflicts_with = "trust_config")]
-    pub(crate) trusted_root: Option<PathBuf>,
-    /// A development instance on this machine, whose trust files are fetched [env: COUNTERSIGN_INSTANCE]
+    pub(crate) trusted_root: Vec<PathBuf>,
+    /// An instance that `trust init` keeps, or a development instance on this machine [env: COUNTERSIGN_INSTANCE]
     #[arg(long, value_name = "URL", conflicts_with_all = ["trust_config", "trusted_root"])]
     pub(crate) instance: Option<Url>,
 }
@@ -196,7 +237,7 @@ pub(crate) struct Verification {
     /// cosign's way to demand a timestamp; one is always taken
     #[arg(long, hide = true)]
     pub(crate) use_signed_timestamps: bool,
-    /// Make no network call at all; needs --trust-config or --trusted-root
+    /// Make no network call at all: trust is what a file names, or as old as its last refresh
     #[arg(long, env = "COUNTERSIGN_OFFLINE", value_parser = BoolishValueParser::new())]
     pub(crate) offline: bool,
     #[command(flatten)]

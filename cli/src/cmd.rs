@@ -7,6 +7,7 @@ mod dev;
 mod log;
 mod sign;
 mod token;
+mod trust;
 mod verify;
 
 use crate::args::{Args, Command};
@@ -28,6 +29,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::AttestBlob(args) => sign::attestation(&args),
         Command::VerifyBlobAttestation(args) => verify::attestations(&args),
         Command::Conformance(args) => conformance::run(&args),
+        Command::Trust(args) => trust::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Health(args) => health(&args.instance),

@@ -1,33 +1,95 @@
-//! Where a command's trust comes from: files, or a development instance on this machine.
+//! Where a command's trust comes from: files, what `trust init` keeps, or a development instance on this
+//! machine.
 
 use crate::args::Trust;
 use crate::failure::Failure;
 use countersign_client::http::Http;
 use countersign_client::trust::{ClientTrustConfig, SigningConfig};
+use countersign_client::trust_store::{self, Age, GRACE, Store, Stored};
 use countersign_verify::TrustedRoot;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
+use countersign_verify::trusted_root::{self, wire};
+use jiff::Timestamp;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use url::Url;
 
 /// Trust, and perhaps where to sign.
 pub(crate) struct Loaded {
-    pub(crate) root: TrustedRoot,
+    /// One, but for verification perhaps several; each stands alone.
+    pub(crate) roots: Vec<TrustedRoot>,
     pub(crate) signing: Option<SigningConfig>,
 }
 
-const NO_TRUST: &str = "give --trust-config FILE, --trusted-root FILE, or --instance URL of a development instance on this machine";
+impl Loaded {
+    /// The trusted root, where there can be one only.
+    pub(crate) fn root(self) -> Result<(TrustedRoot, Option<SigningConfig>), Failure> {
+        match <[_; 1]>::try_from(self.roots) {
+            Ok([root]) => Ok((root, self.signing)),
+            Err(roots) => Err(Failure::unclear(format!(
+                "expected one --trusted-root here, found {}",
+                roots.len()
+            ))),
+        }
+    }
+}
+
+const NO_TRUST: &str = "run `countersign trust init` once for Sigstore's public instance (`countersign trust init --help` for a private one), or give --trust-config FILE, --trusted-root FILE, or --instance URL of a development instance on this machine";
+
+/// All the time that a refresh may take which nobody asked for.
+const QUIET_REFRESH: Duration = Duration::from_secs(5);
 
 /// Where trust is to come from.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Choice {
     /// A ClientTrustConfig.
     Config(PathBuf),
-    /// A trusted root.
-    Root(PathBuf),
+    /// Trusted roots, each for itself.
+    Roots(Vec<PathBuf>),
+    /// What `trust init` keeps.
+    Stored(Stored),
     /// A development instance.
     Instance(Url),
+}
+
+/// Trust as it lies in files, not yet checked.
+pub(crate) enum Files {
+    /// A ClientTrustConfig.
+    Config(Vec<u8>),
+    /// Trusted roots, and perhaps a signing config.
+    Parts { roots: Vec<Vec<u8>>, signing: Option<Vec<u8>> },
+}
+
+impl Files {
+    /// Reads and checks them.
+    pub(crate) fn load(&self) -> Result<Loaded, countersign_client::trust::Error> {
+        match self {
+            Self::Config(bytes) => {
+                let config = ClientTrustConfig::parse(bytes)?;
+                let (roots, signing) = (vec![config.trusted_root()?], Some(config.signing_config));
+                Ok(Loaded { roots, signing })
+            }
+            Self::Parts { roots, signing } => {
+                let signing = signing.as_deref().map(SigningConfig::parse).transpose()?;
+                let roots = roots.iter().map(|root| TrustedRoot::parse(root));
+                Ok(Loaded { roots: roots.collect::<Result<_, _>>()?, signing })
+            }
+        }
+    }
+
+    /// The members of the trusted roots, as written.
+    pub(crate) fn wire(&self) -> Result<Vec<wire::TrustedRoot>, countersign_client::trust::Error> {
+        let read = |root: &Vec<u8>| {
+            serde_json::from_slice(root)
+                .map_err(|error| trusted_root::Error::Json { message: error.to_string() }.into())
+        };
+        match self {
+            Self::Config(bytes) => Ok(vec![ClientTrustConfig::parse(bytes)?.trusted_root]),
+            Self::Parts { roots, .. } => roots.iter().map(read).collect(),
+        }
+    }
 }
 
 impl Choice {
@@ -37,25 +99,37 @@ impl Choice {
         flags: &Trust,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Failure> {
-        let first = |config: Option<PathBuf>, root: Option<PathBuf>, instance: Option<Url>| {
-            let config = config.map(Self::Config);
-            config.or_else(|| root.map(Self::Root)).or_else(|| instance.map(Self::Instance))
+        let first = |config: Option<PathBuf>, roots: Vec<PathBuf>, instance: Option<Url>| {
+            let roots = (!roots.is_empty()).then_some(roots).map(Self::Roots);
+            config.map(Self::Config).or(roots).or_else(|| instance.map(Self::Instance))
         };
         let Trust { trust_config, trusted_root, instance } = flags.clone();
-        if let Some(choice) = first(trust_config, trusted_root, instance) {
-            return Ok(choice);
+        match first(trust_config, trusted_root, instance) {
+            Some(Self::Instance(url)) => return Self::instance(url, &env),
+            Some(choice) => return Ok(choice),
+            None => {}
         }
         let path = |name| set(env(name)).map(PathBuf::from);
-        let files = first(path("COUNTERSIGN_TRUST_CONFIG"), path("COUNTERSIGN_TRUSTED_ROOT"), None);
+        let root = path("COUNTERSIGN_TRUSTED_ROOT").into_iter().collect();
+        let files = first(path("COUNTERSIGN_TRUST_CONFIG"), root, None);
         if let Some(choice) = files {
             return Ok(choice);
         }
-        let Some(instance) = set(env("COUNTERSIGN_INSTANCE")) else {
-            let none = Failure::unclear("no trust is configured, so nothing can be verified");
-            return Err(none.hint(NO_TRUST));
-        };
-        let url = instance.to_str().and_then(|text| Url::parse(text).ok());
-        url.map(Self::Instance).ok_or_else(|| Failure::unclear("COUNTERSIGN_INSTANCE is not a URL"))
+        if let Some(instance) = set(env("COUNTERSIGN_INSTANCE")) {
+            let url = instance.to_str().and_then(|text| Url::parse(text).ok());
+            let url = url.ok_or_else(|| Failure::unclear("COUNTERSIGN_INSTANCE is not a URL"))?;
+            return Self::instance(url, &env);
+        }
+        let stored = Store::find(&env).map(|store| store.default_instance()).transpose();
+        stored.map_err(failure)?.flatten().map(Self::Stored).ok_or_else(|| {
+            Failure::unclear("no trust is configured, so nothing can be verified").hint(NO_TRUST)
+        })
+    }
+
+    /// The instance kept for `url`; else it is one for development.
+    fn instance(url: Url, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, Failure> {
+        let stored = Store::find(env).map(|store| store.by_url(&url)).transpose();
+        Ok(stored.map_err(failure)?.flatten().map_or(Self::Instance(url), Self::Stored))
     }
 
     /// By the flags and this process's environment.
@@ -68,20 +142,111 @@ impl Choice {
         !matches!(self, Self::Instance(_))
     }
 
-    /// Loads it.
+    /// Loads it; stored trust that is due is refreshed first.
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
+        self.load_with(false)
+    }
+
+    /// Loads it, without the network if `offline`. Stored trust must not be too old.
+    pub(crate) fn load_with(&self, offline: bool) -> Result<Loaded, Failure> {
+        if let Self::Stored(stored) = self {
+            make_ready(stored, offline, Timestamp::now())?;
+        }
+        self.files()?.load().map_err(|error| Failure::unclear(format!("{self}: {error}")))
+    }
+
+    /// Its files, of whatever age.
+    pub(crate) fn files(&self) -> Result<Files, Failure> {
+        Ok(match self {
+            Self::Config(path) => Files::Config(read(path)?),
+            Self::Roots(paths) => {
+                let roots = paths.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+                Files::Parts { roots, signing: None }
+            }
+            Self::Stored(stored) => Files::Parts {
+                roots: vec![stored.trusted_root().map_err(failure)?],
+                signing: stored.signing_config().map_err(failure)?,
+            },
+            Self::Instance(url) => Files::Config(block_on(fetch(url))??),
+        })
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Config(path) => config(&read(path)?).map_err(|error| named(path, &error)),
-            Self::Root(path) => {
-                let root = TrustedRoot::parse(&read(path)?).map_err(|error| named(path, &error))?;
-                Ok(Loaded { root, signing: None })
+            Self::Config(path) => path.display().fmt(f),
+            Self::Roots(paths) => {
+                let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                f.write_str(&paths.join(", "))
             }
-            Self::Instance(url) => {
-                let bytes = block_on(fetch(url))??;
-                config(&bytes).map_err(|error| Failure::unclear(format!("{url}: {error}")))
-            }
+            Self::Stored(stored) => stored.dir().display().fmt(f),
+            Self::Instance(url) => url.fmt(f),
         }
     }
+}
+
+/// Refreshes stored trust if it is due and may be, and refuses what is too old.
+fn make_ready(stored: &Stored, offline: bool, now: Timestamp) -> Result<(), Failure> {
+    let mut state = stored.state().map_err(failure)?;
+    if !offline && stored.should_refresh(&state, now) {
+        let refresh = trust_store::update(stored, now, QUIET_REFRESH, Duration::ZERO);
+        match within(refresh)? {
+            Err(error) if error.is_refusal() => {
+                warn(&format!("trust was not refreshed, and is as it was: {error}"));
+            }
+            // What could not be reached may come back; its age decides.
+            Err(_) | Ok(_) => {}
+        }
+        state = stored.state().map_err(failure)?;
+    }
+    match state.age(now) {
+        Age::Fresh => Ok(()),
+        Age::Stale { expired } => {
+            let until = expired + GRACE;
+            warn(&format!(
+                "trust expired on {expired:.0} and could not be refreshed; it is used until {until:.0}. Run `countersign trust update`"
+            ));
+            Ok(())
+        }
+        Age::Expired { expired } => Err(Failure::unclear(format!(
+            "trust expired on {expired:.0}, more than {} days ago, so keys may have been revoked since",
+            GRACE.as_hours() / 24
+        ))
+        .hint("run `countersign trust update`")),
+    }
+}
+
+fn warn(message: &str) {
+    let label = console::style("warning:").yellow().bold().for_stderr();
+    eprintln!("{label} {}", crate::output::visible(message));
+}
+
+/// What can be done about each way in which stored trust fails.
+pub(crate) fn failure(error: trust_store::Error) -> Failure {
+    use trust_store::Error;
+    let hint = match &error {
+        Error::Damaged { path, .. } => {
+            let dir = path.parent().unwrap_or(path).display();
+            format!("remove {dir}, and run `countersign trust init` as the first time")
+        }
+        Error::File { .. } => "set COUNTERSIGN_TRUST_DIR to a folder of yours".to_owned(),
+        Error::Busy { .. } => "try again in a moment".to_owned(),
+        Error::NoRepository => "`countersign trust init --file FILE` takes a newer file".to_owned(),
+        Error::OtherRoot { .. } => {
+            "if the instance was set up anew, remove its folder (`countersign trust show` names it), and run `countersign trust init` again".to_owned()
+        }
+        Error::Fingerprint { .. } => {
+            "ask whoever runs the instance, by a way you trust, for the digest of its root.json".to_owned()
+        }
+        error if error.is_refusal() => {
+            "nothing was changed; what the repository serves must not be used, tell whoever runs it".to_owned()
+        }
+        _ => "nothing was changed; is the URL right, and is the network there?".to_owned(),
+    };
+    let message = error.to_string();
+    let failure = if error.is_refusal() { Failure::no(message) } else { Failure::unclear(message) };
+    failure.hint(hint)
 }
 
 /// Loads what the flags name, or else the environment.
@@ -102,11 +267,6 @@ pub(crate) fn signing_config(flag: Option<&Path>, flags: &Trust) -> Option<PathB
 /// A variable that is set to nothing is not set.
 fn set(value: Option<OsString>) -> Option<OsString> {
     value.filter(|value| !value.is_empty())
-}
-
-fn config(bytes: &[u8]) -> Result<Loaded, countersign_client::trust::Error> {
-    let config = ClientTrustConfig::parse(bytes)?;
-    Ok(Loaded { root: config.trusted_root()?, signing: Some(config.signing_config) })
 }
 
 async fn fetch(url: &Url) -> Result<Vec<u8>, Failure> {
@@ -150,15 +310,20 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, Failure
     Ok(bytes)
 }
 
-fn named(path: &Path, error: &dyn std::error::Error) -> Failure {
-    Failure::unclear(format!("{}: {error}", path.display()))
-}
-
 /// Runs a command's few requests on this thread.
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
     Ok(runtime.block_on(future))
+}
+
+/// As [`block_on`], but a name that is still being looked up is not waited for.
+pub(crate) fn within<F: Future>(future: F) -> Result<F::Output, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 #[cfg(test)]
@@ -171,10 +336,13 @@ mod tests {
             let url = name == "COUNTERSIGN_INSTANCE";
             Some(if url { "http://127.0.0.1:1".into() } else { OsString::from(name) })
         };
-        let nothing = || Trust { trust_config: None, trusted_root: None, instance: None };
+        let nothing = || Trust { trust_config: None, trusted_root: vec![], instance: None };
         let url: Url = "http://127.0.0.1:2".parse().unwrap();
         for (flags, expected) in [
-            (Trust { trusted_root: Some("r".into()), ..nothing() }, Choice::Root("r".into())),
+            (
+                Trust { trusted_root: vec!["r".into()], ..nothing() },
+                Choice::Roots(vec!["r".into()]),
+            ),
             (Trust { trust_config: Some("c".into()), ..nothing() }, Choice::Config("c".into())),
             (Trust { instance: Some(url.clone()), ..nothing() }, Choice::Instance(url)),
             (nothing(), Choice::Config("COUNTERSIGN_TRUST_CONFIG".into())),

@@ -490,3 +490,25 @@ fn standard_input_is_verified_with_a_bundle_named() {
     assert_eq!((verify("content"), verify("altered")), (Some(0), Some(1)));
     assert_fails(&world.verify(&["-"]), 2, "give --bundle FILE");
 }
+
+#[test]
+fn of_several_trusted_roots_each_stands_alone() {
+    let (world, other) = (World::new(), World::new());
+    world.signed("file", "content");
+    world.write("other.json", other.instance.trusted_root());
+    // In either order.
+    accepted(&world.verify(&["--trusted-root", "other.json", "file"]));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.current_dir(world.folder.path()).args(["verify-blob", "--trusted-root", "other.json"]);
+    clean(command.args(WHOM).args(["--trusted-root", "root.json", "file"]));
+    accepted(&command.output().unwrap());
+    // The authorities of one and the log of the other are no instance.
+    let read =
+        |world: &World| -> Value { serde_json::from_str(&world.instance.trusted_root()).unwrap() };
+    let (mut half, mut rest) = (read(&world), read(&other));
+    std::mem::swap(&mut half["tlogs"], &mut rest["tlogs"]);
+    world.write("root.json", half.to_string());
+    world.write("rest.json", rest.to_string());
+    let refused = world.verify(&["--trusted-root", "rest.json", "file"]);
+    assert_fails(&refused, 1, "no log entry is of a log of the trusted root");
+}

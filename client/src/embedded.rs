@@ -1,30 +1,35 @@
-//! The public instances of Sigstore, as the crate `sigstore-trust-root` has them at the time of the build.
+//! What the program knows of Sigstore's own instances without the network: the files of the crate
+//! `sigstore-trust-root`, as old as that crate's release. They start a refresh and serve comparisons;
+//! for verification, refresh first.
 
-use sigstore_trust_root::{
-    SIGSTORE_PRODUCTION_SIGNING_CONFIG, SIGSTORE_PRODUCTION_TRUSTED_ROOT,
-    SIGSTORE_STAGING_SIGNING_CONFIG, SIGSTORE_STAGING_TRUSTED_ROOT,
-};
+use sigstore_trust_root::SigstoreInstance;
 
-/// The files that describe an instance, JSON.
+/// An instance that the Sigstore project runs.
 #[derive(Clone, Copy, Debug)]
-pub struct Instance {
+pub struct Embedded {
+    /// Where its TUF repository is served.
+    pub tuf_url: &'static str,
+    /// The TUF root that a refresh starts from, JSON.
+    pub tuf_root: &'static [u8],
     /// `trusted_root.json`.
     pub trusted_root: &'static str,
-    /// A signing config of version 0.2.
+    /// The signing config, version 0.2, JSON.
     pub signing_config: &'static str,
 }
 
-/// The public-good instance.
-pub const PUBLIC_GOOD: Instance = Instance {
-    trusted_root: SIGSTORE_PRODUCTION_TRUSTED_ROOT,
-    signing_config: SIGSTORE_PRODUCTION_SIGNING_CONFIG,
-};
-
-/// The staging instance, whose keys prove nothing.
-pub const STAGING: Instance = Instance {
-    trusted_root: SIGSTORE_STAGING_TRUSTED_ROOT,
-    signing_config: SIGSTORE_STAGING_SIGNING_CONFIG,
-};
+/// The public-good instance of Sigstore, or its staging instance.
+#[must_use]
+pub fn embedded(staging: bool) -> Embedded {
+    let instance = if staging { SigstoreInstance::Staging } else { SigstoreInstance::PublicGood };
+    Embedded {
+        tuf_url: instance.tuf_url(),
+        tuf_root: instance.tuf_root(),
+        trusted_root: instance.embedded_trusted_root_json(),
+        signing_config: instance
+            .embedded_signing_config_json()
+            .expect("both instances have one embedded"),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -33,13 +38,12 @@ mod tests {
     use countersign_verify::TrustedRoot;
 
     #[test]
-    fn both_instances_can_be_verified_by_and_signed_with() {
-        for instance in [PUBLIC_GOOD, STAGING] {
-            let root = TrustedRoot::parse(instance.trusted_root.as_bytes()).unwrap();
-            assert!(!root.logs().is_empty() && !root.certificate_authorities().is_empty());
-            let config = SigningConfig::parse(instance.signing_config.as_bytes()).unwrap();
-            let services = config.select("2026-11-23T00:00:00Z".parse().unwrap()).unwrap();
-            assert!(!services.logs.is_empty());
+    fn the_embedded_files_are_read_by_our_own_readers() {
+        for staging in [false, true] {
+            let embedded = embedded(staging);
+            assert!(embedded.tuf_url.starts_with("https://"));
+            TrustedRoot::parse(embedded.trusted_root.as_bytes()).unwrap();
+            SigningConfig::parse(embedded.signing_config.as_bytes()).unwrap();
         }
     }
 }

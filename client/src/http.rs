@@ -62,7 +62,20 @@ impl Http {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn once(&self, url: &Url) -> Result<Vec<u8>, Error> {
-        attempt(self.0.get(url.clone()), url).await
+        attempt(self.0.get(url.clone()), url, MAX_REPLY).await
+    }
+
+    /// Fetches `url`, at most `limit` bytes of it, without a second attempt; none when there is nothing
+    /// (404, or 403 as object stores say it).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn bounded(&self, url: &Url, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        match attempt(self.0.get(url.clone()), url, limit).await {
+            Ok(body) => Ok(Some(body)),
+            Err(Error::Status { status: 403 | 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Posts `body`, with a bearer token if there is one. Repeated when the service was busy or away:
@@ -110,12 +123,16 @@ impl Http {
         request: impl Fn() -> reqwest::RequestBuilder,
         url: &Url,
     ) -> Result<Vec<u8>, Error> {
-        retry::until_budget(retry::BUDGET, || attempt(request(), url)).await
+        retry::until_budget(retry::BUDGET, || attempt(request(), url, MAX_REPLY)).await
     }
 }
 
-async fn attempt(request: reqwest::RequestBuilder, url: &Url) -> Result<Vec<u8>, Error> {
-    let reply = read(request, url).await?;
+async fn attempt(
+    request: reqwest::RequestBuilder,
+    url: &Url,
+    limit: usize,
+) -> Result<Vec<u8>, Error> {
+    let reply = read(request, url, limit).await?;
     match reply.status {
         200..=299 => Ok(reply.body),
         status => Err(Error::Status {
@@ -128,7 +145,7 @@ async fn attempt(request: reqwest::RequestBuilder, url: &Url) -> Result<Vec<u8>,
     }
 }
 
-async fn read(request: reqwest::RequestBuilder, url: &Url) -> Result<Reply, Error> {
+async fn read(request: reqwest::RequestBuilder, url: &Url, limit: usize) -> Result<Reply, Error> {
     let unreachable = |error: reqwest::Error| Error::Unreachable {
         url: url.to_string(),
         reason: chain(&error.without_url()),
@@ -141,8 +158,8 @@ async fn read(request: reqwest::RequestBuilder, url: &Url) -> Result<Reply, Erro
     let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        if body.len() + chunk.len() > MAX_REPLY {
-            return Err(Error::TooLong { url: url.to_string(), limit: MAX_REPLY });
+        if body.len() + chunk.len() > limit {
+            return Err(Error::TooLong { url: url.to_string(), limit });
         }
         body.extend_from_slice(&chunk);
     }

@@ -10,3 +10,4 @@ pub mod services;
 pub mod sign;
 pub mod token;
 pub mod trust;
+pub mod trust_store;

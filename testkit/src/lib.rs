@@ -2,12 +2,14 @@
 //!
 //! [`Instance`] makes bundles without the crates under test: certificates by rcgen, timestamps by a
 //! few lines of DER, a log of two leaves by hand. So a verifier is not tested with its own notions.
-//! [`Shape`] names every kind of bundle there is.
+//! [`Shape`] names every kind of bundle there is. [`tuf`] makes TUF repositories, and serves them badly on
+//! demand.
 
 mod der;
 mod instance;
 mod key;
 mod shape;
+pub mod tuf;
 
 pub use instance::{Head, Instance, Leaf, Receipt, Signer, Stamp};
 pub use key::SigningKey;

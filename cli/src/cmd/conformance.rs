@@ -7,7 +7,7 @@ use crate::artifact;
 use crate::failure::Failure;
 use crate::output::NewFile;
 use crate::trust::{block_on, read_bounded};
-use countersign_client::embedded::{PUBLIC_GOOD, STAGING};
+use countersign_client::embedded::embedded;
 use countersign_client::sign::{Subject, sign};
 use countersign_client::token::IdentityToken;
 use countersign_client::trust::SigningConfig;
@@ -35,11 +35,8 @@ pub(crate) fn run(args: &Conformance) -> Result<ExitCode, Failure> {
             let root = root(trusted_root.as_deref(), *staging)?;
             let services = match signing_config {
                 Some(path) => read_signing_config(path)?,
-                None => {
-                    let instance = if *staging { &STAGING } else { &PUBLIC_GOOD };
-                    SigningConfig::parse(instance.signing_config.as_bytes())
-                        .map_err(|error| Failure::unclear(error.to_string()))?
-                }
+                None => SigningConfig::parse(embedded(*staging).signing_config.as_bytes())
+                    .map_err(|error| Failure::unclear(error.to_string()))?,
             };
             let services = services.select(Timestamp::now());
             let services = services.map_err(|error| Failure::unclear(error.to_string()))?;
@@ -90,10 +87,7 @@ pub(crate) fn run(args: &Conformance) -> Result<ExitCode, Failure> {
 fn root(path: Option<&Path>, staging: bool) -> Result<TrustedRoot, Failure> {
     let bytes = match path {
         Some(path) => read_bounded(path, MAX_TRUSTED_ROOT)?,
-        None => {
-            let instance = if staging { &STAGING } else { &PUBLIC_GOOD };
-            instance.trusted_root.as_bytes().to_vec()
-        }
+        None => embedded(staging).trusted_root.as_bytes().to_vec(),
     };
     TrustedRoot::parse(&bytes).map_err(|error| Failure::unclear(error.to_string()))
 }

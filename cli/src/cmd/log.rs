@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Args::Fsck { dir: None, trust, output } => {
-            let remote = Remote::new(&trust::load(trust)?.root)?;
+            let remote = Remote::new(&trust::load(trust)?.root()?.0)?;
             let (name, key) = (remote.log.base_url().to_owned(), remote.key()?);
             check(&name, &remote, &key, countersign_log::Format::Entries, *output)?;
             Ok(ExitCode::SUCCESS)
@@ -91,7 +91,7 @@ fn check(
 }
 
 fn info(trust: &Trust, output: Format) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(&trust::load(trust)?.root)?;
+    let remote = Remote::new(&trust::load(trust)?.root()?.0)?;
     let log = remote.log.clone();
     let reader = remote.read()?;
     let (checkpoint, note) = (reader.head().checkpoint(), reader.head().note());
@@ -123,7 +123,7 @@ fn proof_file(proven: &Proven, note: &str) -> String {
 
 /// The entry at `index`, proven, and the checkpoint that the proof leads to.
 fn prove(index: u64, trust: &Trust) -> Result<(Proven, String), Failure> {
-    let reader = Remote::new(&trust::load(trust)?.root)?.read()?;
+    let reader = Remote::new(&trust::load(trust)?.root()?.0)?.read()?;
     let size = reader.head().checkpoint().size;
     let proven = block_on(reader.prove_inclusion(index))?;
     let proven = proven.map_err(|error| match error {

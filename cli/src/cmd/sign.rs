@@ -6,7 +6,7 @@ use crate::artifact;
 use crate::failure::Failure;
 use crate::output::NewFile;
 use crate::report::{self, Results};
-use crate::trust::{self, Loaded, block_on, read_bounded};
+use crate::trust::{self, block_on, read_bounded};
 use countersign_client::sign::{self, Subject, sign};
 use countersign_client::token::Source;
 use countersign_client::trust::{Services, SigningConfig};
@@ -79,7 +79,7 @@ impl Prepared {
         }
         let source = Source::find(args.identity_token.as_deref(), |name| std::env::var(name).ok());
         let source = source.map_err(|error| Failure::unclear(error.to_string()))?;
-        let Loaded { root, signing } = trust::load(&args.trust)?;
+        let (root, signing) = trust::load(&args.trust)?.root()?;
         let signing_config = trust::signing_config(args.signing_config.as_deref(), &args.trust);
         let signing = match (signing_config, signing) {
             (Some(path), _) => read_signing_config(&path)?,

@@ -82,8 +82,8 @@ fn run(
     let claimed_identity = || claimed(bundles.as_ref(), first, Bundles::claimed_identity);
     let (policy, key) = args.whom.policy(claimed_identity)?;
     let wanted = wanted(&|| claimed(bundles.as_ref(), first, Bundles::claimed_predicate))?;
-    let root = root(args, key.is_some())?;
-    let verifier = Verifier::new(&root);
+    let roots = roots(args, key.is_some())?;
+    let verifier = Verifier::any_of(&roots);
     let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
     let verifier = verifier.with_thresholds(thresholds(args, key.is_some()));
     let job = Job { verifier, policy, wanted, bundles };
@@ -128,9 +128,11 @@ fn thresholds(args: &Verification, key: bool) -> Thresholds {
 }
 
 /// A key alone, without a log, needs nobody else's word.
-fn root(args: &Verification, key: bool) -> Result<TrustedRoot, Failure> {
+fn roots(args: &Verification, key: bool) -> Result<Vec<TrustedRoot>, Failure> {
     let choice = match Choice::of(&args.trust) {
-        Err(_) if key && thresholds(args, key).logs == 0 => return Ok(TrustedRoot::default()),
+        Err(_) if key && thresholds(args, key).logs == 0 => {
+            return Ok(vec![TrustedRoot::default()]);
+        }
         choice => choice?,
     };
     if args.offline && !choice.is_file() {
@@ -139,7 +141,7 @@ fn root(args: &Verification, key: bool) -> Result<TrustedRoot, Failure> {
         )
         .hint("give --trust-config FILE or --trusted-root FILE"));
     }
-    Ok(choice.load()?.root)
+    Ok(choice.load_with(args.offline)?.roots)
 }
 
 /// Checks every file, several at once where there are several, and keeps their order.

@@ -128,6 +128,8 @@ pub(crate) fn clean(command: &mut Command) -> &mut Command {
             command.env_remove(name);
         }
     }
+    // Nor what this user keeps of whom to trust.
+    command.env("COUNTERSIGN_TRUST_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-trust"));
     command.stdin(Stdio::null())
 }
 
