@@ -118,7 +118,10 @@ fn trust_that_is_kept_is_found_by_every_command() {
     assert_eq!(shown["versions"]["root"], 1);
     let kinds: Vec<&str> =
         shown["elements"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["log", "log", "certificate authority", "certificate log", "timestamp authority"]);
+    assert_eq!(
+        kinds,
+        ["log", "log", "certificate authority", "certificate log", "timestamp authority"]
+    );
     assert!(case.good(&["trust", "show"]).contains("metadata expires"));
 
     let other = countersign_testkit::Instance::new().trusted_root().into_bytes();
