@@ -79,7 +79,7 @@ fn routes(instance: &Arc<Instance>) -> Router {
         .merge(idp::router(Arc::clone(&instance.provider)))
         .merge(trust(instance))
         .route("/healthz", get(healthy))
-        .route("/readyz", get(healthy))
+        .merge(ready(instance))
         .fallback(unknown)
         .layer(CatchPanicLayer::new())
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, TIMEOUT))
@@ -108,6 +108,32 @@ fn trust(instance: &Instance) -> Router {
 
 /// An instance whose logs did not open does not listen. A log that halts later, because its storage
 /// contradicts itself, says so to whoever appends.
+/// Ready while every log takes entries; alive, see [`healthy`], all the same.
+fn ready(instance: &Instance) -> Router {
+    let logs = [
+        instance.signatures.log().clone(),
+        instance.older.log().clone(),
+        instance.certificates.log().clone(),
+    ];
+    let answer = move || {
+        let halted = logs.iter().find(|log| log.is_halted());
+        let halted = halted.map(|log| log.key().origin().to_owned());
+        async move {
+            match halted {
+                None => healthy().await,
+                Some(origin) => {
+                    let reason =
+                        format!("log {origin:?} is halted; this program's log has the cause");
+                    let body = json!({ "status": "NOT_SERVING", "reason": reason }).to_string();
+                    let kind = [(header::CONTENT_TYPE, "application/json")];
+                    (StatusCode::SERVICE_UNAVAILABLE, kind, body).into_response()
+                }
+            }
+        }
+    };
+    Router::new().route("/readyz", get(answer))
+}
+
 async fn healthy() -> Response {
     let body = json!({ "status": "SERVING" }).to_string();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()

@@ -14,6 +14,7 @@ use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, empty_root};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) pool: Mutex<Pool>,
     pub(crate) wake: Notify,
     pub(crate) published: RwLock<Arc<Head>>,
+    /// What is stored was found to contradict itself, and has not been found well since.
+    pub(crate) halted: AtomicBool,
 }
 
 /// A published tree: its checkpoint, and its right edge for proofs.
@@ -120,6 +123,7 @@ impl Log {
             pool: Mutex::new(Pool::new(options.max_waiting)),
             wake: Notify::new(),
             published: RwLock::new(Arc::clone(&head)),
+            halted: AtomicBool::new(false),
             options,
             signer,
             tiles: Tiles::new(Arc::clone(&store) as Arc<dyn Source>),
@@ -151,6 +155,12 @@ impl Log {
     #[must_use]
     pub fn head(&self) -> Arc<Head> {
         Arc::clone(&self.0.shared.published.read())
+    }
+
+    /// Whether the log takes no entries because what it has stored contradicts itself.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.0.shared.halted.load(Ordering::Relaxed)
     }
 
     /// The public key and the origin.

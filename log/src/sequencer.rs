@@ -26,6 +26,7 @@ use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::Hash;
 use countersign_verify::tile::{EntryBundle, FULL, Tile};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The name of the published checkpoint.
@@ -147,13 +148,17 @@ async fn reload(shared: &Shared, identities: &[Hash]) -> Option<Arc<Head>> {
         Ok(head) => {
             let head = Arc::new(head);
             *shared.published.write() = Arc::clone(&head);
+            shared.halted.store(false, Ordering::Relaxed);
             Some(head)
         }
         Err(error) => {
             tracing::error!(log = shared.signer.key().origin(), %error, "could not read the log");
             let error = match error {
                 OpenError::Store(error) | OpenError::Swap(SwapError::Store(error)) => error.into(),
-                error => AppendError::Halted(Arc::new(error)),
+                error => {
+                    shared.halted.store(true, Ordering::Relaxed);
+                    AppendError::Halted(Arc::new(error))
+                }
             };
             fail(shared, identities, &error);
             None

@@ -1,7 +1,10 @@
-use crate::support::{Place, append, body, fill};
-use countersign_log::{OpenError, fsck};
+use crate::support::{Memory, Place, append, body, fill};
+use countersign_log::store::CheckpointLock as _;
+use countersign_log::{AppendError, OpenError, fsck};
+use countersign_verify::merkle::Hash;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn objects(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -138,4 +141,25 @@ async fn a_log_whose_parts_disagree_does_not_open() {
         fs::write(&path, whole).unwrap();
     }
     assert_eq!(place.open().await.head().checkpoint().size, 300);
+}
+
+/// Nothing but a restored database or a stolen key makes a lock name a tree that the store does not have.
+#[tokio::test]
+async fn a_log_that_contradicts_itself_halts_says_so_and_goes_on_once_it_is_mended() {
+    let place = Place::new();
+    let lock = Arc::new(Memory::default());
+    let log = place.open_on((Arc::new(place.files()), lock.clone())).await.unwrap();
+    append(&log, &body(0)).await.unwrap();
+    assert!(!log.is_halted());
+    let own = lock.load().await.unwrap().unwrap();
+    let foreign = place.signer().sign(99, Hash::of(b"another tree")).unwrap();
+    lock.compare_and_swap(Some(&own), &foreign, &[]).await.unwrap();
+    while !log.is_halted() {
+        let refused = append(&log, &body(1)).await.unwrap_err();
+        assert!(matches!(refused, AppendError::Conflict | AppendError::Halted(_)), "{refused}");
+    }
+    assert!(matches!(append(&log, &body(1)).await, Err(AppendError::Halted(_))));
+    lock.compare_and_swap(Some(&foreign), &own, &[]).await.unwrap();
+    assert_eq!(append(&log, &body(1)).await.unwrap().index, 1);
+    assert!(!log.is_halted());
 }
