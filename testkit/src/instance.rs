@@ -6,11 +6,11 @@ pub use forge::{Head, Leaf, Receipt, Stamp};
 
 use crate::der::{oid, sequence, set, tlv};
 use crate::key::SigningKey;
+use crate::shape::envelope;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_verify::bundle::{Bundle, Content, LogEntry, Material, MessageSignature, Proof};
 use countersign_verify::certificate::Certificate;
-use countersign_verify::dsse::{Envelope, IN_TOTO};
 use countersign_verify::encoding::base64;
 use countersign_verify::entry::{Verifier, hashedrekord_v1_body, hashedrekord_v2_body};
 use countersign_verify::key::{HashAlgorithm, KeyDetails, ed25519_spki};
@@ -149,18 +149,7 @@ impl Instance {
     /// A complete bundle with an in-toto statement about `artifact`.
     #[must_use]
     pub fn attest(&self, signer: &Signer, artifact: &[u8]) -> Bundle {
-        let digest = countersign_verify::encoding::hex(&HashAlgorithm::Sha256.digest(artifact));
-        let statement = serde_json::json!({
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{ "name": "artifact", "digest": { "sha256": digest } }],
-            "predicateType": "https://example.test/predicate", "predicate": {} });
-        let mut envelope = Envelope {
-            payload_type: IN_TOTO.to_owned(),
-            payload: statement.to_string().into_bytes(),
-            signature: vec![],
-            key_id: String::new(),
-        };
-        envelope.signature = signer.sign(&envelope.pae());
+        let envelope = envelope(signer, artifact, "https://in-toto.io/Statement/v1");
         let signature = envelope.signature.clone();
         let digest = envelope.pae_digest(HashAlgorithm::Sha256);
         self.bundle(signer, &digest, &signature, Content::Dsse(envelope))

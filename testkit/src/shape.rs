@@ -250,6 +250,11 @@ fn content(signer: &Signer, artifact: &[u8], shape: &Shape) -> Content {
         let (digest, signature) = (hash.digest(artifact), signer.sign(artifact));
         return Content::Message(MessageSignature { hash, digest, signature });
     };
+    Content::Dsse(envelope(signer, artifact, kind))
+}
+
+/// A signed statement of type `kind` about `artifact`.
+pub(crate) fn envelope(signer: &Signer, artifact: &[u8], kind: &str) -> Envelope {
     let digest = hex(&HashAlgorithm::Sha256.digest(artifact));
     let statement = json!({
         "_type": kind,
@@ -262,7 +267,7 @@ fn content(signer: &Signer, artifact: &[u8], shape: &Shape) -> Content {
         key_id: String::new(),
     };
     envelope.signature = signer.sign(&envelope.pae());
-    Content::Dsse(envelope)
+    envelope
 }
 
 /// RFC 8785 by another hand than the verifier's: serde_json sorts, and the texts are plain.

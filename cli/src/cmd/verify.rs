@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Largest list of digests that is read, bytes: half a million files.
@@ -42,7 +43,7 @@ struct Job<'a> {
     policy: Policy,
     wanted: Wanted,
     /// For all files; without it each has its own beside it.
-    bundles: Option<Bundles>,
+    bundles: Option<Arc<Bundles>>,
 }
 
 /// A file's name, and its result or why there is none.
@@ -86,6 +87,7 @@ fn run(
     let verifier = Verifier::any_of(&roots);
     let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
     let verifier = verifier.with_thresholds(thresholds(args, key.is_some()));
+    let bundles = bundles.map(Arc::new);
     let job = Job { verifier, policy, wanted, bundles };
     let results = match &args.checksums {
         Some(list) => job.check_list(list, &files)?,
@@ -190,32 +192,26 @@ fn bar(files: usize) -> ProgressBar {
 impl Job<'_> {
     /// Verifies one file by the bundles for it.
     fn check(&self, file: &Path, lone: bool) -> Result<report::Result, Failure> {
-        let own;
-        let bundles = match &self.bundles {
-            Some(bundles) => bundles,
-            None => {
-                own = Bundles::beside(file)?;
-                &own
-            }
-        };
+        let bundles = self.bundles_for(file)?;
         let artifact = artifact::read(file, &bundles.hashes(), lone)?;
-        Ok(self.judge(&file.display().to_string(), bundles, &artifact))
+        Ok(self.judge(&file.display().to_string(), &bundles, &artifact))
+    }
+
+    /// Those for all files, else the one beside this.
+    fn bundles_for(&self, file: &Path) -> Result<Arc<Bundles>, Failure> {
+        match &self.bundles {
+            Some(bundles) => Ok(Arc::clone(bundles)),
+            None => Bundles::beside(file).map(Arc::new),
+        }
     }
 
     /// Verifies a list of digests, and then the files by it: those given, else all that it lists.
     fn check_list(&self, list: &Path, files: &[PathBuf]) -> Result<Vec<Checked>, Failure> {
-        let own;
-        let bundles = match &self.bundles {
-            Some(bundles) => bundles,
-            None => {
-                own = Bundles::beside(list)?;
-                &own
-            }
-        };
+        let bundles = self.bundles_for(list)?;
         // Read once: what is verified is what is believed.
         let bytes = read_bounded(list, MAX_CHECKSUMS)?;
         let name = list.display().to_string();
-        let signed = self.judge(&name, bundles, &Artifact::from_bytes(&bytes));
+        let signed = self.judge(&name, &bundles, &Artifact::from_bytes(&bytes));
         if signed.verdict != Verdict::Accepted {
             return Ok(vec![(name, Ok(signed))]);
         }

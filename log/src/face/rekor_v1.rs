@@ -12,6 +12,7 @@
 
 use crate::Clock;
 use crate::engine::{Head, Log};
+use crate::face::OwnedVerifier;
 use crate::pool::{AppendError, Candidate, Leaf};
 use crate::proof;
 use crate::signer::{self, P256Key};
@@ -469,21 +470,6 @@ fn verify_envelope(key: &PublicKey, signed: &[u8], signature: &[u8]) -> Result<(
         }
     }
     verdict
-}
-
-/// Whoever verifies, owned.
-enum OwnedVerifier {
-    Certificate(Vec<u8>),
-    PublicKey(Vec<u8>),
-}
-
-impl OwnedVerifier {
-    fn borrow(&self) -> Verifier<'_> {
-        match self {
-            Self::Certificate(der) => Verifier::Certificate(der),
-            Self::PublicKey(spki) => Verifier::PublicKey(spki),
-        }
-    }
 }
 
 /// Reads base64 of one PEM block, a certificate or a public key.

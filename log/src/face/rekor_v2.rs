@@ -12,6 +12,7 @@
 //! A repeat gets the first entry, with a fresh proof, as success.
 
 use crate::engine::Log;
+use crate::face::OwnedVerifier;
 use crate::pool::{AppendError, Candidate};
 use crate::proof;
 use aws_lc_rs::encoding::AsDer as _;
@@ -171,11 +172,6 @@ struct Checked {
     details: KeyDetails,
 }
 
-enum OwnedVerifier {
-    Certificate(Vec<u8>),
-    PublicKey(Vec<u8>),
-}
-
 impl Checked {
     /// The checks in the order of rekor-tiles; the first that fails decides.
     fn read(request: &[u8]) -> Result<Self, Error> {
@@ -232,11 +228,7 @@ impl Checked {
     }
 
     fn body(&self) -> Vec<u8> {
-        let verifier = match &self.verifier {
-            OwnedVerifier::Certificate(der) => Verifier::Certificate(der),
-            OwnedVerifier::PublicKey(spki) => Verifier::PublicKey(spki),
-        };
-        let (hash, details) = (self.hash, self.details);
+        let (hash, details, verifier) = (self.hash, self.details, self.verifier.borrow());
         entry::hashedrekord_v2_body(hash, &self.digest, &self.signature, verifier, details)
     }
 }
