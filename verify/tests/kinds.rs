@@ -3,7 +3,8 @@
 
 use countersign_testkit::{Instance, Shape, Signer};
 use countersign_verify::encoding::{base64, from_base64};
-use countersign_verify::key::{KeyDetails, PublicKey};
+use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
+use countersign_verify::verify::TrustedTime;
 use countersign_verify::{Artifact, Error, Thresholds, TrustedRoot, Verified, Verifier};
 use serde_json::{Value, json};
 
@@ -69,6 +70,16 @@ fn every_kind_is_accepted() {
         let identity = verified.identity().expect("a certificate");
         assert_eq!(identity.subject().as_str(), "https://git.example.test/acme", "{}", shape.name);
         assert_eq!(verified.entries().len(), shape.entries.len(), "{}", shape.name);
+        let certificate = verified.certificate().expect("a certificate");
+        assert_eq!(certificate.der(), world.signer.certificate(), "{}", shape.name);
+        let known = |time: &TrustedTime| time.time == world.instance.stamped();
+        assert!(
+            !verified.times().is_empty() && verified.times().iter().all(known),
+            "{}",
+            shape.name
+        );
+        let digest = HashAlgorithm::Sha256.digest(ARTIFACT);
+        assert_eq!(verified.artifact(), (HashAlgorithm::Sha256, &digest[..]), "{}", shape.name);
         assert_eq!(verified.statement().is_some(), shape.statement.is_some(), "{}", shape.name);
     }
 }

@@ -199,7 +199,7 @@ pub(super) fn included_entries(
     entries: &[Matching<'_>],
     times: &[TrustedTime],
 ) -> Result<(Vec<LoggedEntry>, String), Error> {
-    let mut included = Vec::with_capacity(entries.len());
+    let (mut included, mut found) = (Vec::with_capacity(entries.len()), Vec::new());
     for Matching { entry, kind, log, promise_suffices } in entries {
         for TrustedTime { time, .. } in times {
             if !log.valid_for().contains(*time) {
@@ -210,6 +210,7 @@ pub(super) fn included_entries(
             Some(proof) if !(*promise_suffices && proof.checkpoint.is_empty()) => proof,
             _ if *promise_suffices => {
                 let (log, index) = (log.base_url().to_owned(), entry.log_index);
+                found.push(format!("entry {index}, promised by {log}"));
                 included.push(LoggedEntry { log, index, tree_size: None });
                 continue;
             }
@@ -242,22 +243,16 @@ pub(super) fn included_entries(
         InclusionProof::new(proof.log_index, checkpoint.size, proof.hashes.clone())
             .and_then(|path| path.verify(&entry.body, &checkpoint.root))
             .map_err(Error::Inclusion)?;
-        included.push(LoggedEntry {
-            log: log.base_url().to_owned(),
-            index: entry.log_index,
-            tree_size: Some(checkpoint.size),
-        });
+        let (log, index) = (log.base_url().to_owned(), entry.log_index);
+        // The index counts over all shards of a v1 log, the place within one.
+        let (place, size) = (proof.log_index, checkpoint.size);
+        let shard = if place == index { String::new() } else { format!("leaf {place} ") };
+        found.push(format!("entry {index}, {shard}in a tree of {size}, of {log}"));
+        included.push(LoggedEntry { log, index, tree_size: Some(size) });
     }
     if included.is_empty() {
         return Ok((included, "none, and none was demanded".to_owned()));
     }
-    let found: Vec<_> = included
-        .iter()
-        .map(|LoggedEntry { log, index, tree_size }| match tree_size {
-            Some(size) => format!("entry {index}, in a tree of {size}, of {log}"),
-            None => format!("entry {index}, promised by {log}"),
-        })
-        .collect();
     Ok((included, found.join(", ")))
 }
 
