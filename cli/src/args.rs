@@ -1,5 +1,7 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
+pub(crate) mod log;
+
 use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -44,7 +46,7 @@ pub(crate) enum Command {
     Bundle(Bundle),
     /// Read a transparency log
     #[command(subcommand)]
-    Log(Log),
+    Log(log::Log),
     /// Ask an instance whether it is ready; for health checks
     Health(Health),
     /// Print shell completions
@@ -364,43 +366,6 @@ pub(crate) enum Bundle {
     Inspect {
         /// The bundle
         file: PathBuf,
-        /// How to print it
-        #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
-        output: Format,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Log {
-    /// Show the log's size, root and key, as its signed checkpoint has them
-    Info {
-        #[command(flatten)]
-        trust: Trust,
-        /// How to print it
-        #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
-        output: Format,
-    },
-    /// Print an entry, proven to be in the log
-    Get {
-        /// The entry's index
-        index: u64,
-        #[command(flatten)]
-        trust: Trust,
-    },
-    /// Print an inclusion proof for an entry, complete in itself (C2SP tlog-proof)
-    Prove {
-        /// The entry's index
-        index: u64,
-        #[command(flatten)]
-        trust: Trust,
-    },
-    /// Read a whole log as an outsider and check every hash
-    Fsck {
-        /// A directory of `countersign dev`, read without the server
-        #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root"])]
-        dir: Option<PathBuf>,
-        #[command(flatten)]
-        trust: Trust,
         /// How to print it
         #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
         output: Format,

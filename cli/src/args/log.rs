@@ -1,0 +1,46 @@
+//! `countersign log`.
+
+use super::{Format, Trust};
+use clap::{Args as ClapArgs, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Show the log's size, root and key, as its signed checkpoint has them
+    Info(Info),
+    /// Print an entry, proven to be in the log
+    Get(Entry),
+    /// Print an inclusion proof for an entry, complete in itself (C2SP tlog-proof)
+    Prove(Entry),
+    /// Read a whole log as an outsider and check every hash
+    Fsck(Fsck),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    /// How to print it
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Entry {
+    /// The entry's index
+    pub(crate) index: u64,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Fsck {
+    /// A directory of `countersign dev`, read without the server
+    #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root"])]
+    pub(crate) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    /// How to print it
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+}

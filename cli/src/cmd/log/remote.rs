@@ -1,0 +1,68 @@
+//! A Rekor v2 log over HTTP, as any outsider reaches it.
+
+use crate::failure::Failure;
+use crate::trust::block_on;
+use async_trait::async_trait;
+use bytes::Bytes;
+use countersign_client::http::{self, Http};
+use countersign_log::read::Reader;
+use countersign_log::store::{Source, StoreError};
+use countersign_log::{Format, LogKey, OpenError};
+use countersign_verify::TrustedRoot;
+use countersign_verify::key::KeyKind;
+use countersign_verify::trusted_root::Log;
+use std::sync::Arc;
+use url::Url;
+
+/// A Rekor v2 log over HTTP.
+pub(super) struct Remote {
+    pub(super) log: Log,
+    http: Http,
+}
+
+#[async_trait]
+impl Source for Remote {
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        let failed = |source| StoreError::Fetch { path: path.to_owned(), source };
+        let url = format!("{}/api/v2/{path}", self.log.base_url().trim_end_matches('/'));
+        let url = Url::parse(&url).map_err(|error| failed(Arc::new(error)))?;
+        match self.http.get(&url).await {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(http::Error::Status { status: 404, .. }) => Ok(None),
+            Err(error) => Err(failed(Arc::new(error))),
+        }
+    }
+}
+
+impl Remote {
+    /// The newest Rekor v2 log of the trusted root: those have Ed25519 keys, older ones no tiles.
+    pub(super) fn new(root: &TrustedRoot) -> Result<Self, Failure> {
+        let tiled = root.logs().iter().filter(|log| log.key().kind() == KeyKind::Ed25519);
+        let newest = tiled.max_by_key(|log| log.valid_for().start);
+        let newest =
+            newest.ok_or_else(|| Failure::unclear("the trusted root lists no Rekor v2 log"))?;
+        let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
+        let base = Url::parse(newest.base_url()).map_err(|error| unclear(&error))?;
+        let http = Http::new([&base]).map_err(|error| unclear(&error))?;
+        Ok(Self { log: newest.clone(), http })
+    }
+
+    pub(super) fn key(&self) -> Result<LogKey, Failure> {
+        LogKey::from_spki(self.log.host(), self.log.key().spki())
+            .map_err(|error| Failure::unclear(error.to_string()))
+    }
+
+    /// Fetches the latest checkpoint and checks its signature, and the right edge of its tree.
+    pub(super) fn read(self) -> Result<Reader, Failure> {
+        let (key, name) = (self.key()?, self.log.base_url().to_owned());
+        let source: Arc<dyn Source> = Arc::new(self);
+        let reader = block_on(Reader::open(source, &key, Format::Entries))?;
+        reader.map_err(|error| {
+            let message = format!("{name}: {error}");
+            match error {
+                OpenError::Store(_) => Failure::unclear(message),
+                _ => Failure::no(message),
+            }
+        })
+    }
+}
