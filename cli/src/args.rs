@@ -4,8 +4,10 @@ pub(crate) mod log;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use url::Url;
 
 /// Sign software without long-lived keys, and verify who signed it.
@@ -175,11 +177,36 @@ pub(crate) struct Signing {
     /// Where to write the bundle [default: <FILE>.sigstore.json]
     #[arg(long, env = "COUNTERSIGN_BUNDLE", value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
+    /// If the log stays away, write a bundle without its entry; `countersign log submit` completes it later
+    #[arg(long, env = "COUNTERSIGN_DEFER", value_parser = BoolishValueParser::new())]
+    pub(crate) defer: bool,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
     /// Accepted for scripts written for cosign: nothing asks here
     #[arg(long, short, hide = true)]
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub(crate) struct Timeout {
+    /// How long to wait in all for services that are busy or away, such as 90s or 3m
+    #[arg(
+        long,
+        short = 't',
+        env = "COUNTERSIGN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "60s",
+        value_parser = duration
+    )]
+    pub(crate) timeout: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from(span).map_err(|_| "expected a duration such as 90s or 3m".to_owned())
 }
 
 #[derive(Debug, ClapArgs)]

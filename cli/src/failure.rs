@@ -59,3 +59,9 @@ impl Failure {
         ExitCode::from(self.status)
     }
 }
+
+/// Prints what is no failure and yet must be known to standard error, and what to do about it.
+pub(crate) fn warn(message: &str, hint: &str) {
+    eprintln!("{} {}", console::style("warning:").yellow().bold().for_stderr(), visible(message));
+    eprintln!("{} {}", console::style("next:").bold().for_stderr(), visible(hint));
+}

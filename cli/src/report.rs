@@ -58,6 +58,9 @@ pub(crate) struct Result {
     signer: Option<Signer>,
     times: Vec<Time>,
     entries: Vec<Entry>,
+    /// Of signing alone: why there is no log entry yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deferred: Option<String>,
     checks: Vec<Check>,
 }
 
@@ -188,8 +191,14 @@ impl Result {
             }),
             times: times.collect(),
             entries: entries.collect(),
+            deferred: None,
             checks,
         }
+    }
+
+    /// The same, signed but not logged yet, and why.
+    pub(crate) fn deferred(self, deferred: Option<String>) -> Self {
+        Self { deferred, ..self }
     }
 
     /// A file that could not be looked at.
@@ -214,6 +223,7 @@ impl Result {
             signer: None,
             times: Vec::new(),
             entries: Vec::new(),
+            deferred: None,
             checks: Vec::new(),
         }
     }
@@ -248,6 +258,7 @@ impl Result {
             signer: self.signer.clone(),
             times: self.times.clone(),
             entries: self.entries.clone(),
+            deferred: None,
             checks: vec![check],
         }
     }
@@ -323,8 +334,15 @@ impl Results {
                 None => Ok(self.status()),
                 Some(reason) => {
                     let message = format!("{}: {reason}", result.file);
-                    let refused = result.verdict == Verdict::Refused;
-                    Err(if refused { Failure::no(message) } else { Failure::unclear(message) })
+                    Err(match (result.verdict, result.code, &result.bundle) {
+                        (Verdict::Refused, Some("LOG_ENTRY_MISSING"), Some(bundle)) => {
+                            let hint = "what was signed with --defer is completed by";
+                            Failure::no(message)
+                                .hint(format!("{hint} `countersign log submit {bundle}`"))
+                        }
+                        (Verdict::Refused, ..) => Failure::no(message),
+                        _ => Failure::unclear(message),
+                    })
                 }
             };
         }

@@ -3,8 +3,8 @@
 //! A redirect could carry a token to another host, so none is followed. Roots of TLS are loaded only
 //! when a URL needs them: they cost more than all the rest of a signature on a local instance.
 
-use crate::retry::{self, Retryable};
-use std::time::Duration;
+use crate::retry::{self, Patience, Retryable};
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// Largest reply that is read, in bytes: a log entry with its proof is below 256 KiB.
@@ -13,9 +13,18 @@ const MAX_REPLY: usize = 1 << 20;
 /// Longest wait for one reply. A log answers only when a checkpoint covers the entry; cosign allows 90 s.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The least time for an attempt, however little of the budget is left.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// A client for a set of services.
 #[derive(Clone, Debug)]
-pub struct Http(reqwest::Client);
+pub struct Http {
+    client: reqwest::Client,
+    /// By when all requests must be done; without, each has the whole budget for itself.
+    deadline: Option<Instant>,
+    insist: bool,
+    waiting: fn(&Error),
+}
 
 /// A reply that was read whole.
 struct Reply {
@@ -38,7 +47,21 @@ impl Http {
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
         let plain = urls.into_iter().all(|url| url.scheme() == "http");
         let builder = if plain { builder.tls_certs_only([]).no_proxy() } else { builder };
-        builder.build().map(Self).map_err(|error| Error::Setup { reason: chain(&error) })
+        let client = builder.build().map_err(|error| Error::Setup { reason: chain(&error) })?;
+        Ok(Self { client, deadline: None, insist: false, waiting: |_| {} })
+    }
+
+    /// The same with one budget of time for all requests from now on and their repeats. Each still
+    /// has one attempt of a second when it is spent. `waiting` is told of each error that is waited for.
+    #[must_use]
+    pub fn within(self, budget: Duration, waiting: fn(&Error)) -> Self {
+        Self { deadline: Some(Instant::now() + budget), waiting, ..self }
+    }
+
+    /// The same, that also waits for services which do not answer at all, see [`Patience::insist`].
+    #[must_use]
+    pub fn insisting(&self) -> Self {
+        Self { insist: true, ..self.clone() }
     }
 
     /// Fetches `url`.
@@ -46,7 +69,7 @@ impl Http {
     /// # Errors
     /// When there is no reply, it is too large, or its status is not a success.
     pub async fn get(&self, url: &Url) -> Result<Vec<u8>, Error> {
-        self.send(|| self.0.get(url.clone()), url).await
+        self.send(|| self.client.get(url.clone()), url).await
     }
 
     /// Fetches `url` with a bearer token.
@@ -54,7 +77,7 @@ impl Http {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_with_token(&self, url: &Url, token: &str) -> Result<Vec<u8>, Error> {
-        self.send(|| self.0.get(url.clone()).bearer_auth(token), url).await
+        self.send(|| self.client.get(url.clone()).bearer_auth(token), url).await
     }
 
     /// Fetches `url` without a second attempt, for questions of health.
@@ -62,7 +85,7 @@ impl Http {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn once(&self, url: &Url) -> Result<Vec<u8>, Error> {
-        attempt(self.0.get(url.clone()), url, MAX_REPLY).await
+        attempt(self.client.get(url.clone()), url, MAX_REPLY).await
     }
 
     /// Fetches `url`, at most `limit` bytes of it, without a second attempt; none when there is nothing
@@ -71,7 +94,7 @@ impl Http {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn bounded(&self, url: &Url, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        match attempt(self.0.get(url.clone()), url, limit).await {
+        match attempt(self.client.get(url.clone()), url, limit).await {
             Ok(body) => Ok(Some(body)),
             Err(Error::Status { status: 403 | 404, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -91,7 +114,7 @@ impl Http {
         token: Option<&str>,
     ) -> Result<Vec<u8>, Error> {
         let request = || {
-            let request = self.0.post(url.clone()).header("content-type", content_type);
+            let request = self.client.post(url.clone()).header("content-type", content_type);
             let request = request.body(body.to_vec());
             match token {
                 Some(token) => request.bearer_auth(token),
@@ -112,7 +135,7 @@ impl Http {
         json: &[u8],
     ) -> Result<Vec<u8>, Error> {
         let request = || {
-            let request = self.0.post(url.clone()).header("content-type", "application/json");
+            let request = self.client.post(url.clone()).header("content-type", "application/json");
             request.header(name, value).body(json.to_vec())
         };
         self.send(request, url).await
@@ -123,7 +146,13 @@ impl Http {
         request: impl Fn() -> reqwest::RequestBuilder,
         url: &Url,
     ) -> Result<Vec<u8>, Error> {
-        retry::until_budget(retry::BUDGET, || attempt(request(), url, MAX_REPLY)).await
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + retry::BUDGET);
+        let patience = Patience { deadline, insist: self.insist };
+        let once = || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            attempt(request().timeout(left.clamp(LEAST, TIMEOUT)), url, MAX_REPLY)
+        };
+        retry::repeat(patience, self.waiting, once).await
     }
 }
 

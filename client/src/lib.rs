@@ -1,8 +1,10 @@
 //! The network side of signing: identity tokens, certificate authority, log, timestamps, trust files.
 //!
-//! [`sign::sign`] is the flow; everything else is one of its steps. Verification needs none of this:
+//! [`sign::sign`] is the flow, and [`complete::complete`] the end of one that was deferred; everything else
+//! is one of their steps. Verification needs none of this:
 //! it is pure and stands in `countersign-verify`.
 
+pub mod complete;
 pub mod embedded;
 pub mod http;
 pub mod retry;

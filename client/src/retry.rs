@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// All the time that one request and its repeats may take before the client gives up.
+/// All the time that requests and their repeats may take before the client gives up, unless told otherwise.
 pub const BUDGET: Duration = Duration::from_secs(60);
 
 /// The first wait. The services are local or near: a log commits in milliseconds.
@@ -11,7 +11,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait, unless the service asks for a longer one.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Attempts when nothing at all answers; then it is hardly a matter of waiting.
+/// Attempts when nothing at all answers; then it is hardly a matter of waiting. See [`Patience::insist`].
 const ATTEMPTS: u32 = 6;
 
 /// An error that may pass.
@@ -26,29 +26,42 @@ pub trait Retryable {
     fn retry_after(&self) -> Option<Duration>;
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or the budget is spent; then its last error.
+/// When to give up.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// No repeat begins after this.
+    pub deadline: Instant,
+    /// Whether silence is worth the whole budget, too: for services of an instance that has answered
+    /// already, so that the address is right.
+    pub insist: bool,
+}
+
+/// Runs `attempt` until it succeeds, fails for good, or patience ends; then its last error. `waiting` is
+/// told of each error that is waited for.
 ///
 /// # Errors
 /// The error of the last attempt.
-pub async fn until_budget<T, E: Retryable, F: Future<Output = Result<T, E>>>(
-    budget: Duration,
+pub async fn repeat<T, E: Retryable, F: Future<Output = Result<T, E>>>(
+    patience: Patience,
+    waiting: impl Fn(&E),
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, E> {
-    let start = Instant::now();
     let mut wait = FIRST_WAIT;
     for attempts in 1.. {
+        let worth = |error: &E| error.busy() || patience.insist || attempts < ATTEMPTS;
         let error = match attempt().await {
-            Err(error) if error.retryable() && (error.busy() || attempts < ATTEMPTS) => error,
+            Err(error) if error.retryable() && worth(&error) => error,
             verdict => return verdict,
         };
         let pause = error.retry_after().unwrap_or_else(|| jittered(wait));
-        if start.elapsed() + pause > budget {
+        if Instant::now() + pause > patience.deadline {
             return Err(error);
         }
+        waiting(&error);
         tokio::time::sleep(pause).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
-    unreachable!("the loop ends by the budget")
+    unreachable!("the loop ends by the deadline")
 }
 
 /// Between half of `wait` and all of it, so that clients that failed together do not return together.
@@ -87,14 +100,18 @@ mod tests {
         succeed_at: u32,
         answer: Answer,
         budget: Duration,
+        insist: bool,
     ) -> (u32, Result<(), Answer>) {
-        let count = Cell::new(0);
-        let result = until_budget(budget, || {
+        let (count, told) = (Cell::new(0), Cell::new(0));
+        let patience = Patience { deadline: Instant::now() + budget, insist };
+        let waiting = |_: &Answer| told.set(told.get() + 1);
+        let result = repeat(patience, waiting, || {
             count.set(count.get() + 1);
             let done = count.get() == succeed_at;
             async move { if done { Ok(()) } else { Err(answer) } }
         })
         .await;
+        assert_eq!(told.get(), count.get() - 1, "told of each wait");
         (count.get(), result)
     }
 
@@ -102,10 +119,12 @@ mod tests {
     async fn what_may_pass_is_repeated_and_what_is_final_is_not() {
         let second = Duration::from_secs(1);
         use Answer::{Busy, No};
-        assert_eq!(attempts(3, Busy, second).await, (3, Ok(())));
-        assert_eq!(attempts(20, Busy, second).await, (20, Ok(())), "while the budget lasts");
-        assert_eq!(attempts(3, No, second).await, (1, Err(No)));
-        assert_eq!(attempts(99, Answer::None, second).await, (ATTEMPTS, Err(Answer::None)));
-        assert_eq!(attempts(99, Busy, Duration::ZERO).await, (1, Err(Busy)));
+        assert_eq!(attempts(3, Busy, second, false).await, (3, Ok(())));
+        assert_eq!(attempts(20, Busy, second, false).await, (20, Ok(())), "while the budget lasts");
+        assert_eq!(attempts(3, No, second, true).await, (1, Err(No)));
+        let silent = attempts(99, Answer::None, second, false).await;
+        assert_eq!(silent, (ATTEMPTS, Err(Answer::None)));
+        assert_eq!(attempts(20, Answer::None, second, true).await, (20, Ok(())), "insisting");
+        assert_eq!(attempts(99, Busy, Duration::ZERO, true).await, (1, Err(Busy)));
     }
 }

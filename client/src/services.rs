@@ -4,6 +4,7 @@
 mod rekor_v1;
 
 use crate::http::{self, Http};
+use crate::retry::Retryable as _;
 use crate::token::IdentityToken;
 use crate::trust::{LogService, LogVersion};
 use countersign_verify::bundle::{Content, LogEntry};
@@ -159,4 +160,12 @@ pub enum Error {
         /// What was expected.
         expected: &'static str,
     },
+}
+
+impl Error {
+    /// Whether the service is away or busy, and gave no answer yet.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Http(error) if error.retryable())
+    }
 }

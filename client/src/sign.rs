@@ -1,17 +1,19 @@
 //! The signing flow.
 
 use crate::http::{self, Http};
+use crate::retry;
 use crate::services::{self, Submission};
 use crate::token::IdentityToken;
-use crate::trust::Services;
+use crate::trust::{LogVersion, Services};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-use countersign_verify::bundle::{self, Content, Material, MessageSignature};
+use countersign_verify::bundle::{self, Content, LogEntry, Material, MessageSignature};
 use countersign_verify::certificate::{self, Certificate};
 use countersign_verify::dsse::{Envelope, IN_TOTO};
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
-use countersign_verify::{Artifact, Bundle, Report, TrustedRoot, verify};
+use countersign_verify::{Artifact, Bundle, Report, Thresholds, TrustedRoot, Verifier, verify};
+use std::time::Duration;
 
 /// What to sign.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +25,37 @@ pub enum Subject<'a> {
     Statement(&'a [u8], &'a Artifact),
 }
 
+/// How to meet services that are slow or away.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For all requests and their repeats together.
+    pub budget: Duration,
+    /// Whether to do without the log when it stays away; see [`Signed::deferred`].
+    pub defer: bool,
+    /// Told of each failure that is waited for.
+    pub waiting: fn(&http::Error),
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { budget: retry::BUDGET, defer: false, waiting: |_| {} }
+    }
+}
+
+/// What signing made.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// Our own verification of it, which held.
+    pub report: Report,
+    /// Why there is no log entry: the bundle is not complete, and nobody accepts it, until
+    /// [`complete`](crate::complete::complete) has logged it. Its timestamp keeps the time of signing.
+    pub deferred: Option<services::Error>,
+}
+
 /// Signs as the identity in `token`: ephemeral key, certificate, signature, timestamp and log entry,
-/// bundle, and our own verification of it. The report is that of the verification, which held.
+/// bundle, and our own verification of it.
 ///
 /// # Errors
 /// Names the step that failed. What is left behind is public: the certificate in its log, and after the
@@ -34,8 +65,12 @@ pub async fn sign(
     token: &IdentityToken,
     services: &Services,
     root: &TrustedRoot,
-) -> Result<(Bundle, Report), Error> {
-    let http = Http::new(services.urls())?;
+    patience: Patience,
+) -> Result<Signed, Error> {
+    if patience.defer {
+        can_wait(services)?;
+    }
+    let http = Http::new(services.urls())?.within(patience.budget, patience.waiting);
     let key = EphemeralKey::generate()?;
     let proof = key.sign(token.challenge().as_bytes())?;
     let certificate =
@@ -48,26 +83,56 @@ pub async fn sign(
         Subject::Statement(statement, artifact) => (key.sign_statement(statement)?, artifact),
     };
     drop(key);
+    // The instance is there, and a certificate is too much to lose for a moment's silence.
+    let http = http.insisting();
     let details = KeyDetails::EcdsaP256Sha256;
     let submission = Submission { content: &content, certificate: &certificate, details };
-    let entries = services.logs.iter().map(|log| services::log_entry(&http, log, submission));
-    let entries = futures_util::future::try_join_all(entries);
     let timestamps = services
         .timestamp_authorities
         .iter()
         .map(|url| services::timestamp(&http, url, content.signature()));
     let timestamps = futures_util::future::try_join_all(timestamps);
     // Both cover the signature and nothing of each other.
-    let (entries, timestamps) = tokio::join!(entries, timestamps);
-    let entries = entries.map_err(Error::Log)?;
+    let (entries, timestamps) = tokio::join!(log_entries(&http, services, submission), timestamps);
     let timestamps = timestamps.map_err(Error::Timestamp)?;
-    let material = Material::Certificate(certificate);
-    let bundle = Bundle::new(material, entries, timestamps, content)?;
-    let report = verify(&bundle, artifact, root);
+    let (entries, deferred) = match entries {
+        Ok(entries) => (entries, None),
+        Err(away) if patience.defer && away.is_away() => (Vec::new(), Some(away)),
+        Err(error) => return Err(Error::Log(error)),
+    };
+    let bundle = Bundle::new(Material::Certificate(certificate), entries, timestamps, content)?;
+    let report = match deferred {
+        None => verify(&bundle, artifact, root),
+        Some(_) => verify_unlogged(&bundle, artifact, root),
+    };
     match report.result() {
-        Ok(_) => Ok((bundle, report)),
+        Ok(_) => Ok(Signed { bundle, report, deferred }),
         Err(_) => Err(Error::Unverified(Box::new(report))),
     }
+}
+
+/// An entry in each log that the instance asks for.
+pub(crate) async fn log_entries(
+    http: &Http,
+    services: &Services,
+    submission: Submission<'_>,
+) -> Result<Vec<LogEntry>, services::Error> {
+    let entries = services.logs.iter().map(|log| services::log_entry(http, log, submission));
+    futures_util::future::try_join_all(entries).await
+}
+
+/// All that must hold of a bundle but its log entry.
+pub(crate) fn verify_unlogged(bundle: &Bundle, artifact: &Artifact, root: &TrustedRoot) -> Report {
+    let thresholds = Thresholds { logs: 0, ..Thresholds::CERTIFICATE };
+    Verifier::new(root).with_thresholds(thresholds).verify(bundle, artifact)
+}
+
+/// A Rekor v1 log says when it took an entry, and by then the certificate has expired; and without a
+/// timestamp nothing else says when the signature was made.
+fn can_wait(services: &Services) -> Result<(), Error> {
+    let late = services.logs.iter().all(|log| log.version == LogVersion::V2);
+    let timed = !services.timestamp_authorities.is_empty();
+    if late && timed { Ok(()) } else { Err(Error::NotDeferrable) }
 }
 
 /// A key for one signature; it exists in memory only, and aws-lc wipes it when dropped.
@@ -161,6 +226,12 @@ pub enum Error {
     /// No log entry.
     #[error("not logged: {0}")]
     Log(services::Error),
+    /// Deferring was asked for.
+    #[error(
+        "logging cannot be deferred with these services: expected a Rekor v2 log and a timestamp \
+         authority, whose timestamp keeps the time of signing"
+    )]
+    NotDeferrable,
     /// The log's answer cannot stand in a bundle.
     #[error("the services' answers make no bundle: {0}")]
     Bundle(#[from] bundle::Error),
@@ -169,7 +240,7 @@ pub enum Error {
     Unverified(Box<Report>),
 }
 
-fn reason(report: &Report) -> String {
+pub(crate) fn reason(report: &Report) -> String {
     report.result().err().map(ToString::to_string).unwrap_or_default()
 }
 

@@ -3,6 +3,7 @@
 //! Statement v1 and v0.1. Refused: other types, no subject, more than [`MAX_SUBJECTS`], digests that
 //! are not hexadecimal, two digests under one name.
 
+use crate::artifact::Artifact;
 use crate::encoding::{from_hex, hex};
 use crate::key::HashAlgorithm;
 use crate::limits::{MAX_SUBJECT_DIGESTS, MAX_SUBJECTS};
@@ -117,6 +118,19 @@ impl Statement {
     #[must_use]
     pub fn subjects(&self) -> &[Subject] {
         &self.subjects
+    }
+
+    /// One of the artifacts it claims to be about: its first subject with a digest of a hash that is known
+    /// here. `None` when no subject has one.
+    #[must_use]
+    pub fn artifact(&self) -> Option<Artifact> {
+        let mut digests = self.subjects.iter().flat_map(|subject| {
+            HashAlgorithm::ALL.into_iter().filter_map(|hash| {
+                let digest = from_hex(subject.digests.get(hash.short_name())?).ok()?;
+                Artifact::from_digest(hash, &digest)
+            })
+        });
+        digests.next()
     }
 
     /// What kind of claim it makes, a URI.

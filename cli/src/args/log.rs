@@ -1,6 +1,6 @@
 //! `countersign log`.
 
-use super::{Format, Trust};
+use super::{Format, Output, Timeout, Trust};
 use clap::{Args as ClapArgs, Subcommand};
 use std::path::PathBuf;
 
@@ -14,6 +14,8 @@ pub(crate) enum Log {
     Prove(Entry),
     /// Read a whole log as an outsider and check every hash
     Fsck(Fsck),
+    /// Log bundles that were signed with --defer, and complete them in place
+    Submit(Submit),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -43,4 +45,20 @@ pub(crate) struct Fsck {
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Submit {
+    /// The bundles
+    #[arg(required = true, value_name = "BUNDLE")]
+    pub(crate) bundles: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    /// Where to log, beside --trusted-root [env: COUNTERSIGN_SIGNING_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signing_config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }

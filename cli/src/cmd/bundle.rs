@@ -110,6 +110,7 @@ fn outline(value: &Value, depth: usize, text: &mut String) {
 
 fn branch(label: &str, value: &Value, depth: usize, text: &mut String) {
     match value {
+        Value::Array(list) if list.is_empty() => text.push_str(&format!("{label}: none\n")),
         Value::Object(_) | Value::Array(_) => {
             text.push_str(&format!("{label}\n"));
             outline(value, depth + 1, text);

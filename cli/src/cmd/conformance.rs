@@ -8,11 +8,11 @@ use crate::failure::Failure;
 use crate::output::NewFile;
 use crate::trust::{block_on, read_bounded};
 use countersign_client::embedded::embedded;
-use countersign_client::sign::{Subject, sign};
+use countersign_client::sign::{Patience, Subject, sign};
 use countersign_client::token::IdentityToken;
 use countersign_client::trust::SigningConfig;
 use countersign_policy::{Policy, decide};
-use countersign_verify::key::{HashAlgorithm, PublicKey};
+use countersign_verify::key::PublicKey;
 use countersign_verify::limits::{MAX_BUNDLE, MAX_PAYLOAD, MAX_TRUSTED_ROOT};
 use countersign_verify::statement::Statement;
 use countersign_verify::{Artifact, Bundle, TrustedRoot, Verifier};
@@ -49,9 +49,8 @@ pub(crate) fn run(args: &Conformance) -> Result<ExitCode, Failure> {
                 true => Subject::Statement(&bytes, &artifact),
                 false => Subject::Artifact(&artifact),
             };
-            let signed = block_on(sign(subject, &token, &services, &root))?;
-            let (signed, _) = signed.map_err(failure)?;
-            new.finish(signed.to_json().as_bytes())?;
+            let signed = block_on(sign(subject, &token, &services, &root, Patience::default()))?;
+            new.finish(signed.map_err(failure)?.bundle.to_json().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Conformance::VerifyBundle {
@@ -97,18 +96,10 @@ fn read_key(path: &str) -> Result<PublicKey, Failure> {
     PublicKey::from_pem(&pem).map_err(|error| Failure::unclear(error.to_string()))
 }
 
-/// An artifact that a statement is about: its first subject with a digest that is known here.
 fn about(statement: &[u8]) -> Result<Artifact, Failure> {
     let statement =
         Statement::parse(statement).map_err(|error| Failure::unclear(error.to_string()))?;
-    let digests = statement.subjects().iter().flat_map(|subject| {
-        HashAlgorithm::ALL.into_iter().filter_map(|hash| {
-            let digest = subject.digests.get(hash.short_name())?;
-            Artifact::from_digest(hash, &countersign_verify::encoding::from_hex(digest).ok()?)
-        })
-    });
-    digests
-        .into_iter()
-        .next()
+    statement
+        .artifact()
         .ok_or_else(|| Failure::unclear("the statement has no subject with a SHA-2 digest"))
 }

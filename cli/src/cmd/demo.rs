@@ -7,7 +7,7 @@ use crate::instance::{Directory, Instance};
 use crate::output;
 use crate::server::Server;
 use console::style;
-use countersign_client::sign::{Subject, sign};
+use countersign_client::sign::{Patience, Subject, sign};
 use countersign_client::token::IdentityToken;
 use countersign_client::trust::{ClientTrustConfig, Services};
 use countersign_policy::{Policy, decide};
@@ -62,8 +62,9 @@ impl Demo {
         let token = self.server.instance().provider.mint(&Whom::Github(job))?;
         let token =
             IdentityToken::parse(&token).map_err(|error| Failure::unclear(error.to_string()))?;
-        let signed = sign(Subject::Artifact(artifact), &token, &self.services, &self.root).await;
-        signed.map(|(bundle, _)| bundle).map_err(|error| Failure::unclear(error.to_string()))
+        let (subject, patience) = (Subject::Artifact(artifact), Patience::default());
+        let signed = sign(subject, &token, &self.services, &self.root, patience).await;
+        signed.map(|signed| signed.bundle).map_err(|error| Failure::unclear(error.to_string()))
     }
 }
 

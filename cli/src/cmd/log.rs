@@ -5,6 +5,7 @@ mod fsck;
 mod info;
 mod prove;
 mod remote;
+mod submit;
 
 use crate::args::log::Log as Args;
 use crate::failure::Failure;
@@ -16,5 +17,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Args::Get(args) => prove::get(args),
         Args::Prove(args) => prove::run(args),
         Args::Fsck(args) => fsck::run(args),
+        Args::Submit(args) => submit::run(args),
     }
 }

@@ -1,13 +1,14 @@
 //! Signing of files: `sign-blob` and `attest-blob`.
 
 use super::verify::predicate;
-use crate::args::{AttestBlob, SignBlob, Signing};
+use crate::args::{AttestBlob, SignBlob, Signing, Timeout, Trust};
 use crate::artifact;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output::NewFile;
 use crate::report::{self, Results};
 use crate::trust::{self, block_on, read_bounded};
-use countersign_client::sign::{self, Subject, sign};
+use countersign_client::http;
+use countersign_client::sign::{self, Patience, Signed, Subject, sign};
 use countersign_client::token::Source;
 use countersign_client::trust::{Services, SigningConfig};
 use countersign_verify::encoding::hex;
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `sign-blob`
 pub(crate) fn blob(args: &SignBlob) -> Result<ExitCode, Failure> {
@@ -79,20 +81,7 @@ impl Prepared {
         }
         let source = Source::find(args.identity_token.as_deref(), |name| std::env::var(name).ok());
         let source = source.map_err(|error| Failure::unclear(error.to_string()))?;
-        let (root, signing) = trust::load(&args.trust)?.root()?;
-        let signing_config = trust::signing_config(args.signing_config.as_deref(), &args.trust);
-        let signing = match (signing_config, signing) {
-            (Some(path), _) => read_signing_config(&path)?,
-            (None, Some(signing)) => signing,
-            (None, None) => {
-                return Err(Failure::unclear(
-                    "a trusted root says whom to trust, not where to sign",
-                )
-                .hint("add --signing-config FILE, or give --trust-config FILE, which holds both"));
-            }
-        };
-        let services = signing.select(Timestamp::now());
-        let services = services.map_err(|error| Failure::unclear(error.to_string()))?;
+        let (root, services) = services(&args.trust, args.signing_config.as_deref())?;
         // Opened before anything is signed: what cannot be kept should not be logged.
         let file = NewFile::begin(&bundle)?;
         Ok(Self { source, root, services, bundle, file })
@@ -100,20 +89,57 @@ impl Prepared {
 
     fn sign(self, args: &Signing, file: &Path, subject: Subject<'_>) -> Result<ExitCode, Failure> {
         let Self { source, root, services, bundle: path, file: new } = self;
-        let (bundle, verified) = block_on(async {
+        let patience = Patience { defer: args.defer, ..patience(args.timeout) };
+        let Signed { bundle, report, deferred } = block_on(async {
             let token =
                 source.fetch().await.map_err(|error| Failure::unclear(error.to_string()))?;
-            sign(subject, &token, &services, &root).await.map_err(failure)
+            sign(subject, &token, &services, &root, patience).await.map_err(failure)
         })??;
         new.finish(format!("{}\n", bundle.to_json()).as_bytes())?;
         let (name, path) = (file.display().to_string(), path.display().to_string());
-        let result = report::Result::new(&name, &path, &verified, Vec::new());
-        Results::new(vec![result]).print(&args.output, "signed")?;
+        let result = report::Result::new(&name, &path, &report, Vec::new());
+        let deferred = deferred.map(|error| error.to_string());
+        Results::new(vec![result.deferred(deferred.clone())]).print(&args.output, "signed")?;
         if args.output.output == crate::args::Format::Text {
             crate::output::print(&format!("  bundle {path}\n"))?;
         }
+        if let Some(reason) = deferred {
+            failure::warn(
+                &format!("not yet logged: {reason}"),
+                &format!("nobody accepts the bundle until it is: countersign log submit {path}"),
+            );
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whom to trust, and where to sign or to log.
+pub(super) fn services(
+    trust: &Trust,
+    signing_config: Option<&Path>,
+) -> Result<(TrustedRoot, Services), Failure> {
+    let (root, signing) = trust::load(trust)?.root()?;
+    let signing = match (trust::signing_config(signing_config, trust), signing) {
+        (Some(path), _) => read_signing_config(&path)?,
+        (None, Some(signing)) => signing,
+        (None, None) => {
+            return Err(Failure::unclear("a trusted root says whom to trust, not where to sign")
+                .hint("add --signing-config FILE, or give --trust-config FILE, which holds both"));
+        }
+    };
+    let services = signing.select(Timestamp::now());
+    Ok((root, services.map_err(|error| Failure::unclear(error.to_string()))?))
+}
+
+/// Tells of waiting on standard error, so that nobody wonders why nothing happens.
+pub(super) fn patience(timeout: Timeout) -> Patience {
+    let waiting = |error: &http::Error| {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if !TOLD.swap(true, Ordering::Relaxed) {
+            eprintln!("waiting: {}", crate::output::visible(&error.to_string()));
+        }
+    };
+    Patience { budget: timeout.timeout, defer: false, waiting }
 }
 
 fn bundle_path(args: &Signing, files: &[PathBuf]) -> Result<PathBuf, Failure> {

@@ -103,7 +103,7 @@ pub enum Error {
     )]
     SctTime { milliseconds: u64, valid: String },
     /// Not logged.
-    #[error("expected a log entry, found none")]
+    #[error("expected a log entry, found none: the signature is not logged, or not yet")]
     NoEntry,
     /// Fewer logs than demanded.
     #[error("expected entries in {expected} different logs, found {found}")]
