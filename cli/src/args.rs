@@ -174,12 +174,6 @@ pub(crate) struct Signing {
         value_name = "TOKEN|FILE|-"
     )]
     pub(crate) identity_token: Option<String>,
-    /// Where to write the bundle [default: <FILE>.sigstore.json]
-    #[arg(long, env = "COUNTERSIGN_BUNDLE", value_name = "FILE")]
-    pub(crate) bundle: Option<PathBuf>,
-    /// If the log stays away, write a bundle without its entry; `countersign log submit` completes it later
-    #[arg(long, env = "COUNTERSIGN_DEFER", value_parser = BoolishValueParser::new())]
-    pub(crate) defer: bool,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
     /// Accepted for scripts written for cosign: nothing asks here
@@ -187,6 +181,17 @@ pub(crate) struct Signing {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// What becomes of a bundle about files.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Keeping {
+    /// Where to write the bundle [default: <FILE>.sigstore.json]
+    #[arg(long, env = "COUNTERSIGN_BUNDLE", value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// If the log stays away, write a bundle without its entry; `countersign log submit` completes it later
+    #[arg(long, env = "COUNTERSIGN_DEFER", value_parser = BoolishValueParser::new())]
+    pub(crate) defer: bool,
 }
 
 /// How long to wait.
@@ -215,6 +220,8 @@ pub(crate) struct SignBlob {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) signing: Signing,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -230,6 +237,8 @@ pub(crate) struct AttestBlob {
     pub(crate) kind: String,
     #[command(flatten)]
     pub(crate) signing: Signing,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
 }
 
 /// What to verify, and by what.
@@ -238,14 +247,21 @@ pub(crate) struct Verification {
     /// Files, directories or patterns; - reads standard input; sha256:HEX stands for a file with that digest
     #[arg(required_unless_present = "checksums", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
     /// The bundle, or a collection of them, one a line (.jsonl) [default: <FILE>.sigstore.json, else <FILE>.sigstore]
     #[arg(long, env = "COUNTERSIGN_BUNDLE", value_name = "FILE")]
     pub(crate) bundle: Option<PathBuf>,
     /// A signed list such as SHA256SUMS; its FILEs, or all of them, are checked against it
     #[arg(long, value_name = "FILE")]
     pub(crate) checksums: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) evidence: Evidence,
+}
+
+/// Whom to trust, who must have signed, and how much must speak for it.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Evidence {
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     #[command(flatten)]
     pub(crate) whom: Whom,
     /// Log entries needed, each in another log [default: 1]

@@ -1,7 +1,7 @@
 //! Signing of files: `sign-blob` and `attest-blob`.
 
 use super::verify::predicate;
-use crate::args::{AttestBlob, SignBlob, Signing, Timeout, Trust};
+use crate::args::{AttestBlob, Keeping, SignBlob, Signing, Timeout, Trust};
 use crate::artifact;
 use crate::failure::{self, Failure};
 use crate::output::NewFile;
@@ -24,9 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `sign-blob`
 pub(crate) fn blob(args: &SignBlob) -> Result<ExitCode, Failure> {
-    let prepared = Prepared::new(&args.signing, std::slice::from_ref(&args.file))?;
+    let files = std::slice::from_ref(&args.file);
+    let prepared = Prepared::new(&args.signing, &args.keeping, files)?;
     let artifact = read(&args.file)?;
-    prepared.sign(&args.signing, &args.file, Subject::Artifact(&artifact))
+    let subject = Subject::Artifact(&artifact);
+    prepared.sign(&args.signing, args.keeping.defer, &args.file, subject)
 }
 
 /// `attest-blob`
@@ -38,7 +40,7 @@ pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
             format!("{} files; a statement is about at most {MAX_SUBJECTS}", args.files.len());
         return Err(Failure::unclear(message));
     }
-    let prepared = Prepared::new(&args.signing, &args.files)?;
+    let prepared = Prepared::new(&args.signing, &args.keeping, &args.files)?;
     let json = read_bounded(&args.predicate, MAX_PAYLOAD / 2)?;
     let predicate: serde_json::Value = serde_json::from_slice(&json).map_err(|error| {
         Failure::unclear(format!("{}: not JSON: {error}", args.predicate.display()))
@@ -55,7 +57,8 @@ pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
     let statement = serde_json::json!({ "_type": STATEMENT_V1, "subject": subjects,
         "predicateType": kind, "predicate": predicate });
     let statement = statement.to_string();
-    prepared.sign(&args.signing, first, Subject::Statement(statement.as_bytes(), &artifacts[0]))
+    let subject = Subject::Statement(statement.as_bytes(), &artifacts[0]);
+    prepared.sign(&args.signing, args.keeping.defer, first, subject)
 }
 
 fn read(file: &Path) -> Result<Artifact, Failure> {
@@ -72,8 +75,8 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(args: &Signing, files: &[PathBuf]) -> Result<Self, Failure> {
-        let bundle = bundle_path(args, files)?;
+    fn new(args: &Signing, keeping: &Keeping, files: &[PathBuf]) -> Result<Self, Failure> {
+        let bundle = bundle_path(keeping, files)?;
         let stdin = files.iter().any(|file| file == Path::new("-"));
         if stdin && args.identity_token.as_deref() == Some("-") {
             return Err(Failure::unclear("standard input cannot be both the file and the token")
@@ -87,9 +90,15 @@ impl Prepared {
         Ok(Self { source, root, services, bundle, file })
     }
 
-    fn sign(self, args: &Signing, file: &Path, subject: Subject<'_>) -> Result<ExitCode, Failure> {
+    fn sign(
+        self,
+        args: &Signing,
+        defer: bool,
+        file: &Path,
+        subject: Subject<'_>,
+    ) -> Result<ExitCode, Failure> {
         let Self { source, root, services, bundle: path, file: new } = self;
-        let patience = Patience { defer: args.defer, ..patience(args.timeout) };
+        let patience = Patience { defer, ..patience(args.timeout) };
         let Signed { bundle, report, deferred } = block_on(async {
             let token =
                 source.fetch().await.map_err(|error| Failure::unclear(error.to_string()))?;
@@ -142,7 +151,7 @@ pub(super) fn patience(timeout: Timeout) -> Patience {
     Patience { budget: timeout.timeout, defer: false, waiting }
 }
 
-fn bundle_path(args: &Signing, files: &[PathBuf]) -> Result<PathBuf, Failure> {
+fn bundle_path(args: &Keeping, files: &[PathBuf]) -> Result<PathBuf, Failure> {
     match (&args.bundle, files) {
         (Some(path), _) => Ok(path.clone()),
         (None, [file]) if file == Path::new("-") => {

@@ -8,7 +8,7 @@ pub(crate) mod predicate;
 mod targets;
 mod whom;
 
-use crate::args::{Format, Verification, VerifyBlob, VerifyBlobAttestation};
+use crate::args::{Evidence, Format, Verification, VerifyBlob, VerifyBlobAttestation};
 use crate::artifact;
 use crate::failure::Failure;
 use crate::report::{self, Demand, Results, Verdict};
@@ -81,12 +81,13 @@ fn run(
     let first = args.checksums.as_ref().or(files.first());
     let bundles = args.bundle.as_deref().map(Bundles::read).transpose()?;
     let claimed_identity = || claimed(bundles.as_ref(), first, Bundles::claimed_identity);
-    let (policy, key) = args.whom.policy(claimed_identity)?;
+    let evidence = &args.evidence;
+    let (policy, key) = evidence.whom.policy(claimed_identity)?;
     let wanted = wanted(&|| claimed(bundles.as_ref(), first, Bundles::claimed_predicate))?;
-    let roots = roots(args, key.is_some())?;
+    let roots = roots(evidence, key.is_some())?;
     let verifier = Verifier::any_of(&roots);
     let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
-    let verifier = verifier.with_thresholds(thresholds(args, key.is_some()));
+    let verifier = verifier.with_thresholds(thresholds(evidence, key.is_some()));
     let bundles = bundles.map(Arc::new);
     let job = Job { verifier, policy, wanted, bundles };
     let results = match &args.checksums {
@@ -95,14 +96,14 @@ fn run(
     };
     // Alone, a file that cannot be read is an error with its hint; among others it is a line.
     let results = match <[_; 1]>::try_from(results) {
-        Ok([(_, Err(failure))]) if args.output.output == Format::Text => return Err(failure),
+        Ok([(_, Err(failure))]) if evidence.output.output == Format::Text => return Err(failure),
         Ok([result]) => vec![result],
         Err(results) => results,
     };
     let settle = |(file, result): (String, Result<_, Failure>)| {
         result.unwrap_or_else(|failure| report::Result::undecided(&file, &failure))
     };
-    Results::new(results.into_iter().map(settle).collect()).print(&args.output, "verified")
+    Results::new(results.into_iter().map(settle).collect()).print(&evidence.output, "verified")
 }
 
 /// What the bundle for the first file claims; only read for the errors that show it.
@@ -117,7 +118,7 @@ fn claimed<T>(
     }
 }
 
-fn thresholds(args: &Verification, key: bool) -> Thresholds {
+pub(super) fn thresholds(args: &Evidence, key: bool) -> Thresholds {
     let usual = if key { Thresholds::KEY } else { Thresholds::CERTIFICATE };
     let unless = |ignored: bool, usual| if ignored { 0 } else { usual };
     Thresholds {
@@ -130,7 +131,7 @@ fn thresholds(args: &Verification, key: bool) -> Thresholds {
 }
 
 /// A key alone, without a log, needs nobody else's word.
-fn roots(args: &Verification, key: bool) -> Result<Vec<TrustedRoot>, Failure> {
+pub(super) fn roots(args: &Evidence, key: bool) -> Result<Vec<TrustedRoot>, Failure> {
     let choice = match Choice::of(&args.trust) {
         Err(_) if key && thresholds(args, key).logs == 0 => {
             return Ok(vec![TrustedRoot::default()]);

@@ -14,7 +14,7 @@ const MAX_KEY: usize = 16 << 10;
 impl Whom {
     /// The policy of the flags, and the key if one is given. `claimed` is whom the first bundle claims to
     /// be by, for the error that there is when nobody is demanded.
-    pub(super) fn policy(
+    pub(crate) fn policy(
         &self,
         claimed: impl FnOnce() -> Option<Identity>,
     ) -> Result<(Policy, Option<PublicKey>), Failure> {
