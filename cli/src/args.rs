@@ -209,7 +209,7 @@ pub(crate) struct Timeout {
     pub(crate) timeout: Duration,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
     Duration::try_from(span).map_err(|_| "expected a duration such as 90s or 3m".to_owned())
 }

@@ -1,5 +1,9 @@
 //! `countersign log`.
 
+mod hammer;
+
+pub(crate) use hammer::Hammer;
+
 use super::{Format, Output, Timeout, Trust};
 use clap::{Args as ClapArgs, Subcommand};
 use std::path::PathBuf;
@@ -16,6 +20,8 @@ pub(crate) enum Log {
     Fsck(Fsck),
     /// Log bundles that were signed with --defer, and complete them in place
     Submit(Submit),
+    /// Write to a log as fast as it takes entries, and hold it to every answer; for measuring and soaking
+    Hammer(Hammer),
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,6 +2,7 @@
 //! a file.
 
 mod fsck;
+mod hammer;
 mod info;
 mod prove;
 mod remote;
@@ -18,5 +19,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Args::Prove(args) => prove::run(args),
         Args::Fsck(args) => fsck::run(args),
         Args::Submit(args) => submit::run(args),
+        Args::Hammer(args) => hammer::run(args),
     }
 }

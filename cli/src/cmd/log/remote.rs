@@ -41,10 +41,20 @@ impl Remote {
         let newest = tiled.max_by_key(|log| log.valid_for().start);
         let newest =
             newest.ok_or_else(|| Failure::unclear("the trusted root lists no Rekor v2 log"))?;
+        Self::of(newest.clone())
+    }
+
+    /// That log.
+    pub(super) fn of(log: Log) -> Result<Self, Failure> {
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
-        let base = Url::parse(newest.base_url()).map_err(|error| unclear(&error))?;
+        let base = Url::parse(log.base_url()).map_err(|error| unclear(&error))?;
         let http = Http::new([&base]).map_err(|error| unclear(&error))?;
-        Ok(Self { log: newest.clone(), http })
+        Ok(Self { log, http })
+    }
+
+    /// The same, that waits for a log which does not answer.
+    pub(super) fn insisting(self) -> Self {
+        Self { http: self.http.insisting(), ..self }
     }
 
     pub(super) fn key(&self) -> Result<LogKey, Failure> {

@@ -1,0 +1,237 @@
+//! `countersign log hammer`: writes to a Rekor v2 log as many clients would, and holds it to every answer.
+//!
+//! Each answer is checked as it comes: body, proof, the checkpoint's signature. What was acknowledged and
+//! signed is kept in a [`ledger`], and in the end compared with the tree of the newest checkpoint, read
+//! from tiles. Servers that go away are waited for, and the same entry is sent again.
+
+mod entry;
+mod ledger;
+mod tally;
+mod target;
+mod work;
+
+use crate::args::Format;
+use crate::args::log::Hammer as Args;
+use crate::failure::{Failure, NO};
+use crate::{output, trust};
+use countersign_client::http::{self, Http};
+use countersign_client::token::{IdentityToken, Source};
+use countersign_log::read::Reader;
+use countersign_log::{Format as Records, OpenError, store};
+use countersign_verify::TrustedRoot;
+use entry::Signers;
+use jiff::Timestamp;
+use ledger::Settled;
+use serde_json::json;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tally::Tally;
+use target::Target;
+use tokio::time::Instant;
+use url::Url;
+use work::Load;
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let (root, signing) = trust::load(&args.trust)?.root()?;
+    let issuer = match &args.identity_token {
+        None => None,
+        Some(token) => {
+            let signing = signing.ok_or_else(|| {
+                Failure::unclear("a trusted root does not say who issues certificates")
+                    .hint("give --instance URL or --trust-config FILE")
+            })?;
+            let services = signing.select(Timestamp::now());
+            let services = services.map_err(|error| Failure::unclear(error.to_string()))?;
+            let source = Source::find(Some(token), |_| None);
+            let source = source.map_err(|error| Failure::unclear(error.to_string()))?;
+            Some((services.certificate_authority, source))
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
+    let report = runtime.block_on(hammer(args, &root, issuer))?;
+    output::print(&match args.output {
+        Format::Json => report.json(),
+        Format::Text => report.text(),
+    })?;
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// Requests that were sent again.
+static RETRIES: AtomicU64 = AtomicU64::new(0);
+
+async fn hammer(
+    args: &Args,
+    root: &TrustedRoot,
+    issuer: Option<(Url, Source)>,
+) -> Result<Report, Failure> {
+    let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
+    let token: Option<(Url, IdentityToken)> = match issuer {
+        None => None,
+        Some((url, source)) => Some((url, source.fetch().await.map_err(|error| unclear(&error))?)),
+    };
+    let signers = Signers::make(token.as_ref().map(|(url, token)| (url, token))).await?;
+    let floor = signers.floor();
+
+    let waiting = |_: &http::Error| {
+        RETRIES.fetch_add(1, Ordering::Relaxed);
+    };
+    let http = Http::new(&urls(root)).map_err(|error| unclear(&error))?;
+    let http = http.within(args.duration + args.timeout.timeout, waiting).insisting();
+    let target = Arc::new(Target::new(&args.trust, root, http, signers)?);
+    let start = Instant::now();
+    let load = Load {
+        writers: u64::from(args.writers),
+        every: args.rate.map(|rate| Duration::from_secs(1) / rate),
+        repeats: args.repeats,
+        invalid: args.invalid,
+        start,
+        stop: start + args.duration,
+    };
+    let writers = (0..load.writers).map(|number| {
+        let target = Arc::clone(&target);
+        tokio::spawn(work::write(target, load, number))
+    });
+    let readers = (0..u64::from(args.readers)).map(|number| {
+        let target = Arc::clone(&target);
+        tokio::spawn(work::read(target, load.stop, number))
+    });
+    let workers: Vec<_> = writers.chain(readers).collect();
+    let mut tally = Tally::default();
+    for worker in workers {
+        tally.add(worker.await.map_err(|error| unclear(&error))??);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    if tally.accepted + tally.broken + tally.wrongly_accepted == 0 {
+        let problem = tally.problem.unwrap_or_else(|| "there was no time for one".to_owned());
+        return Err(Failure::unclear(format!("no entry was accepted: {problem}")));
+    }
+    let settled = settle(&target, &mut tally).await?;
+    let log = target.url.as_str().trim_end_matches("/api/v2/log/entries").to_owned();
+    Ok(Report { log, writers: args.writers, seconds, floor, tally, settled })
+}
+
+fn urls(root: &TrustedRoot) -> Vec<Url> {
+    root.logs().iter().filter_map(|log| Url::parse(log.base_url()).ok()).collect()
+}
+
+/// Holds every log that has answered to what it said.
+async fn settle(target: &Target, tally: &mut Tally) -> Result<Settled, Failure> {
+    let mut all = Settled { size: 0, leaves: 0, checkpoints: 0 };
+    for shard in target.shards() {
+        let source = Arc::clone(&shard.remote) as Arc<dyn store::Source>;
+        let reader = match Reader::open(source, &shard.key, Records::Entries).await {
+            Ok(reader) => reader,
+            Err(OpenError::Store(error)) => return Err(Failure::unclear(error.to_string())),
+            Err(error) => {
+                tally.broken(error.to_string());
+                continue;
+            }
+        };
+        if let Err(problem) = shard.checkpoint(reader.head().note())? {
+            tally.broken(problem);
+        }
+        let settled = shard.ledger.settle(&reader, &*shard.remote, tally).await?;
+        all.size += settled.size;
+        all.leaves += settled.leaves;
+        all.checkpoints += settled.checkpoints;
+    }
+    Ok(all)
+}
+
+struct Report {
+    log: String,
+    writers: u16,
+    seconds: f64,
+    /// Entries a second.
+    floor: f64,
+    tally: Tally,
+    settled: Settled,
+}
+
+impl Report {
+    fn holds(&self) -> bool {
+        self.tally.lost + self.tally.broken + self.tally.wrongly_accepted == 0
+    }
+
+    fn per_second(&self, count: u64) -> f64 {
+        (count as f64 / self.seconds * 10.0).round() / 10.0
+    }
+
+    fn json(&self) -> String {
+        let Self { tally, settled, .. } = self;
+        let json = json!({
+            "schema": "countersign.hammer/1",
+            "log": self.log,
+            "writers": self.writers,
+            "seconds": self.seconds,
+            "accepted": tally.accepted,
+            "accepted_per_s": self.per_second(tally.accepted),
+            "floor_per_s": self.floor.round(),
+            "p50_ms": tally.waits.quantile_ms(500),
+            "p99_ms": tally.waits.quantile_ms(990),
+            "repeats": tally.repeats,
+            "repeats_per_s": self.per_second(tally.repeats),
+            "repeat_p50_ms": tally.repeat_waits.quantile_ms(500),
+            "repeat_p99_ms": tally.repeat_waits.quantile_ms(990),
+            "doubled": tally.doubled,
+            "reads": tally.reads,
+            "refused": tally.refused,
+            "wrongly_refused": tally.wrongly_refused,
+            "wrongly_accepted": tally.wrongly_accepted,
+            "retries": RETRIES.load(Ordering::Relaxed),
+            "failed": tally.failed,
+            "size": settled.size,
+            "checked": settled.leaves,
+            "checkpoints": settled.checkpoints,
+            "lost": tally.lost,
+            "broken_proofs": tally.broken,
+            "problem": tally.problem,
+        });
+        format!("{json}\n")
+    }
+
+    fn text(&self) -> String {
+        let Self { tally, settled, floor, .. } = self;
+        let ms = |wait: Option<f64>| wait.map_or("none".to_owned(), |ms| format!("{ms:.1} ms"));
+        let accepted = tally.accepted as f64 / self.seconds;
+        let mut text = format!(
+            "{}, {} writers, {:.1} s\n\
+             accepted  {} entries, {accepted:.0}/s, p50 {}, p99 {}\n\
+             floor     {floor:.0}/s to verify and hash alone, on all cores; accepted {:.2} of it\n\
+             repeats   {}, {:.0}/s, p50 {}, p99 {}; {} got another place\n\
+             refused   {} with a flaw, {} without; {} with a flaw accepted\n\
+             retries   {}; {} requests without an answer\n",
+            self.log,
+            self.writers,
+            self.seconds,
+            tally.accepted,
+            ms(tally.waits.quantile_ms(500)),
+            ms(tally.waits.quantile_ms(990)),
+            accepted / floor,
+            tally.repeats,
+            tally.repeats as f64 / self.seconds,
+            ms(tally.repeat_waits.quantile_ms(500)),
+            ms(tally.repeat_waits.quantile_ms(990)),
+            tally.doubled,
+            tally.refused,
+            tally.wrongly_refused,
+            tally.wrongly_accepted,
+            RETRIES.load(Ordering::Relaxed),
+            tally.failed,
+        );
+        if tally.reads > 0 {
+            text += &format!("reads     {} proofs from tiles\n", tally.reads);
+        }
+        text += &format!(
+            "checked   {} acknowledged entries and {} checkpoints in a tree of {}: {} lost, {} broken proofs\n",
+            settled.leaves, settled.checkpoints, settled.size, tally.lost, tally.broken,
+        );
+        if let Some(problem) = &tally.problem {
+            text += &format!("first problem: {}\n", output::visible(problem));
+        }
+        text
+    }
+}
