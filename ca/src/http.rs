@@ -140,6 +140,7 @@ async fn stamp(
     };
     let stamped = query.and_then(|query| authority.stamp(&query, clock()));
     let stamped = stamped.map_err(|error| Reply::timestamp(&error, &id))?;
+    metrics::counter!("countersign_timestamps_total").increment(1);
     Ok(([(header::CONTENT_TYPE, "application/timestamp-reply")], stamped).into_response())
 }
 

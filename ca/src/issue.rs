@@ -164,6 +164,13 @@ impl Authority {
     ) -> Result<Issued, Error> {
         let mut who = None;
         let result = self.cycle(token, request, request_id, &mut who).await;
+        match &result {
+            Ok(_) => metrics::counter!("countersign_certificates_issued_total").increment(1),
+            Err(error) => {
+                let code = [("code", error.code())];
+                metrics::counter!("countersign_certificates_refused_total", &code).increment(1);
+            }
+        }
         if let Err(error) = &result {
             let event = Event::Refused { reason: error.code(), message: error.to_string(), who };
             self.parts.audit.record((self.parts.clock)(), request_id, event).await?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod log;
 
+use crate::logging::LogFormat;
 use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
@@ -81,6 +82,9 @@ pub(crate) struct Dev {
     /// Allow an address beyond loopback: anyone who reaches it can sign as anyone
     #[arg(long, env = "COUNTERSIGN_LISTEN_BEYOND_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub(crate) listen_beyond_loopback: bool,
+    /// How the program's own log is written, on standard error; COUNTERSIGN_LOG filters it
+    #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
 }
 
 #[derive(Debug, ClapArgs)]

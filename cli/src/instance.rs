@@ -32,7 +32,8 @@ use countersign_log::signer::{P256Key, Signer};
 use countersign_log::store::CheckpointLock;
 use countersign_log::store::files::Files;
 use countersign_log::store::sqlite::Sqlite;
-use countersign_log::{Format, Options};
+use countersign_log::{Format, Log, Options};
+use countersign_verify::certificate::Certificate;
 use countersign_verify::sct::Sct;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -145,11 +146,33 @@ impl Instance {
         })
     }
 
+    /// All its logs.
+    pub(crate) fn logs(&self) -> [Log; 3] {
+        [self.signatures.log(), self.older.log(), self.certificates.log()].map(Log::clone)
+    }
+
+    /// Its certificates, by name, and when they expire.
+    pub(crate) fn expiries(&self) -> Vec<(&'static str, Timestamp)> {
+        let named = |name, chain: &[Vec<u8>]| {
+            let certificate = chain.first().and_then(|der| Certificate::parse(der).ok());
+            certificate.map(|certificate| (name, certificate.not_after()))
+        };
+        let root = self.authority.chain().get(1..).unwrap_or_default();
+        [
+            named("issuing", self.authority.chain()),
+            named("root", root),
+            named("timestamps", self.timestamps.chain()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// Finishes what the logs have pending.
     pub(crate) async fn close(&self) {
-        self.signatures.log().close().await;
-        self.older.log().close().await;
-        self.certificates.log().close().await;
+        for log in self.logs() {
+            log.close().await;
+        }
         self.database.close().await;
     }
 }
@@ -160,7 +183,7 @@ async fn open_log(
     name: &str,
     format: Format,
     signer: Signer,
-) -> Result<countersign_log::Log, Failure> {
+) -> Result<Log, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         let folder = directory.file(name);
         Failure::unclear(format!("the log in {} does not open: {error}", folder.display()))
@@ -168,7 +191,7 @@ async fn open_log(
     let store = Files::open(directory.file(name)).map_err(|error| failed(&error))?;
     let lock: Arc<dyn CheckpointLock> =
         Arc::new(database.lock(name).await.map_err(|error| failed(&error))?);
-    let log = countersign_log::Log::open(Options::new(format), signer, Arc::new(store), lock).await;
+    let log = Log::open(Options::new(format), signer, Arc::new(store), lock).await;
     log.map_err(|error| failed(&error))
 }
 

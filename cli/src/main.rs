@@ -6,6 +6,7 @@ mod cmd;
 mod failure;
 mod idp;
 mod instance;
+mod logging;
 mod output;
 mod report;
 mod server;

@@ -15,6 +15,7 @@ use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, empty_r
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -94,6 +95,17 @@ impl Head {
     }
 }
 
+/// What a log has to do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Load {
+    /// Callers that wait.
+    pub waiting: usize,
+    /// Entries that wait for the next batch.
+    pub pending: usize,
+    /// How long the oldest entry that is not published has waited.
+    pub oldest: Duration,
+}
+
 /// An entry that is in a published tree.
 #[derive(Clone, Debug)]
 pub struct Appended {
@@ -161,6 +173,12 @@ impl Log {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.0.shared.halted.load(Ordering::Relaxed)
+    }
+
+    /// What it has to do just now.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.0.shared.pool.lock().load()
     }
 
     /// The public key and the origin.

@@ -1,7 +1,8 @@
 //! Routes, and errors to replies.
 //!
-//! Errors are `{"code": gRPC code, "message": sentence, "details": [{"reason": stable name, …}]}`. The
-//! causes of our own failures go to the program's log, not to the caller.
+//! Errors are `{"code": gRPC code, "message": sentence, "details": [{"reason": stable name, …}]}`, with the
+//! request's ID if its header `x-request-id` has one. The causes of our own failures go to the program's
+//! log, not to the caller.
 
 use crate::engine::Log;
 use crate::face::{rekor_v1, rekor_v2, static_ct};
@@ -11,16 +12,17 @@ use crate::store::StoreError;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use countersign_verify::encoding::{base64, from_base64};
 use countersign_verify::limits::{MAX_CERTIFICATE, MAX_CHAIN};
 use countersign_verify::tile::{self, EntryBundle, Tile};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::ErrorKind;
 
 /// A checkpoint may be up to this old in a cache: no older than the next batch takes.
@@ -54,6 +56,7 @@ pub fn rekor_v2(face: rekor_v2::Face) -> Router {
         .layer(DefaultBodyLimit::max(rekor_v2::MAX_REQUEST))
         .route("/api/v2/checkpoint", only(get(signature_checkpoint)))
         .route("/api/v2/tile/{*path}", only(get(signature_tile)))
+        .layer(from_fn(write_refusal))
         .with_state(face)
 }
 
@@ -67,6 +70,7 @@ pub fn static_ct(face: static_ct::Face) -> Router {
         .route("/ct/checkpoint", only(get(certificate_checkpoint)))
         .route("/ct/tile/{*path}", only(get(certificate_tile)))
         .route("/ct/issuer/{fingerprint}", only(get(issuer)))
+        .layer(from_fn(write_refusal))
         .with_state(face)
 }
 
@@ -194,6 +198,28 @@ fn read_body(body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes,
     })
 }
 
+/// What a refusal says, until [`write_refusal`] adds the request's ID.
+#[derive(Clone)]
+struct Unwritten {
+    body: Value,
+    /// The object in it that has the ID, as a JSON pointer.
+    place: &'static str,
+}
+
+/// Writes the body of a refusal.
+async fn write_refusal(request: Request, next: Next) -> Response {
+    let id = request.headers().get("x-request-id").cloned();
+    let mut response = next.run(request).await;
+    if let Some(Unwritten { mut body, place }) = response.extensions_mut().remove() {
+        let object = body.pointer_mut(place).and_then(Value::as_object_mut);
+        if let (Some(object), Some(id)) = (object, id.as_ref().and_then(|id| id.to_str().ok())) {
+            object.insert("request_id".into(), id.into());
+        }
+        *response.body_mut() = body.to_string().into();
+    }
+    response
+}
+
 /// A reply that says no.
 #[derive(Debug)]
 struct Refusal {
@@ -242,8 +268,8 @@ impl IntoResponse for Refusal {
         }
         detail.extend(self.next.map(|next| ("next".to_owned(), next.into())));
         let body = json!({ "code": self.code, "message": self.message, "details": [detail] });
-        let headers = [(CONTENT_TYPE, JSON)];
-        let mut response = (self.status, headers, body.to_string()).into_response();
+        let mut response = (self.status, [(CONTENT_TYPE, JSON)]).into_response();
+        response.extensions_mut().insert(Unwritten { body, place: "/details/0" });
         if self.retry {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

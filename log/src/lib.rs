@@ -23,7 +23,7 @@ mod tree;
 
 mod engine;
 
-pub use engine::{Appended, Head, Log, Options};
+pub use engine::{Appended, Head, Load, Log, Options};
 pub use pool::{AppendError, Candidate, Leaf};
 pub use record::Format;
 pub use recover::OpenError;

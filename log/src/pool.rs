@@ -3,7 +3,7 @@
 //! Identical entries share one leaf and one place here. The pool is bounded in entries, waiters and
 //! bytes; beyond that it refuses at once rather than let callers queue.
 
-use crate::engine::Appended;
+use crate::engine::{Appended, Load};
 use crate::recover::OpenError;
 use crate::store::StoreError;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use countersign_verify::limits::MAX_ENTRY;
 use countersign_verify::merkle::{Hash, leaf_hash};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// An entry that a face has checked and wants in the tree.
@@ -109,7 +110,10 @@ pub(crate) type Outcome = Result<Appended, AppendError>;
 /// Pending entries and all who wait, for the batch under way too.
 pub(crate) struct Pool {
     limit: usize,
-    pending: VecDeque<Candidate>,
+    /// With the time of their admission.
+    pending: VecDeque<(Instant, Candidate)>,
+    /// Since when the oldest entry of the batch under way waits.
+    under_way: Option<Instant>,
     pending_bytes: usize,
     waiting: HashMap<Hash, Vec<oneshot::Sender<Outcome>>>,
     waiters: usize,
@@ -136,6 +140,7 @@ impl Pool {
         Self {
             limit,
             pending: VecDeque::new(),
+            under_way: None,
             pending_bytes: 0,
             waiting: HashMap::new(),
             waiters: 0,
@@ -160,7 +165,7 @@ impl Pool {
         waiting.push(sender);
         if waiting.len() == 1 {
             self.pending_bytes += candidate.length;
-            self.pending.push_back(candidate);
+            self.pending.push_back((Instant::now(), candidate));
         }
         Ok(Admission::Wait(receiver))
     }
@@ -168,16 +173,27 @@ impl Pool {
     /// The oldest pending entries, for the next batch.
     pub(crate) fn take(&mut self, limit: usize) -> Vec<Candidate> {
         let (mut count, mut bytes) = (0, 0);
-        for candidate in self.pending.iter().take(limit) {
+        for (_, candidate) in self.pending.iter().take(limit) {
             bytes += candidate.length;
             if count > 0 && bytes > MAX_BATCH_BYTES {
                 break;
             }
             count += 1;
         }
-        let batch: Vec<_> = self.pending.drain(..count).collect();
+        self.under_way = self.pending.front().map(|(admitted, _)| *admitted);
+        let batch: Vec<_> = self.pending.drain(..count).map(|(_, candidate)| candidate).collect();
         self.pending_bytes -= batch.iter().map(|candidate| candidate.length).sum::<usize>();
         batch
+    }
+
+    /// Since when the oldest entry that is not published waits.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.under_way.or_else(|| self.pending.front().map(|(admitted, _)| *admitted))
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        let oldest = self.oldest().map_or_else(Default::default, |admitted| admitted.elapsed());
+        Load { waiting: self.waiters, pending: self.pending.len(), oldest }
     }
 
     /// Answers all who wait for an entry that is published.
@@ -244,7 +260,10 @@ mod tests {
         let waiters: Vec<_> = [1, 2, 1].map(|number| pool.admit(body(number)).ok()).into();
         assert!(waiters.iter().all(|admission| matches!(admission, Some(Admission::Wait(_)))));
         assert!(matches!(pool.admit(body(3)), Err(AppendError::Full { limit: 3 })));
+        assert_eq!((pool.load().waiting, pool.load().pending), (3, 2));
         assert_eq!(pool.take(9).len(), 2);
+        assert_eq!((pool.load().waiting, pool.load().pending), (3, 0));
+        assert!(pool.oldest().is_some(), "those of the batch under way are not published yet");
         // Those of the batch under way still count, and still catch their repeats.
         assert!(matches!(pool.admit(body(1)), Err(AppendError::Full { .. })));
         pool.fail(body(2).identity, AppendError::Closed);

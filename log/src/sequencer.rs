@@ -25,6 +25,7 @@ use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::Hash;
 use countersign_verify::tile::{EntryBundle, FULL, Tile};
+use metrics::{counter, histogram};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -107,12 +108,20 @@ async fn advance(
     }
     let store = &*shared.store;
     let entries = fresh.len();
+    let oldest = shared.pool.lock().load().oldest;
     let staged = Staged::write(shared.options.format, &shared.signer, head, fresh, store).await?;
+    let committing = Instant::now();
     let committed = staged.commit(&*shared.lock).await?;
+    let commit = committing.elapsed();
     let published = committed.publish(store).await;
     let published = published.map_err(|error| Failure::Unknown(error.into()))?;
     let head = answer(shared, &published);
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (duration, log) = (started.elapsed(), [("log", shared.signer.key().origin().to_owned())]);
+    histogram!("countersign_log_batch_entries", &log).record(entries as f64);
+    histogram!("countersign_log_batch_age_seconds", &log).record(oldest);
+    histogram!("countersign_log_batch_seconds", &log).record(duration);
+    histogram!("countersign_log_commit_seconds", &log).record(commit);
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let size = head.checkpoint.size;
     tracing::debug!(log = shared.signer.key().origin(), entries, size, duration_ms, "published");
     Ok(head)
@@ -135,6 +144,8 @@ async fn settle_known(
 }
 
 fn fail(shared: &Shared, identities: &[Hash], error: &AppendError) {
+    let log = [("log", shared.signer.key().origin().to_owned())];
+    counter!("countersign_log_batches_failed_total", &log).increment(1);
     let mut pool = shared.pool.lock();
     for identity in identities {
         pool.fail(*identity, error.clone());

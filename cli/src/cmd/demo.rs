@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::idp::{Job, Whom};
 use crate::instance::{Directory, Instance};
 use crate::output;
-use crate::server::Server;
+use crate::server::{Limits, Server};
 use console::style;
 use countersign_client::sign::{Patience, Subject, sign};
 use countersign_client::token::IdentityToken;
@@ -42,7 +42,8 @@ impl Demo {
         let folder = tempfile::tempdir().map_err(failed)?;
         let directory = Directory::open(folder.path())?;
         let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None, None).await?;
-        let server = Server::start(Instance::open(directory, &url).await?, listener);
+        let server =
+            Server::start(Instance::open(directory, &url).await?, listener, Limits::default());
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let json = server.instance().trust.client_trust_config.as_bytes();
         let config = ClientTrustConfig::parse(json).map_err(|error| unclear(&error))?;

@@ -3,8 +3,8 @@
 use crate::args::Dev;
 use crate::failure::Failure;
 use crate::instance::{Directory, Instance};
-use crate::output;
-use crate::server::Server;
+use crate::server::{Limits, Server};
+use crate::{logging, output};
 use console::style;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -16,14 +16,7 @@ use url::Url;
 const DEFAULT: &str = "127.0.0.1:8420";
 
 pub(crate) fn run(args: Dev) -> Result<ExitCode, Failure> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(console::user_attended_stderr())
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
-        )
-        .init();
+    logging::init(args.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
     runtime.block_on(serve(args))
@@ -43,7 +36,7 @@ async fn serve(args: Dev) -> Result<ExitCode, Failure> {
     let instance = Instance::open(directory, &url).await?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
-    let server = Server::start(instance, listener);
+    let server = Server::start(instance, listener, Limits::default());
     output::print(&welcome(server.instance()))?;
     tokio::select! {
         _ = terminate.recv() => {}

@@ -1,6 +1,10 @@
 //! A development instance as its users have it: the real binary, a directory, a port.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use countersign_testkit::SigningKey;
+use countersign_verify::encoding::base64;
+use countersign_verify::key::{HashAlgorithm, KeyDetails};
+use serde_json::json;
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,7 +26,12 @@ impl Dev {
         if !dir.join("instance.json").exists() {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        let mut child = clean(&mut command).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(clean(&mut command), dir)
+    }
+
+    /// Runs `command`, which starts an instance in `dir`.
+    pub(crate) fn spawn(command: &mut Command, dir: &Path) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines.find_map(|line| {
             let line = line.unwrap();
@@ -94,19 +103,50 @@ impl Dev {
 
     /// A bare HTTP request; status and body of the answer.
     pub(crate) fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
+        self.try_request(line, headers, body).expect("the server answers")
+    }
+
+    /// A bare HTTP request; head and body of the answer.
+    pub(crate) fn exchange(&self, line: &str, headers: &str, body: &str) -> (String, String) {
+        self.try_exchange(line, headers, body).expect("the server answers")
+    }
+
+    /// The same; `None` when there is no answer.
+    pub(crate) fn try_request(
+        &self,
+        line: &str,
+        headers: &str,
+        body: &str,
+    ) -> Option<(u16, String)> {
+        let (head, body) = self.try_exchange(line, headers, body)?;
+        Some((head.split(' ').nth(1)?.parse().unwrap(), body))
+    }
+
+    fn try_exchange(&self, line: &str, headers: &str, body: &str) -> Option<(String, String)> {
         let address = self.url.strip_prefix("http://").unwrap();
-        let mut stream = TcpStream::connect(address).unwrap();
+        let mut stream = TcpStream::connect(address).ok()?;
         let length = body.len();
         let request = format!(
             "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
         );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((format!("{head}\r\n"), body.to_owned()))
     }
+}
+
+/// A request to the Rekor v2 face: a signature over `message` by a new key.
+pub(crate) fn entry_request(message: &[u8]) -> String {
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let [digest, signature, spki] =
+        [HashAlgorithm::Sha256.digest(message), key.sign(message), key.spki()]
+            .map(|bytes| base64(&bytes));
+    json!({ "hashedRekordRequestV002": { "digest": digest, "signature": { "content": signature,
+        "verifier": { "keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": { "rawBytes": spki } } } } })
+    .to_string()
 }
 
 impl Drop for Dev {

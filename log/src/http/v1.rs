@@ -1,8 +1,9 @@
 //! The routes of Rekor v1, below `/api/v1/log`.
 //!
-//! Errors are `{"code": HTTP status, "message": sentence}`, as clients of Rekor v1 read them.
+//! Errors are `{"code": HTTP status, "message": sentence}`, as clients of Rekor v1 read them, and
+//! `request_id`.
 
-use super::JSON;
+use super::{JSON, Unwritten, write_refusal};
 use crate::face::rekor_v1::{Error, Face, Logged, MAX_REQUEST};
 use crate::pool::AppendError;
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -32,6 +34,7 @@ pub fn rekor_v1(face: Face) -> Router {
         .route("/api/v1/log/proof", get(proof))
         .route("/api/v1/log/publicKey", get(public_key))
         .route("/api/v1/index/retrieve", post(search))
+        .layer(from_fn(write_refusal))
         .with_state(face)
 }
 
@@ -199,8 +202,9 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({ "code": self.code, "message": self.message }).to_string();
-        let mut response = (self.status, [(CONTENT_TYPE, JSON)], body).into_response();
+        let body = json!({ "code": self.code, "message": self.message });
+        let mut response = (self.status, [(CONTENT_TYPE, JSON)]).into_response();
+        response.extensions_mut().insert(Unwritten { body, place: "" });
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

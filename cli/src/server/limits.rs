@@ -1,0 +1,362 @@
+//! What a server takes on at a time: connections, requests, and requests a second of one peer.
+//!
+//! Beyond a bound the server says so at once rather than let clients queue: 429 to a peer that asks too
+//! often, 503 when too much is under way for all, both with `Retry-After`; a connection too many is
+//! closed. A peer is an IPv4 address or an IPv6 network of 64 bits. Peers on loopback are this machine
+//! itself, or a proxy on it that limits its own, so the bounds of one peer are not theirs. Sizes of
+//! bodies are each face's own, see its `http.rs`.
+
+use super::request::RequestId;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum_server::accept::Accept;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota};
+use parking_lot::Mutex;
+use serde_json::json;
+use std::collections::HashMap;
+use std::future::{Ready, ready};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tower_service::Service;
+
+/// The bounds of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Requests under way at a time. A request waits for the log's next batch, so this must be well
+    /// above the writers that share one.
+    pub(crate) requests: usize,
+    /// Requests a second of one peer, on average. A monitor reads some 600 tiles a second.
+    pub(crate) rate: NonZeroU32,
+    /// Requests of one peer at once: a build farm behind one address begins its jobs together.
+    pub(crate) burst: NonZeroU32,
+    /// Connections at a time. Each takes a file, and systems give a process 1024 unless told otherwise.
+    pub(crate) connections: usize,
+    /// Connections of one peer.
+    pub(crate) connections_per_peer: usize,
+    /// Time for a request's head, and for a connection to ask again: hyper's default.
+    pub(crate) head: Duration,
+    /// Time for a request, its body included: Fulcio's.
+    pub(crate) request: Duration,
+    /// Time for what is under way when the server stops.
+    pub(crate) drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests: 512,
+            rate: NonZeroU32::new(1000).expect("not zero"),
+            burst: NonZeroU32::new(2000).expect("not zero"),
+            connections: 800,
+            connections_per_peer: 200,
+            head: Duration::from_secs(30),
+            request: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Counts the requests under way, and those of each peer.
+pub(super) struct Gate {
+    permits: Semaphore,
+    peers: DefaultKeyedRateLimiter<IpAddr>,
+    asked: AtomicUsize,
+    clock: DefaultClock,
+}
+
+/// Requests after which peers that were quiet for long are forgotten.
+const FORGET: usize = 4096;
+
+impl Gate {
+    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+        let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
+        Arc::new(Self {
+            permits: Semaphore::new(limits.requests),
+            peers: DefaultKeyedRateLimiter::keyed(quota),
+            asked: AtomicUsize::new(0),
+            clock: DefaultClock::default(),
+        })
+    }
+
+    /// How long the peer should wait before it asks again; `None` lets it through.
+    fn too_often(&self, peer: IpAddr) -> Option<Duration> {
+        let peer = limited(peer)?;
+        if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET == FORGET - 1 {
+            self.peers.retain_recent();
+        }
+        let later = self.peers.check_key(&peer).err()?;
+        Some(later.wait_time_from(self.clock.now()))
+    }
+}
+
+/// A peer as it is counted; none on loopback.
+fn limited(peer: IpAddr) -> Option<IpAddr> {
+    let peer = peer.to_canonical();
+    match peer {
+        _ if peer.is_loopback() => None,
+        IpAddr::V4(_) => Some(peer),
+        IpAddr::V6(peer) => Some(Ipv6Addr::from_bits(peer.to_bits() >> 64 << 64).into()),
+    }
+}
+
+/// Lets a request through, or refuses it before its body is read. What operators ask passes always.
+pub(super) async fn admit(
+    State(gate): State<Arc<Gate>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if ["/healthz", "/readyz", "/metrics"].contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    if let Some(wait) = gate.too_often(peer.ip()) {
+        let refusal = Refusal {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            grpc: 8,
+            reason: "TOO_MANY_REQUESTS",
+            message: "this address asks more often than it may",
+            wait,
+        };
+        return refusal.to(&request);
+    }
+    let Ok(_permit) = gate.permits.try_acquire() else {
+        let refusal = Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            grpc: 14,
+            reason: "SERVER_BUSY",
+            message: "as many requests are under way as this server takes",
+            wait: Duration::from_secs(1),
+        };
+        return refusal.to(&request);
+    };
+    next.run(request).await
+}
+
+struct Refusal {
+    status: StatusCode,
+    grpc: u8,
+    reason: &'static str,
+    message: &'static str,
+    wait: Duration,
+}
+
+impl Refusal {
+    /// In the shape of the face that was asked: Rekor v1 has its own.
+    fn to(&self, request: &Request) -> Response {
+        let id = request.extensions().get::<RequestId>().map(|RequestId(id)| &**id);
+        let v1 = ["/api/v1/log", "/api/v1/index"].iter().any(|prefix| {
+            let rest = request.uri().path().strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        let body = if v1 {
+            json!({ "code": self.status.as_u16(), "message": self.message, "request_id": id })
+        } else {
+            let next = "send the same request again after the time in Retry-After, in seconds";
+            let detail = json!({ "reason": self.reason, "next": next, "request_id": id });
+            json!({ "code": self.grpc, "message": self.message, "details": [detail] })
+        };
+        let headers = [(CONTENT_TYPE, "application/json")];
+        let mut response = (self.status, headers, body.to_string()).into_response();
+        let seconds = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        response
+    }
+}
+
+/// Accepts connections while there are few enough, of all peers and of each.
+#[derive(Clone)]
+pub(super) struct Connections {
+    total: usize,
+    per_peer: usize,
+    open: Arc<Mutex<HashMap<Option<IpAddr>, usize>>>,
+}
+
+impl Connections {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (total, per_peer) = (limits.connections, limits.connections_per_peer);
+        Self { total, per_peer, open: Arc::default() }
+    }
+
+    /// Counts a connection until what is returned is dropped.
+    fn count(&self, peer: IpAddr) -> Option<Open> {
+        let peer = limited(peer);
+        let mut open = self.open.lock();
+        let all: usize = open.values().sum();
+        let of_peer = open.get(&peer).copied().unwrap_or_default();
+        if all >= self.total || (peer.is_some() && of_peer >= self.per_peer) {
+            return None;
+        }
+        open.insert(peer, of_peer + 1);
+        Some(Open { peer, open: Arc::clone(&self.open) })
+    }
+}
+
+struct Open {
+    peer: Option<IpAddr>,
+    open: Arc<Mutex<HashMap<Option<IpAddr>, usize>>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        match open.get_mut(&self.peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.remove(&self.peer)),
+        }
+    }
+}
+
+impl<S> Accept<TcpStream, S> for Connections {
+    type Stream = TcpStream;
+    type Service = Counted<S>;
+    type Future = Ready<std::io::Result<(TcpStream, Counted<S>)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let counted = stream.peer_addr().and_then(|peer| {
+            // Small answers leave at once, not when the next one is there.
+            stream.set_nodelay(true)?;
+            let open = self.count(peer.ip());
+            open.ok_or_else(|| std::io::Error::other("too many connections"))
+        });
+        ready(counted.map(|open| (stream, Counted { service, _open: Arc::new(open) })))
+    }
+}
+
+/// The service of one connection, which counts as long as it lives.
+#[derive(Clone)]
+pub(super) struct Counted<S> {
+    service: S,
+    _open: Arc<Open>,
+}
+
+impl<S: Service<R>, R> Service<R> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.service.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::request::identify;
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::routing::get;
+    use serde_json::Value;
+
+    fn one_a_second() -> Limits {
+        let one = NonZeroU32::new(1).unwrap();
+        Limits {
+            requests: 1,
+            rate: one,
+            burst: one,
+            connections: 3,
+            connections_per_peer: 2,
+            ..Limits::default()
+        }
+    }
+
+    fn request(peer: &str, path: &str) -> Request {
+        let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let peer: SocketAddr = format!("{peer}:1").parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    }
+
+    async fn ask(router: &Router, peer: &str, path: &str) -> (u16, Option<String>, Value) {
+        let response = router.clone().call(request(peer, path)).await.unwrap();
+        let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+        let (status, retry) = (response.status().as_u16(), retry.map(str::to_owned));
+        let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        (status, retry, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    fn layered(router: Router, limits: &Limits) -> Router {
+        router.layer(from_fn_with_state(Gate::new(limits), admit)).layer(from_fn(identify))
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_asks_too_often_waits_and_others_do_not() {
+        let router = Router::new().fallback(async || ());
+        let router = layered(router, &one_a_second());
+        let (first, second) = ("192.0.2.1", "192.0.2.2");
+        for peer in [first, second, "[2001:db8::1]", "127.0.0.1", "127.0.0.1", "[::1]", "[::1]"] {
+            assert_eq!(ask(&router, peer, "/api/v2/checkpoint").await.0, 200, "{peer}");
+        }
+        // The same peers: in IPv6 clothes, and elsewhere in its network.
+        for peer in [first, "[::ffff:192.0.2.2]", "[2001:db8::2]"] {
+            let (status, retry, body) = ask(&router, peer, "/api/v2/checkpoint").await;
+            assert_eq!((status, retry.as_deref()), (429, Some("1")), "{peer}");
+            assert_eq!(
+                (&body["code"], &body["details"][0]["reason"]),
+                (&json!(8), &json!("TOO_MANY_REQUESTS"))
+            );
+            assert_eq!(body["details"][0]["request_id"].as_str().unwrap().len(), 32);
+        }
+        let (status, _, body) = ask(&router, first, "/api/v1/log/entries").await;
+        assert_eq!((status, &body["code"]), (429, &json!(429)), "Rekor v1 has codes of its own");
+        assert_eq!(ask(&router, first, "/readyz").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn more_requests_than_fit_are_told_to_come_back_and_one_that_ends_makes_room() {
+        let (begin, end) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (began, ends) = (Arc::clone(&begin), Arc::clone(&end));
+        let slow = get(async move || {
+            began.add_permits(1);
+            ends.acquire().await.unwrap().forget();
+        });
+        let router =
+            layered(Router::new().route("/slow", slow).fallback(async || ()), &one_a_second());
+        let held = tokio::spawn({
+            let router = router.clone();
+            async move { ask(&router, "127.0.0.1", "/slow").await.0 }
+        });
+        begin.acquire().await.unwrap().forget();
+        let (status, retry, body) = ask(&router, "127.0.0.1", "/other").await;
+        assert_eq!((status, retry.as_deref()), (503, Some("1")));
+        assert_eq!(
+            (&body["code"], &body["details"][0]["reason"]),
+            (&json!(14), &json!("SERVER_BUSY"))
+        );
+        assert_eq!(ask(&router, "127.0.0.1", "/metrics").await.0, 200);
+        end.add_permits(1);
+        assert_eq!(held.await.unwrap(), 200);
+        assert_eq!(ask(&router, "127.0.0.1", "/other").await.0, 200);
+    }
+
+    #[test]
+    fn connections_are_counted_by_peer_and_in_all_until_they_close() {
+        let connections = Connections::new(&one_a_second());
+        let count = |peer: &str| connections.count(peer.parse().unwrap());
+        let (first, second) = (count("192.0.2.1"), count("192.0.2.1"));
+        assert!(first.is_some() && second.is_some());
+        assert!(count("192.0.2.1").is_none(), "two of one peer");
+        let third = count("192.0.2.2");
+        assert!(third.is_some());
+        assert!(count("127.0.0.1").is_none(), "three in all");
+        drop(first);
+        assert!(count("127.0.0.1").is_some());
+        drop((second, third));
+        assert!(connections.open.lock().is_empty());
+    }
+}

@@ -1,0 +1,134 @@
+//! What operators see of a running instance: metrics, its log, request IDs; and how it stops.
+
+mod common;
+
+use common::{Dev, clean, entry_request};
+use serde_json::Value;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// The value of a series in Prometheus's text.
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+}
+
+#[test]
+fn metrics_say_what_was_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(folder.path());
+    let file = folder.path().join("file");
+    std::fs::write(&file, "file").unwrap();
+    assert!(dev.sign(&file, "you@example.com").status.success());
+    assert_eq!(dev.request("POST /api/v2/signingCert", "", "{}").0, 400);
+    assert_eq!(dev.request("GET /api/v2/tile/0/000.p/2", "", "").0, 200);
+    let (status, text) = dev.request("GET /metrics", "", "");
+    assert_eq!(status, 200);
+    let log = "{log=\"127.0.0.1\"}";
+    for (series, expected) in [
+        (format!("countersign_log_entries{log}"), 2.0),
+        (format!("countersign_log_waiting{log}"), 0.0),
+        (format!("countersign_log_halted{log}"), 0.0),
+        (format!("countersign_log_batch_entries_count{log}"), 1.0),
+        (format!("countersign_log_commit_seconds_count{log}"), 1.0),
+        ("countersign_certificates_issued_total".to_owned(), 1.0),
+        ("countersign_timestamps_total".to_owned(), 1.0),
+        (
+            "countersign_http_requests_total{method=\"GET\",route=\"/api/v2/tile/{*path}\",status=\"200\"}"
+                .to_owned(),
+            1.0,
+        ),
+    ] {
+        assert_eq!(value(&text, &series), expected, "{series}");
+    }
+    for certificate in ["issuing", "root", "timestamps"] {
+        let series = format!("countersign_expiry_days{{certificate=\"{certificate}\"}}");
+        assert!(value(&text, &series) > 30.0, "{series}");
+    }
+}
+
+#[test]
+fn a_failure_is_one_json_line_with_the_id_that_the_client_got() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(["dev", "--listen", "127.0.0.1:0", "--log-format", "json", "--dir"]);
+    clean(command.arg(folder.path())).env("COUNTERSIGN_LOG", "info").stderr(Stdio::piped());
+    let mut dev = Dev::spawn(&mut command, folder.path());
+    for (path, place) in [
+        ("/api/v2/log/entries", "/details/0/request_id"),
+        ("/ct/v1/add-chain", "/details/0/request_id"),
+        ("/api/v2/signingCert", "/details/0/request_id"),
+        ("/api/v1/timestamp", "/details/0/request_id"),
+        ("/api/v1/log/entries", "/request_id"),
+    ] {
+        let headers = "x-request-id: my-own-7\r\nContent-Type: application/json\r\n";
+        let (head, body) = dev.exchange(&format!("POST {path}"), headers, "{}");
+        assert!(head.contains("\r\nx-request-id: my-own-7\r\n"), "{head}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body.pointer(place), Some(&"my-own-7".into()), "{path}: {body}");
+    }
+    let (head, _) = dev.exchange("GET /healthz", "", "");
+    assert!(head.contains("\r\nx-request-id: "), "a request without an ID gets one: {head}");
+    // The log halts, and only its own log says why.
+    std::fs::remove_dir_all(folder.path().join("log")).unwrap();
+    let id = "x-request-id: lost-1\r\n";
+    let (head, _) = dev.exchange("POST /api/v2/log/entries", id, &entry_request(b"lost"));
+    assert!(head.starts_with("HTTP/1.1 500"), "{head}");
+    let stderr = dev.child.stderr.take().unwrap();
+    dev.kill();
+    let lines = std::io::read_to_string(stderr).unwrap();
+    let lines: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let mine = lines.iter().filter(|line| line["span"]["id"] == "lost-1");
+    let mine: Vec<_> = mine.collect();
+    assert!(mine.iter().any(|line| line["message"] == "the log is halted"), "{lines:#?}");
+    let failed = mine.iter().find(|line| line["message"] == "failed").expect("one line a request");
+    assert_eq!((&failed["status"], &failed["level"]), (&500.into(), &"WARN".into()));
+    assert_eq!(failed["span"]["path"], "/api/v2/log/entries");
+}
+
+#[test]
+fn a_server_that_stops_finishes_what_it_took_and_publishes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dev = Dev::start(folder.path());
+    let (stop, taken) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let id = dev.child.id().to_string();
+    thread::scope(|scope| {
+        for writer in 0..16 {
+            let (dev, stop, taken) = (&dev, &stop, &taken);
+            scope.spawn(move || {
+                for number in 0.. {
+                    let request = entry_request(format!("{writer} {number}").as_bytes());
+                    // Refused connections are what a stopped server is; an answer is an answer.
+                    let Some((status, body)) =
+                        dev.try_request("POST /api/v2/log/entries", "", &request)
+                    else {
+                        assert!(stop.load(Ordering::SeqCst), "the server is there");
+                        return;
+                    };
+                    assert_eq!(status, 201, "{body}");
+                    taken.lock().unwrap().push((request, body));
+                }
+            });
+        }
+        while taken.lock().unwrap().len() < 50 {
+            thread::yield_now();
+        }
+        stop.store(true, Ordering::SeqCst);
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    });
+    assert!(dev.child.wait().unwrap().success());
+    let checked = common::run(["log", "fsck", "--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(common::verdict(&checked).0, 0);
+    let taken = taken.into_inner().unwrap();
+    let dev = Dev::start(folder.path());
+    let size = dev.size();
+    for (request, body) in &taken {
+        let index = |body: &str| serde_json::from_str::<Value>(body).unwrap()["logIndex"].clone();
+        let (status, repeat) = dev.request("POST /api/v2/log/entries", "", request);
+        assert_eq!((status, index(&repeat)), (201, index(body)));
+    }
+    assert_eq!(dev.size(), size, "nothing of it is new");
+}
