@@ -3,6 +3,7 @@
 pub mod fixed;
 pub mod seeds;
 
+use countersign_policy::admission::{Kinds, Review};
 use countersign_verify::bundle::{Bundle, LogEntry};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::checkpoint::Checkpoint;
@@ -15,10 +16,11 @@ use countersign_verify::{TrustedRoot, sct};
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("bundle", bundle),
     ("certificate", certificate),
     ("note", note),
+    ("review", review),
     ("sct", sct_list),
     ("statement", statement),
     ("tile", tile),
@@ -59,6 +61,16 @@ pub fn note(data: &[u8]) {
         if let Ok(checkpoint) = Checkpoint::parse(note.text()) {
             assert_eq!(checkpoint.text(), note.text());
         }
+    }
+}
+
+/// Reviews of an API server: every place that is named names its image.
+pub fn review(data: &[u8]) {
+    let Ok(review) = Review::parse(data, &Kinds::default()) else { return };
+    let json: serde_json::Value = serde_json::from_slice(data).expect("a review is JSON");
+    for place in &review.places {
+        let image = json["request"]["object"].pointer(&place.pointer);
+        assert_eq!(image.and_then(|image| image.as_str()), Some(place.image.as_str()));
     }
 }
 

@@ -30,6 +30,9 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             seeds.extend(proofs.map(|proof| proof.checkpoint.clone().into_bytes()));
             seeds
         }
+        "review" => texts(&[
+            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","kind":{"group":"apps","version":"v1","kind":"Deployment"},"resource":{"group":"apps","version":"v1","resource":"deployments"},"operation":"UPDATE","object":{"spec":{"template":{"spec":{"initContainers":[{"image":"a/b~c:1"}],"containers":[{"image":"a"}],"volumes":[{"image":{"reference":"d"}}]}}}},"oldObject":{"spec":{"template":{"spec":{"containers":[{"image":"a"}]}}}}}}"#,
+        ]),
         "sct" => {
             let lists = certificates().into_iter().filter_map(|der| {
                 let certificate = Certificate::parse(&der).expect("a certificate");

@@ -4,6 +4,7 @@
 //! managed key. Facts come in as a `Verified`, which only verification can make; the decision names its
 //! rule.
 
+pub mod admission;
 mod decide;
 mod explain;
 mod pattern;
