@@ -18,7 +18,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_ca::audit::Audit;
 use countersign_ca::ceremony;
-use countersign_ca::identity::jwks::KeySource;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::possession::Request;
@@ -30,7 +29,6 @@ use jiff::Timestamp;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -160,10 +158,9 @@ async fn main() {
     let key = FileSigner::generate().expect("randomness");
     let log_key = key.spki().to_vec();
     let log = Log { id: sha256(&log_key), issuer_key_hash: sha256(issuing.spki()), key };
-    let keys = KeySource::new(&issuer).expect("a URL");
-    let accepted = Issuer { audience: "sigstore".to_owned(), mapping: Mapping::Email, keys };
+    let tokens = Verifier::new([Issuer::new(&issuer, Mapping::EMAIL)]);
     let authority = Authority::new(Parts {
-        tokens: Verifier::new(BTreeMap::from([(issuer, accepted)])),
+        tokens: tokens.expect("a URL"),
         signer: Box::new(ceremony.issuing.0),
         chain: vec![ceremony.issuing.1, ceremony.root.1],
         log: Arc::new(log),

@@ -8,7 +8,7 @@
 mod request;
 
 use crate::Clock;
-use crate::identity::{JwksError, Mapping, TokenError};
+use crate::identity::{IssuerUrl, JwksError, Mapping, TokenError};
 use crate::issue::{Authority, Error};
 use crate::possession;
 use crate::timestamp::{self, Query, TimestampAuthority};
@@ -107,20 +107,26 @@ async fn root_cert(State(authority): State<Arc<Authority>>) -> Response {
 }
 
 async fn configuration(State(authority): State<Arc<Authority>>) -> Json<serde_json::Value> {
-    let issuers: Vec<_> = authority
-        .tokens()
-        .issuers()
-        .iter()
-        .map(|(url, issuer)| {
-            let (kind, challenge) = match issuer.mapping {
-                Mapping::Email => ("email", "email"),
-                Mapping::Templates(_) => ("ci-provider", "sub"),
-            };
-            json!({ "issuerUrl": url, "audience": issuer.audience, "challengeClaim": challenge,
-                "spiffeTrustDomain": "", "issuerType": kind, "subjectDomain": "",
-                "skipEmailVerification": false })
-        })
-        .collect();
+    let issuers = authority.tokens().issuers().map(|issuer| {
+        let (name, url) = match &issuer.url {
+            IssuerUrl::Exact(url) => ("issuerUrl", &url[..]),
+            IssuerUrl::Pattern(pattern) => ("wildcardIssuerUrl", pattern.as_str()),
+        };
+        let trust_domain = match &issuer.mapping {
+            Mapping::Spiffe { trust_domain } => trust_domain,
+            _ => "",
+        };
+        let subject_domain = match &issuer.mapping {
+            Mapping::Uri { subject_domain } => subject_domain.origin().ascii_serialization(),
+            Mapping::Username { subject_domain } => subject_domain.clone(),
+            _ => String::new(),
+        };
+        let skips = matches!(issuer.mapping, Mapping::Email { skip_verification: true, .. });
+        json!({ name: url, "audience": issuer.audience, "challengeClaim": issuer.challenge_claim,
+            "spiffeTrustDomain": trust_domain, "issuerType": issuer.kind,
+            "subjectDomain": subject_domain, "skipEmailVerification": skips })
+    });
+    let issuers: Vec<_> = issuers.collect();
     Json(json!({ "issuers": issuers }))
 }
 

@@ -1,17 +1,22 @@
 //! From a verified token to the identity that a certificate names.
 //!
 //! [`Identity`] exists only from the claims of a token whose signature, issuer, audience and times hold
-//! ([`token`]). How claims become a name and extensions is data ([`providers`]), not code.
+//! ([`token`]). Whose tokens are accepted, and how claims become a name and extensions, is data
+//! ([`config`], [`providers`]), not code.
 
 pub mod claims;
+pub mod config;
 pub mod jwks;
+pub mod pattern;
 pub mod providers;
+pub mod template;
 pub mod token;
 
 pub use claims::Claims;
+pub use config::{FulcioConfig, Issuer, IssuerUrl, Mistakes};
 pub use jwks::JwksError;
 pub use providers::{Mapping, MappingError};
-pub use token::{Issuer, TokenError, Verifier};
+pub use token::{TokenError, Verifier};
 
 use std::collections::BTreeMap;
 
@@ -19,8 +24,9 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Identity {
     san: San,
-    claims: BTreeMap<u8, String>,
+    extensions: BTreeMap<u8, String>,
     challenges: Vec<String>,
+    claims: Claims,
 }
 
 /// The one subject alternative name.
@@ -53,14 +59,20 @@ impl Identity {
 
     /// Fulcio's extensions by number; never an empty text.
     #[must_use]
-    pub const fn claims(&self) -> &BTreeMap<u8, String> {
+    pub const fn extensions(&self) -> &BTreeMap<u8, String> {
+        &self.extensions
+    }
+
+    /// All that the token says; policy may ask for claims that no certificate holds.
+    #[must_use]
+    pub const fn claims(&self) -> &Claims {
         &self.claims
     }
 
     /// The OIDC issuer.
     #[must_use]
     pub fn issuer(&self) -> &str {
-        self.claims.get(&8).map_or("", String::as_str)
+        self.extensions.get(&8).map_or("", String::as_str)
     }
 
     /// The texts whose signature proves possession of a key: the subject, or a verified e-mail address.
@@ -76,7 +88,9 @@ impl Identity {
     /// An identity out of nothing; only tests may have one.
     pub(crate) fn for_tests(san: San) -> Self {
         let issuer = "https://issuer.example.test".to_owned();
-        let claims = BTreeMap::from([(1, issuer.clone()), (8, issuer), (24, "subject".to_owned())]);
-        Self { san, claims, challenges: vec!["subject".to_owned()] }
+        let extensions =
+            BTreeMap::from([(1, issuer.clone()), (8, issuer), (24, "subject".to_owned())]);
+        let claims = Claims::parse(b"{}").expect("an object");
+        Self { san, extensions, challenges: vec!["subject".to_owned()], claims }
     }
 }

@@ -128,7 +128,7 @@ impl Prepared {
             issuer.authority_key_id.clone(),
             extension(SUBJECT_ALT_NAME, true, subject_alt_name(identity.san())?),
         ];
-        for (&number, text) in identity.claims() {
+        for (&number, text) in identity.extensions() {
             extensions.push(extension(sigstore_oid(number), false, claim(number, text)?));
         }
         Ok(Self {

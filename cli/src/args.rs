@@ -79,6 +79,9 @@ pub(crate) struct Dev {
     /// The URL by which clients reach it [default: http://ADDR]
     #[arg(long, env = "COUNTERSIGN_URL")]
     pub(crate) url: Option<Url>,
+    /// Accept the issuers of this Fulcio configuration, too
+    #[arg(long, env = "COUNTERSIGN_FULCIO_CONFIG", value_name = "FILE")]
+    pub(crate) fulcio_config: Option<PathBuf>,
     /// Allow an address beyond loopback: anyone who reaches it can sign as anyone
     #[arg(long, env = "COUNTERSIGN_LISTEN_BEYOND_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub(crate) listen_beyond_loopback: bool,

@@ -22,7 +22,6 @@ use crate::failure::Failure;
 use crate::idp::{self, Provider};
 use countersign_ca::audit::Audit;
 use countersign_ca::ceremony::{self, Ceremony};
-use countersign_ca::identity::jwks::KeySource;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::signer::FileSigner;
@@ -36,7 +35,6 @@ use countersign_log::{Format, Log, Options};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::sct::Sct;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use url::Url;
@@ -58,7 +56,12 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Opens the instance in `directory`, to be reached at `url`.
-    pub(crate) async fn open(directory: Directory, url: &Url) -> Result<Self, Failure> {
+    /// Tokens of `others` are accepted beside those of its own provider.
+    pub(crate) async fn open(
+        directory: Directory,
+        url: &Url,
+        others: Vec<Issuer>,
+    ) -> Result<Self, Failure> {
         let settings = directory.settle(url)?;
         let ceremony = authorities(&directory)?;
         let clock: countersign_log::Clock = Arc::new(Timestamp::now);
@@ -109,7 +112,7 @@ impl Instance {
         };
         let trust = trust::trust_files(&settings, &signatures, &older_key, &key, &ceremony)?;
         let authority = Authority::new(Parts {
-            tokens: issuers(&provider)?,
+            tokens: issuers(&provider, others)?,
             signer: Box::new(ceremony.issuing.0),
             chain,
             log: Arc::new(InProcess(certificates.clone())),
@@ -214,16 +217,13 @@ impl CertificateLog for InProcess {
     }
 }
 
-fn issuers(provider: &Provider) -> Result<Verifier, Failure> {
-    let issuer = |url: String, mapping| {
-        let keys =
-            KeySource::new(&url).map_err(|error| Failure::unclear(format!("{url}: {error}")))?;
-        Ok::<_, Failure>((url, Issuer { audience: "sigstore".to_owned(), mapping, keys }))
-    };
-    Ok(Verifier::new(BTreeMap::from([
-        issuer(provider.people(), Mapping::Email)?,
-        issuer(provider.ci(), Mapping::github_actions("https://github.com"))?,
-    ])))
+fn issuers(provider: &Provider, others: Vec<Issuer>) -> Result<Verifier, Failure> {
+    let own = [
+        Issuer::new(&provider.people(), Mapping::EMAIL),
+        Issuer::new(&provider.ci(), Mapping::github_actions("https://github.com")),
+    ];
+    Verifier::new(others.into_iter().chain(own))
+        .map_err(|error| Failure::unclear(format!("the identity provider: {error}")))
 }
 
 /// Root, issuing CA and timestamp certificate: made together, kept as files. Of a ceremony that a crash

@@ -51,6 +51,14 @@ impl Claims {
         self.0.get(name)?.as_str()
     }
 
+    /// The text at the end of `path`, member names from the outside in.
+    #[must_use]
+    pub fn text_at(&self, path: &[impl AsRef<str>]) -> Option<&str> {
+        let (first, rest) = path.split_first()?;
+        let first = self.0.get(first.as_ref())?;
+        rest.iter().try_fold(first, |value, name| value.get(name.as_ref()))?.as_str()
+    }
+
     /// The member `name` as text: texts, whole numbers and booleans. Lists and objects have no one text
     /// and count as absent.
     #[must_use]

@@ -1,13 +1,13 @@
 //! An issuer's public keys: discovery, the key set, and a cache of both.
 //!
-//! Keys are fetched when first needed, again when they are old, and again when a token names a key that
-//! is not among them, but then at most once in ten seconds, whatever tokens are sent. One fetch runs at
-//! a time for an issuer; tokens whose key is held and fresh do not wait for it. While the issuer is
-//! unreachable its last keys serve on for a day. Fetches are bounded in time and size and follow
-//! redirects within the same origin only. Plain HTTP is for issuers on loopback only.
+//! Keys are fetched when first needed, again before they are old (in the background, when a token comes),
+//! and again when a token names a key that is not among them, but then at most once in ten seconds, whatever
+//! tokens are sent. One fetch runs at a time for an issuer; tokens whose key is held and fresh do not wait
+//! for it. While the issuer is unreachable its last keys serve on for a day. Fetches are bounded in time
+//! and size and follow redirects within the same origin only. Plain HTTP is for issuers on loopback only.
 
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
+use jsonwebtoken::jwk::{Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::redirect::Policy;
 use serde::Deserialize;
@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use url::Url;
 
-/// How old keys may be before they are fetched again.
+/// How old keys may be before they are fetched again while they still serve.
+const REFRESH: SignedDuration = SignedDuration::from_mins(10);
+/// How old keys may be before tokens wait for fresh ones.
 const FRESH: SignedDuration = SignedDuration::from_mins(15);
 /// How long keys serve while the issuer is unreachable.
 const STALE: SignedDuration = SignedDuration::from_hours(24);
@@ -40,9 +42,11 @@ struct Shared {
     issuer: String,
     discovery: Url,
     http: reqwest::Client,
+    /// Whether the keys must lie on the issuer's own origin.
+    keys_at_home: bool,
     cache: Mutex<Cache>,
     /// Held by the one fetch that is under way.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -53,14 +57,21 @@ struct Cache {
 }
 
 /// The keys of an issuer, and the algorithms it says it uses.
-#[derive(Debug)]
 pub struct Keys {
-    keys: Vec<Jwk>,
+    keys: Vec<Key>,
     algorithms: Vec<String>,
 }
 
+/// A key for signatures.
+struct Key {
+    id: Option<String>,
+    /// The one algorithm it is for, if it says so.
+    algorithm: Option<String>,
+    key: DecodingKey,
+}
+
 /// Keys that may have signed a token.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Candidates {
     keys: Arc<Keys>,
     key_id: Option<String>,
@@ -80,38 +91,52 @@ impl Candidates {
 
     /// The keys whose use, operations and algorithm fit. A key of another type than `algorithm` needs
     /// is found out by the check of the signature.
-    pub fn fitting(&self, algorithm: Algorithm) -> impl Iterator<Item = DecodingKey> {
-        let key_id = self.key_id.as_deref();
-        let named = move |key: &&Jwk| key_id.is_none() || key.common.key_id.as_deref() == key_id;
+    pub fn fitting(&self, algorithm: Algorithm) -> impl Iterator<Item = &DecodingKey> {
         let name = format!("{algorithm:?}");
-        let fits = move |key: &&Jwk| {
-            let for_signatures =
-                matches!(key.common.public_key_use, None | Some(PublicKeyUse::Signature));
-            let operations = key.common.key_operations.as_ref();
-            let verifies =
-                operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify));
-            let stated = key.common.key_algorithm.as_ref();
-            let same = stated.is_none_or(|stated: &KeyAlgorithm| format!("{stated:?}") == name);
-            for_signatures && verifies && same
-        };
-        let keys = self.keys.keys.iter().filter(named).filter(fits);
-        keys.filter_map(|key| DecodingKey::from_jwk(key).ok())
+        let keys = self.keys.keys.iter().filter(move |key| {
+            let named = self.key_id.is_none() || key.id == self.key_id;
+            named && key.algorithm.as_ref().is_none_or(|stated| *stated == name)
+        });
+        keys.map(|key| &key.key)
+    }
+}
+
+impl Key {
+    /// The key of a JWK; `None` when it is not for verifying signatures, or of a type that is not known.
+    fn read(jwk: serde_json::Value) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+        let common = &jwk.common;
+        let for_signatures = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
+        let operations = common.key_operations.as_ref();
+        let verifies =
+            operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+        if !for_signatures || !verifies {
+            return None;
+        }
+        let algorithm = common.key_algorithm.as_ref().map(|stated| format!("{stated:?}"));
+        let key = DecodingKey::from_jwk(&jwk).ok()?;
+        Some(Self { id: jwk.common.key_id, algorithm, key })
     }
 }
 
 impl Keys {
     /// Whether a token that names `key_id`, or none, may be signed by one of these.
     fn has(&self, key_id: Option<&str>) -> bool {
-        let named = |key: &Jwk| key.common.key_id.as_deref() == key_id;
+        let named = |key: &Key| key.id.as_deref() == key_id;
         key_id.is_none() || self.keys.iter().any(named)
     }
 }
 
 impl Cache {
-    /// The keys, if they answer for `key_id` without a fetch.
-    fn fresh(&self, key_id: Option<&str>, now: Timestamp) -> Option<Arc<Keys>> {
+    /// The keys, if they are not older than `age` and answer for `key_id`.
+    fn fresh(
+        &self,
+        age: SignedDuration,
+        key_id: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Arc<Keys>> {
         let (keys, fetched) = self.keys.as_ref()?;
-        (within(FRESH, *fetched, now) && keys.has(key_id)).then(|| Arc::clone(keys))
+        (within(age, *fetched, now) && keys.has(key_id)).then(|| Arc::clone(keys))
     }
 
     fn may_fetch(&self, now: Timestamp) -> bool {
@@ -132,39 +157,77 @@ impl Cache {
     }
 }
 
+/// The URL of an issuer, as it stands in tokens.
+///
+/// # Errors
+/// When it is not a bare URL, or is plain HTTP to another host than a loopback address.
+pub(super) fn issuer_url(issuer: &str) -> Result<Url, JwksError> {
+    let url = Url::parse(issuer).map_err(|_| JwksError::Url)?;
+    let bare = url.query().is_none() && url.fragment().is_none() && !issuer.contains('@');
+    if bare && is_secure(&url) { Ok(url) } else { Err(JwksError::Url) }
+}
+
+/// What fetches the documents of issuers: over TLS that leads to the system's roots or those in `ca_cert`
+/// (PEM), or on `loopback`.
+pub(super) fn fetcher(ca_cert: Option<&str>, loopback: bool) -> Result<reqwest::Client, JwksError> {
+    let same_origin = Policy::custom(|attempt| {
+        let from = attempt.previous().last().map(Url::origin);
+        let followed = attempt.previous().len();
+        if from == Some(attempt.url().origin()) && followed <= MAX_REDIRECTS {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
+    });
+    let mut builder = reqwest::Client::builder()
+        .redirect(same_origin)
+        .timeout(TIMEOUT)
+        .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
+    if let Some(pem) = ca_cert {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+        builder = builder.tls_certs_merge(certificates.map_err(|_| JwksError::Unavailable)?);
+    } else if loopback {
+        // That needs neither roots nor a proxy.
+        builder = builder.tls_certs_only([]).no_proxy();
+    }
+    builder.build().map_err(|_| JwksError::Unavailable)
+}
+
 impl KeySource {
-    /// The keys of the issuer at `issuer`, as it stands in tokens.
+    /// The keys of the issuer at `issuer`, as it stands in tokens; `ca_cert`, PEM, may vouch for its TLS
+    /// beside the system's roots.
     ///
     /// # Errors
     /// When it is not a bare URL, is plain HTTP to another host than a loopback address, or TLS fails.
-    pub fn new(issuer: &str) -> Result<Self, JwksError> {
-        let url = Url::parse(issuer).map_err(|_| JwksError::Url)?;
-        let bare = url.query().is_none() && url.fragment().is_none() && !issuer.contains('@');
-        if !bare || !is_secure(&url) {
-            return Err(JwksError::Url);
-        }
+    pub fn new(issuer: &str, ca_cert: Option<&str>) -> Result<Self, JwksError> {
+        let loopback = issuer_url(issuer)?.scheme() == "http";
+        Self::fetched_by(fetcher(ca_cert, loopback)?, issuer, false)
+    }
+
+    /// The same with a fetcher at hand. For issuers that nobody has listed one by one, `keys_at_home`: what
+    /// they publish must then send us nowhere else.
+    pub(super) fn fetched_by(
+        http: reqwest::Client,
+        issuer: &str,
+        keys_at_home: bool,
+    ) -> Result<Self, JwksError> {
+        issuer_url(issuer)?;
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         let discovery = Url::parse(&format!("{base}/.well-known/openid-configuration"))
             .map_err(|_| JwksError::Url)?;
-        let same_origin = Policy::custom(|attempt| {
-            let from = attempt.previous().last().map(Url::origin);
-            let followed = attempt.previous().len();
-            if from == Some(attempt.url().origin()) && followed <= MAX_REDIRECTS {
-                attempt.follow()
-            } else {
-                attempt.stop()
-            }
-        });
-        let builder = reqwest::Client::builder()
-            .redirect(same_origin)
-            .timeout(TIMEOUT)
-            .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
-        // Loopback needs neither roots nor a proxy.
-        let loopback = url.scheme() == "http";
-        let builder = if loopback { builder.tls_certs_only([]).no_proxy() } else { builder };
-        let http = builder.build().map_err(|_| JwksError::Unavailable)?;
-        let (cache, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self(Arc::new(Shared { issuer: issuer.to_owned(), discovery, http, cache, turn })))
+        Ok(Self(Arc::new(Shared {
+            issuer: issuer.to_owned(),
+            discovery,
+            http,
+            keys_at_home,
+            cache: Mutex::default(),
+            turn: Arc::default(),
+        })))
+    }
+
+    /// Whether keys were ever fetched.
+    pub(super) fn is_proven(&self) -> bool {
+        self.0.cache().keys.is_some()
     }
 
     /// The keys for a token that names `key_id`, or any if it names none.
@@ -176,10 +239,13 @@ impl KeySource {
         key_id: Option<&str>,
         now: Timestamp,
     ) -> Result<Candidates, JwksError> {
-        let fresh = self.0.cache().fresh(key_id, now);
+        let fresh = self.0.cache().fresh(FRESH, key_id, now);
         let key_id = key_id.map(str::to_owned);
         let keys = match fresh {
-            Some(keys) => keys,
+            Some(keys) => {
+                self.refresh_ahead(now);
+                keys
+            }
             None => {
                 // In a task of its own: a client that goes away does not take along the fetch that
                 // others wait for.
@@ -189,6 +255,21 @@ impl KeySource {
             }
         };
         Ok(Candidates { keys, key_id })
+    }
+
+    /// Begins to fetch keys that will soon be old, unless somebody is at it.
+    fn refresh_ahead(&self, now: Timestamp) {
+        let due = {
+            let cache = self.0.cache();
+            cache.fresh(REFRESH, None, now).is_none() && cache.may_fetch(now)
+        };
+        if due && let Ok(turn) = Arc::clone(&self.0.turn).try_lock_owned() {
+            let shared = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                shared.fetch_in_turn(now).await;
+                drop(turn);
+            });
+        }
     }
 }
 
@@ -205,16 +286,22 @@ impl Shared {
     ) -> Result<Arc<Keys>, JwksError> {
         let _turn = self.turn.lock().await;
         {
-            let mut cache = self.cache();
+            let cache = self.cache();
             // Whoever had the turn before may have fetched what is needed.
-            if let Some(keys) = cache.fresh(key_id, now) {
+            if let Some(keys) = cache.fresh(FRESH, key_id, now) {
                 return Ok(keys);
             }
             if !cache.may_fetch(now) {
                 return cache.answer(key_id, now);
             }
-            cache.attempt = Some((now, None));
         }
+        self.fetch_in_turn(now).await;
+        self.cache().answer(key_id, now)
+    }
+
+    /// Fetches once, by whoever has the turn.
+    async fn fetch_in_turn(&self, now: Timestamp) {
+        self.cache().attempt = Some((now, None));
         let fetched = match tokio::time::timeout(TIMEOUT, self.fetch()).await {
             Ok(fetched) => fetched,
             Err(_) => Err(JwksError::Fetch {
@@ -230,7 +317,6 @@ impl Shared {
                 cache.attempt = Some((now, Some(error)));
             }
         }
-        cache.answer(key_id, now)
     }
 
     async fn fetch(&self) -> Result<Keys, JwksError> {
@@ -255,10 +341,13 @@ impl Shared {
         if !https && (self.discovery.scheme() == "https" || !is_secure(&discovery.jwks_uri)) {
             return Err(JwksError::Url);
         }
+        if self.keys_at_home && discovery.jwks_uri.origin() != self.discovery.origin() {
+            return Err(JwksError::Elsewhere);
+        }
         let set: Set = self.document(&discovery.jwks_uri).await?;
         // Keys of types that are not known are passed over: providers publish them ahead of use.
         let keys = set.keys.into_iter().take(MAX_KEYS);
-        let keys = keys.filter_map(|key| serde_json::from_value(key).ok()).collect();
+        let keys = keys.filter_map(Key::read).collect();
         Ok(Keys { keys, algorithms: discovery.id_token_signing_alg_values_supported })
     }
 
@@ -317,6 +406,14 @@ pub enum JwksError {
     /// The token names a key that the issuer does not publish.
     #[error("the identity token names a key that its issuer does not publish")]
     UnknownKey,
+    /// Keys on another host than an issuer of a pattern may have them.
+    #[error(
+        "the issuer's keys are on another host than the issuer, which is for listed issuers only"
+    )]
+    Elsewhere,
+    /// Too many issuers of one pattern came up at once.
+    #[error("too many new issuers of one pattern came up within a minute")]
+    TooMany,
     /// A document could not be fetched.
     #[error("the issuer's {url} could not be fetched: {reason}")]
     Fetch {

@@ -1,17 +1,47 @@
-//! How the claims of a provider become a name and extensions: tables, one a provider.
+//! How the claims of a provider become a name and extensions.
 //!
-//! A template is the name of a claim, or text with `{{ .claim }}` in it. Every claim that a template
-//! names must be there, but for those with a default. Claims never override a default that stands for
-//! a constant: the host of a URL comes from configuration, not from the token.
+//! What a provider is, is data: one of Fulcio's kinds with its settings, and for CI providers templates
+//! (`presets.yaml`, or a configuration's own). A default without text lets a claim be missing; one with text
+//! is a constant, such as the host of URLs: tokens that say something else are refused. So is a name with a
+//! part missing, and one on a host that neither the issuer nor a constant has. Nobody else's names can
+//! then be made, whatever a provider lets its users write into tokens.
 
+use super::config::FulcioConfig;
+use super::template::Template;
 use super::{Claims, Identity, San};
 use std::collections::BTreeMap;
+use url::Url;
 
 /// How a provider's tokens are read.
 #[derive(Clone, Debug)]
 pub enum Mapping {
-    /// People: the verified claim `email` is the name.
-    Email,
+    /// People: the claim `email`, verified, is the name.
+    Email {
+        /// Where the token says who vouched for the person, for providers that federate others; member
+        /// names from the outside in. Else it is the token's issuer.
+        issuer_claim: Option<Vec<String>>,
+        /// Whether addresses count that the provider has not verified.
+        skip_verification: bool,
+    },
+    /// Workloads whose subject is a URL of this origin, such as `https://a.example`.
+    Uri {
+        /// Scheme, host and perhaps port.
+        subject_domain: Url,
+    },
+    /// Accounts: the subject is a name within this domain.
+    Username {
+        /// Its host.
+        subject_domain: String,
+    },
+    /// Workloads whose subject is a SPIFFE ID of this trust domain.
+    Spiffe {
+        /// Its name.
+        trust_domain: String,
+    },
+    /// Service accounts of a Kubernetes cluster.
+    Kubernetes,
+    /// Chainguard's identities: issuer and subject.
+    Chainguard,
     /// CI providers: templates for the name, a URI, and the extensions.
     Templates(Templates),
 }
@@ -19,119 +49,129 @@ pub enum Mapping {
 /// Templates over claims.
 #[derive(Clone, Debug)]
 pub struct Templates {
-    /// Texts that templates may use and tokens may not change.
-    pub constants: BTreeMap<String, String>,
-    /// Claims that may be missing.
-    pub optional: Vec<String>,
+    /// Without text: claims that may be missing. With text: constants.
+    pub defaults: BTreeMap<String, String>,
     /// The name.
-    pub san: String,
+    pub san: Template,
     /// Extensions by number.
-    pub extensions: BTreeMap<u8, String>,
+    pub extensions: BTreeMap<u8, Template>,
 }
 
 impl Mapping {
+    /// People by their verified address.
+    pub const EMAIL: Self = Self::Email { issuer_claim: None, skip_verification: false };
+
     /// GitHub Actions, for the GitHub at `url` (`https://github.com`, or an Enterprise host).
     #[must_use]
     pub fn github_actions(url: &str) -> Self {
-        let workflow = "{{ .url }}/{{ .job_workflow_ref }}";
-        let run =
-            "{{ .url }}/{{ .repository }}/actions/runs/{{ .run_id }}/attempts/{{ .run_attempt }}";
-        let extensions = [
-            (2, "event_name"),
-            (3, "sha"),
-            (4, "workflow"),
-            (5, "repository"),
-            (6, "ref"),
-            (9, workflow),
-            (10, "job_workflow_sha"),
-            (11, "runner_environment"),
-            (12, "{{ .url }}/{{ .repository }}"),
-            (13, "sha"),
-            (14, "ref"),
-            (15, "repository_id"),
-            (16, "{{ .url }}/{{ .repository_owner }}"),
-            (17, "repository_owner_id"),
-            (18, "{{ .url }}/{{ .workflow_ref }}"),
-            (19, "workflow_sha"),
-            (20, "event_name"),
-            (21, run),
-            (22, "repository_visibility"),
-            (23, "environment"),
-        ];
-        Self::Templates(Templates {
-            constants: BTreeMap::from([("url".to_owned(), url.to_owned())]),
-            optional: vec!["environment".to_owned()],
-            san: workflow.to_owned(),
-            extensions: extensions.map(|(number, text)| (number, text.to_owned())).into(),
-        })
+        let mut templates =
+            FulcioConfig::preset("github-workflow").expect("it is among the presets");
+        templates.defaults.insert("url".to_owned(), url.to_owned());
+        Self::Templates(templates)
     }
 
     /// The identity that verified `claims` stand for.
     ///
     /// # Errors
     /// When a claim is missing or makes no name.
-    pub(super) fn identity(&self, claims: &Claims) -> Result<Identity, MappingError> {
+    pub(super) fn identity(&self, claims: Claims) -> Result<Identity, MappingError> {
         let needed = |name: &str| {
             let text = claims.text(name).filter(|text| !text.is_empty());
             text.map(str::to_owned).ok_or_else(|| MappingError::Claim { name: name.to_owned() })
         };
-        let (subject, issuer) = (needed("sub")?, needed("iss")?);
-        let mut extensions =
-            BTreeMap::from([(1, issuer.clone()), (8, issuer), (24, subject.clone())]);
-        let mut challenges = vec![subject];
+        let (subject, mut issuer) = (needed("sub")?, needed("iss")?);
+        let mut extensions = BTreeMap::from([(24, subject.clone())]);
+        let verified = is_true(claims.get("email_verified"));
+        let mut challenges = vec![subject.clone()];
+        challenges.extend(claims.text("email").filter(|_| verified).map(str::to_owned));
         let san = match self {
-            Self::Email => {
+            Self::Email { issuer_claim, skip_verification } => {
                 let email = needed("email")?;
-                if !is_true(claims.get("email_verified")) {
+                if !verified && !skip_verification {
                     return Err(MappingError::EmailNotVerified);
                 }
                 if !is_address(&email) {
                     return Err(MappingError::EmailAddress);
                 }
-                challenges.push(email.clone());
+                if let Some(path) = issuer_claim {
+                    issuer = claims
+                        .text_at(path)
+                        .filter(|text| !text.is_empty())
+                        .map(str::to_owned)
+                        .ok_or_else(|| MappingError::Claim { name: path.join(".") })?;
+                }
+                if !verified {
+                    challenges.push(email.clone());
+                }
                 San::Email(email)
             }
+            Self::Uri { subject_domain } => San::Uri(subject_uri(&subject, subject_domain)?),
+            Self::Username { subject_domain } => {
+                if subject.contains('!')
+                    || is_address(&subject)
+                    || subject.chars().any(char::is_control)
+                {
+                    return Err(MappingError::Username);
+                }
+                San::Username(format!("{subject}!{subject_domain}"))
+            }
+            Self::Spiffe { trust_domain } => {
+                if !is_spiffe_id(&subject, trust_domain) {
+                    return Err(MappingError::Spiffe { expected: trust_domain.clone() });
+                }
+                San::Uri(subject)
+            }
+            Self::Kubernetes => San::Uri(service_account(&claims)?),
+            Self::Chainguard => San::Uri(uri(&format!("{issuer}/{subject}"))?),
             Self::Templates(templates) => {
+                templates.check_constants(&claims)?;
                 for (&number, template) in &templates.extensions {
-                    let text = templates.fill(template, claims)?;
+                    let text = templates.fill(template, &claims, false)?;
                     if !text.is_empty() {
                         extensions.insert(number, text);
                     }
                 }
-                let email = claims.text("email").filter(|_| is_true(claims.get("email_verified")));
-                challenges.extend(email.map(str::to_owned));
-                San::Uri(uri(&templates.fill(&templates.san, claims)?)?)
+                let name = uri(&templates.fill(&templates.san, &claims, true)?)?;
+                templates.check_host(&name, &issuer)?;
+                San::Uri(name)
             }
         };
-        Ok(Identity { san, claims: extensions, challenges })
+        extensions.extend([(1, issuer.clone()), (8, issuer)]);
+        Ok(Identity { san, extensions, challenges, claims })
     }
 }
 
 impl Templates {
-    fn fill(&self, template: &str, claims: &Claims) -> Result<String, MappingError> {
-        let value = |name: &str| {
-            if let Some(constant) = self.constants.get(name) {
-                return Ok(constant.clone());
-            }
-            match claims.scalar(name) {
-                Some(text) => Ok(text),
-                None if self.optional.iter().any(|optional| optional == name) => Ok(String::new()),
-                None => Err(MappingError::Claim { name: name.to_owned() }),
-            }
+    fn fill(
+        &self,
+        template: &Template,
+        claims: &Claims,
+        whole: bool,
+    ) -> Result<String, MappingError> {
+        let value = |name: &str| claims.scalar(name).or_else(|| self.defaults.get(name).cloned());
+        template.fill(&value, whole).map_err(|name| MappingError::Claim { name })
+    }
+
+    /// No claim says something else than a constant of its name.
+    fn check_constants(&self, claims: &Claims) -> Result<(), MappingError> {
+        let differs = |(name, constant): &(&String, &String)| {
+            let said = claims.get(name).filter(|claim| !claim.is_null());
+            !constant.is_empty() && said.is_some_and(|claim| *claim != constant[..])
         };
-        if !template.contains("{{") {
-            return value(template);
+        match self.defaults.iter().find(differs) {
+            None => Ok(()),
+            Some((name, constant)) => {
+                Err(MappingError::Constant { name: name.clone(), expected: constant.clone() })
+            }
         }
-        let mut text = String::new();
-        let mut rest = template;
-        while let Some((before, after)) = rest.split_once("{{") {
-            let (inside, after) = after.split_once("}}").ok_or(MappingError::Template)?;
-            text.push_str(before);
-            text.push_str(&value(inside.trim().strip_prefix('.').ok_or(MappingError::Template)?)?);
-            rest = after;
-        }
-        text.push_str(rest);
-        Ok(text)
+    }
+
+    /// The host of a name is the issuer's, or that of a constant.
+    fn check_host(&self, name: &str, issuer: &str) -> Result<(), MappingError> {
+        let host = |text: &str| Url::parse(text).ok()?.host_str().map(str::to_owned);
+        let found = host(name).ok_or(MappingError::Uri)?;
+        let mut known = self.defaults.values().map(String::as_str).chain([issuer]).filter_map(host);
+        if known.any(|known| known == found) { Ok(()) } else { Err(MappingError::Host) }
     }
 }
 
@@ -148,17 +188,71 @@ fn is_address(text: &str) -> bool {
     printable && parts.len() == 2 && parts.iter().all(|part| !part.is_empty()) && text.len() <= 254
 }
 
-/// A URI as a certificate holds it: what is not allowed in one is percent-encoded, as Fulcio does.
-/// Control characters and a `%` without two hexadecimal digits are refused, as it does, too.
+/// A subject that is a URL of the origin `domain`, without a user in it.
+fn subject_uri(subject: &str, domain: &Url) -> Result<String, MappingError> {
+    let other = || MappingError::SubjectDomain { expected: domain.origin().ascii_serialization() };
+    let url = Url::parse(subject).map_err(|_| other())?;
+    // The origin stands in the text itself: what a parser mends is not what was compared.
+    let begins = subject.strip_prefix(&domain.origin().ascii_serialization());
+    let apart = begins.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
+    if !apart
+        || url.origin() != domain.origin()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
+        return Err(other());
+    }
+    encode(subject)
+}
+
+/// A SPIFFE ID of `domain` (SPIFFE-ID, section 2): at most 2048 bytes, no empty or relative segments, no
+/// slash at the end.
+fn is_spiffe_id(subject: &str, domain: &str) -> bool {
+    let path = subject.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(domain));
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let segment = |text: &str| !matches!(text, "" | "." | "..") && text.bytes().all(legal);
+    path.is_some_and(|path| match path.strip_prefix('/') {
+        Some(path) => subject.len() <= 2048 && path.split('/').all(segment),
+        None => path.is_empty(),
+    })
+}
+
+/// The name of a Kubernetes service account, out of the private claim `kubernetes.io`.
+fn service_account(claims: &Claims) -> Result<String, MappingError> {
+    let member = |path: &[&str], longest: usize, legal: fn(u8) -> bool| {
+        let text = claims
+            .text_at(path)
+            .filter(|text| (1..=longest).contains(&text.len()) && text.bytes().all(legal));
+        text.ok_or_else(|| MappingError::Claim { name: path.join(".") })
+    };
+    // Names of RFC 1123, labels and subdomains: nothing that could be another path.
+    let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let subdomain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let namespace = member(&["kubernetes.io", "namespace"], 63, label)?;
+    let account = member(&["kubernetes.io", "serviceaccount", "name"], 253, subdomain)?;
+    Ok(format!("https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{account}"))
+}
+
+/// An https URL as a certificate holds it.
 fn uri(text: &str) -> Result<String, MappingError> {
-    let parsed = url::Url::parse(text).map_err(|_| MappingError::Uri)?;
+    let parsed = Url::parse(text).map_err(|_| MappingError::Uri)?;
+    if parsed.scheme() != "https" || parsed.host().is_none() || !text.starts_with("https://") {
+        return Err(MappingError::Uri);
+    }
+    encode(text)
+}
+
+/// What is not allowed in a URI is percent-encoded, as Fulcio does. Control characters and a `%` without two
+/// hexadecimal digits are refused, as it does, too.
+fn encode(text: &str) -> Result<String, MappingError> {
     let controls = text.bytes().any(|byte| byte.is_ascii_control());
     let escapes = text.split('%').skip(1).all(|rest| {
         rest.as_bytes()
             .first_chunk()
             .is_some_and(|[a, b]| a.is_ascii_hexdigit() && b.is_ascii_hexdigit())
     });
-    if parsed.scheme() != "https" || parsed.host().is_none() || controls || !escapes {
+    if controls || !escapes {
         return Err(MappingError::Uri);
     }
     let mut encoded = String::with_capacity(text.len());
@@ -172,15 +266,25 @@ fn uri(text: &str) -> Result<String, MappingError> {
     Ok(encoded)
 }
 
-/// Why verified claims name nobody.
+/// Why verified claims name nobody. Nothing that they say is repeated.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MappingError {
-    /// A claim is missing or of a type that has no text.
+    /// A claim is missing, empty, or of a type that has no text.
     #[error("the token has no usable claim {name:?}, which this issuer's tokens must have")]
     Claim {
         /// The claim's name.
         name: String,
+    },
+    /// A claim has the name of a constant.
+    #[error(
+        "the token's claim {name:?} is not what the configuration says for all of this issuer: {expected:?}"
+    )]
+    Constant {
+        /// The claim's name.
+        name: String,
+        /// The constant.
+        expected: String,
     },
     /// The provider does not vouch for the address.
     #[error("the token's claim \"email_verified\" is not true")]
@@ -191,104 +295,66 @@ pub enum MappingError {
     /// Not a URL.
     #[error("the token's claims do not make an https URL")]
     Uri,
-    /// A template that does not parse.
-    #[error("the provider's template is malformed: this is a fault of the configuration")]
-    Template,
+    /// A URL of another host.
+    #[error(
+        "the token's claims make a name on a host that is neither the issuer's nor in the configuration's default-template-values"
+    )]
+    Host,
+    /// Not a URL of the domain.
+    #[error("the token's subject is not a URL of {expected}")]
+    SubjectDomain {
+        /// The origin.
+        expected: String,
+    },
+    /// Not a name of an account.
+    #[error(
+        "the token's subject is not an account's name: expected one without \"!\" that is no e-mail address"
+    )]
+    Username,
+    /// Not a SPIFFE ID of the trust domain.
+    #[error("the token's subject is no SPIFFE ID of the trust domain {expected:?}")]
+    Spiffe {
+        /// The trust domain.
+        expected: String,
+    },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GITHUB: &str = r#"{"iss":"https://token.actions.githubusercontent.com","sub":"repo:acme/widget:ref:refs/heads/main",
-        "repository":"acme/widget","repository_id":"1","repository_owner":"acme","repository_owner_id":"2",
-        "repository_visibility":"private","ref":"refs/heads/main","sha":"aaaa","workflow":"release","event_name":"push",
-        "run_id":"10","run_attempt":"1","runner_environment":"github-hosted",
-        "workflow_ref":"acme/widget/.github/workflows/release.yml@refs/heads/main","workflow_sha":"bbbb",
-        "job_workflow_ref":"acme/shared/.github/workflows/build.yml@refs/tags/v1","job_workflow_sha":"cccc",
-        "url":"https://evil.example"}"#;
-
     #[test]
-    fn a_github_token_becomes_the_name_and_extensions_that_fulcio_writes() {
-        let claims = Claims::parse(GITHUB.as_bytes()).unwrap();
-        let identity = Mapping::github_actions("https://github.com").identity(&claims).unwrap();
-        let signer = "https://github.com/acme/shared/.github/workflows/build.yml@refs/tags/v1";
-        assert_eq!(identity.san(), &San::Uri(signer.to_owned()));
-        let issuer = "https://token.actions.githubusercontent.com";
-        let expected = [
-            (1, issuer),
-            (2, "push"),
-            (3, "aaaa"),
-            (4, "release"),
-            (5, "acme/widget"),
-            (6, "refs/heads/main"),
-            (8, issuer),
-            (9, signer),
-            (10, "cccc"),
-            (11, "github-hosted"),
-            (12, "https://github.com/acme/widget"),
-            (13, "aaaa"),
-            (14, "refs/heads/main"),
-            (15, "1"),
-            (16, "https://github.com/acme"),
-            (17, "2"),
-            (18, "https://github.com/acme/widget/.github/workflows/release.yml@refs/heads/main"),
-            (19, "bbbb"),
-            (20, "push"),
-            (21, "https://github.com/acme/widget/actions/runs/10/attempts/1"),
-            (22, "private"),
-            (24, "repo:acme/widget:ref:refs/heads/main"),
-        ];
-        let found: Vec<_> =
-            identity.claims().iter().map(|(number, text)| (*number, text.as_str())).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_missing_claim_is_named() {
-        let text = GITHUB.replace("\"run_id\":\"10\",", "");
-        let refused = Mapping::github_actions("https://github.com")
-            .identity(&Claims::parse(text.as_bytes()).unwrap());
-        assert_eq!(refused, Err(MappingError::Claim { name: "run_id".to_owned() }));
-    }
-
-    #[test]
-    fn numbers_are_written_out_and_an_environment_is_an_extension_when_it_is_there() {
-        let text = GITHUB
-            .replace(r#""run_id":"10""#, r#""run_id":12345678901,"environment":"production""#)
-            .replace(r#""repository_visibility":"private""#, r#""repository_visibility":"""#);
-        let claims = Claims::parse(text.as_bytes()).unwrap();
-        let identity = Mapping::github_actions("https://github.com").identity(&claims).unwrap();
-        let run = "https://github.com/acme/widget/actions/runs/12345678901/attempts/1";
-        assert_eq!((&identity.claims()[&21][..], &identity.claims()[&23][..]), (run, "production"));
-        assert_eq!(identity.claims().get(&22), None, "an empty text is no extension");
-    }
-
-    #[test]
-    fn only_a_verified_address_names_a_person() {
-        let identity = |email: &str, verified: &str| {
-            let json =
-                format!(r#"{{"iss":"i","sub":"s","email":{email},"email_verified":{verified}}}"#);
-            Mapping::Email.identity(&Claims::parse(json.as_bytes()).unwrap())
-        };
-        assert!(identity(r#""a@example.com""#, "true").is_ok());
-        assert!(identity(r#""a@example.com""#, r#""true""#).is_ok());
-        for verified in ["false", "null", "1", r#""yes""#] {
-            assert_eq!(
-                identity(r#""a@example.com""#, verified),
-                Err(MappingError::EmailNotVerified)
-            );
-        }
-        for address in ["a", "@b", "a@", "a@b@c", "a b@c", "ä@example.com", "a@example.com\\u0000"]
+    fn only_a_verified_address_names_a_person_unless_the_configuration_says_otherwise() {
+        let skipping = Mapping::Email { issuer_claim: None, skip_verification: true };
+        for verified in
+            ["true", r#""true""#, r#""True""#, "false", "null", "1", r#""yes""#, "[true]"]
         {
+            let json =
+                format!(r#"{{"iss":"i","sub":"s","email":"a@b","email_verified":{verified}}}"#);
+            let claims = Claims::parse(json.as_bytes()).unwrap();
+            let accepted = verified.to_ascii_lowercase().trim_matches('"') == "true";
+            let refused = Mapping::EMAIL.identity(claims.clone()).err();
             assert_eq!(
-                identity(&format!("\"{address}\""), "true"),
-                Err(MappingError::EmailAddress),
-                "{address}"
+                refused,
+                (!accepted).then_some(MappingError::EmailNotVerified),
+                "{verified}"
             );
+            let identity = skipping.identity(claims).unwrap();
+            assert_eq!(identity.challenges(), ["s", "a@b"]);
         }
-        let missing = Err(MappingError::Claim { name: "email".to_owned() });
-        assert_eq!(identity("7", "true"), missing);
+    }
+
+    #[test]
+    fn an_address_that_nobody_vouches_for_proves_no_possession() {
+        let json = |verified| {
+            format!(
+                r#"{{"iss":"https://i.example","sub":"s","email":"a@b","email_verified":{verified}}}"#
+            )
+        };
+        for (verified, expected) in [(true, &["s", "a@b"][..]), (false, &["s"])] {
+            let claims = Claims::parse(json(verified).as_bytes()).unwrap();
+            assert_eq!(Mapping::Chainguard.identity(claims).unwrap().challenges(), expected);
+        }
     }
 
     #[test]

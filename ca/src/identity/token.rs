@@ -2,17 +2,19 @@
 //! unverified is acted upon but the choice of the issuer.
 //!
 //! Refused: tokens above 16 KiB, anything but three parts, `none` and HMAC algorithms, `crit`, names
-//! that stand twice, issuers that are not configured to the letter, audiences of others, tokens that
-//! have expired, are not valid yet or lack a claim.
+//! that stand twice, issuers that are neither configured to the letter nor matched by a pattern, audiences
+//! of others, tokens that have expired, are not valid yet or lack a claim.
 
-use super::jwks::{JwksError, KeySource};
-use super::{Claims, Identity, Mapping, MappingError};
+use super::jwks::{self, JwksError, KeySource};
+use super::pattern::Pattern;
+use super::{Claims, Identity, Issuer, IssuerUrl, MappingError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest token, in bytes. Real ones are 1 to 3 KiB.
 pub const MAX_TOKEN: usize = 16 << 10;
@@ -33,32 +35,90 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-/// An issuer whose tokens are accepted.
-pub struct Issuer {
-    /// The audience that its tokens must name.
-    pub audience: String,
-    /// How its claims become a name.
-    pub mapping: Mapping,
-    /// Where its keys come from.
-    pub keys: KeySource,
+/// Most issuers of one pattern whose keys are held: Fulcio's.
+const MAX_FOUND: usize = 100;
+/// Most issuers of one pattern that are met for the first time within [`MINUTE`]: whoever makes up
+/// issuers makes us fetch no more than that.
+const MAX_NEW: usize = 30;
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// All issuers whose tokens are accepted.
+pub struct Verifier {
+    /// By URL.
+    exact: BTreeMap<String, (Issuer, Arc<KeySource>)>,
+    patterns: Vec<Many>,
 }
 
-/// All issuers whose tokens are accepted, by URL.
-pub struct Verifier {
-    issuers: BTreeMap<String, Issuer>,
+/// The issuers of one pattern.
+struct Many {
+    issuer: Issuer,
+    pattern: Pattern,
+    http: reqwest::Client,
+    met: Mutex<Met>,
+}
+
+/// Those that tokens have named.
+#[derive(Default)]
+struct Met {
+    /// By URL, each with its last use.
+    sources: BTreeMap<String, (Arc<KeySource>, Timestamp)>,
+    /// When the latest of them came up.
+    new: VecDeque<Timestamp>,
+}
+
+impl Many {
+    fn source(&self, url: &str, now: Timestamp) -> Result<Arc<KeySource>, JwksError> {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let Met { sources, new } = &mut *met;
+        if let Some((source, used)) = sources.get_mut(url) {
+            *used = now;
+            return Ok(Arc::clone(source));
+        }
+        new.retain(|at| now.duration_since(*at).abs() < MINUTE);
+        if new.len() >= MAX_NEW {
+            return Err(JwksError::TooMany);
+        }
+        // One that never gave keys goes first.
+        let leaves = sources.iter().min_by_key(|(_, (source, used))| (source.is_proven(), *used));
+        if sources.len() >= MAX_FOUND
+            && let Some(url) = leaves.map(|(url, _)| url.clone())
+        {
+            sources.remove(&url);
+        }
+        let source = Arc::new(KeySource::fetched_by(self.http.clone(), url, true)?);
+        new.push_back(now);
+        sources.insert(url.to_owned(), (Arc::clone(&source), now));
+        Ok(source)
+    }
 }
 
 impl Verifier {
-    /// A verifier for these issuers; each by its URL, as tokens have it in `iss`.
-    #[must_use]
-    pub const fn new(issuers: BTreeMap<String, Issuer>) -> Self {
-        Self { issuers }
+    /// A verifier for these issuers. Of two with one URL the later counts.
+    ///
+    /// # Errors
+    /// When an issuer's URL or certificates cannot be used.
+    pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Result<Self, JwksError> {
+        let (mut exact, mut patterns) = (BTreeMap::new(), Vec::new());
+        for issuer in issuers {
+            match issuer.url.clone() {
+                IssuerUrl::Exact(url) => {
+                    let keys = KeySource::new(&url, issuer.ca_cert.as_deref())?;
+                    exact.insert(url, (issuer, Arc::new(keys)));
+                }
+                IssuerUrl::Pattern(pattern) => {
+                    let loopback = pattern.as_str().starts_with("http://");
+                    let http = jwks::fetcher(issuer.ca_cert.as_deref(), loopback)?;
+                    patterns.push(Many { issuer, pattern, http, met: Mutex::default() });
+                }
+            }
+        }
+        Ok(Self { exact, patterns })
     }
 
-    /// The issuers, in the order of their URLs.
-    #[must_use]
-    pub const fn issuers(&self) -> &BTreeMap<String, Issuer> {
-        &self.issuers
+    /// The issuers: those with a URL of their own in its order, then the patterns.
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        let exact = self.exact.values().map(|(issuer, _)| issuer);
+        exact.chain(self.patterns.iter().map(|many| &many.issuer))
     }
 
     /// Checks `token` at `now` and maps its claims to an identity.
@@ -68,13 +128,21 @@ impl Verifier {
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, TokenError> {
         let unverified = Unverified::parse(token)?;
         let url = unverified.claims.text("iss").ok_or(TokenError::MissingClaim { name: "iss" })?;
-        let issuer = self
-            .issuers
-            .get(url)
-            .ok_or_else(|| TokenError::UnknownIssuer { found: url.chars().take(200).collect() })?;
-        unverified.check_signature(issuer, now).await?;
+        let (issuer, keys) = self.find(url, now)?;
+        unverified.check_signature(&keys, now).await?;
         check_claims(&unverified.claims, &issuer.audience, now)?;
-        Ok(issuer.mapping.identity(&unverified.claims)?)
+        Ok(issuer.mapping.identity(unverified.claims)?)
+    }
+
+    /// The issuer of this URL, to the letter; else of the one pattern that matches it.
+    fn find(&self, url: &str, now: Timestamp) -> Result<(&Issuer, Arc<KeySource>), TokenError> {
+        if let Some((issuer, keys)) = self.exact.get(url) {
+            return Ok((issuer, Arc::clone(keys)));
+        }
+        let many = self.patterns.iter().find(|many| many.pattern.matches(url));
+        let unknown = || TokenError::UnknownIssuer { found: url.chars().take(200).collect() };
+        let many = many.ok_or_else(unknown)?;
+        Ok((&many.issuer, many.source(url, now)?))
     }
 }
 
@@ -118,8 +186,8 @@ impl<'a> Unverified<'a> {
         Ok(Self { algorithm, key_id, claims: read("payload", payload)?, signed, signature })
     }
 
-    async fn check_signature(&self, issuer: &Issuer, now: Timestamp) -> Result<(), TokenError> {
-        let keys = issuer.keys.candidates(self.key_id.as_deref(), now).await?;
+    async fn check_signature(&self, keys: &KeySource, now: Timestamp) -> Result<(), TokenError> {
+        let keys = keys.candidates(self.key_id.as_deref(), now).await?;
         if !keys.allows(self.algorithm) {
             return Err(TokenError::Algorithm { found: format!("{:?}", self.algorithm) });
         }
@@ -128,11 +196,7 @@ impl<'a> Unverified<'a> {
             jsonwebtoken::crypto::verify(self.signature, signed, key, self.algorithm)
                 .unwrap_or(false)
         };
-        if keys.fitting(self.algorithm).any(|key| holds(&key)) {
-            Ok(())
-        } else {
-            Err(TokenError::Signature)
-        }
+        if keys.fitting(self.algorithm).any(holds) { Ok(()) } else { Err(TokenError::Signature) }
     }
 }
 

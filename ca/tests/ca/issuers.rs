@@ -78,6 +78,14 @@ impl Provider {
         self.fetches.load(Ordering::Relaxed)
     }
 
+    /// Waits until so many fetches are done.
+    async fn fetched(&self, times: usize) {
+        while self.fetches() < times {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await; // the keys follow their discovery
+    }
+
     fn publish(&self, change: impl FnOnce(&mut (Value, Value))) {
         change(&mut self.documents.lock().unwrap());
     }
@@ -91,25 +99,34 @@ fn after(seconds: i64) -> Timestamp {
 async fn keys_are_fetched_when_old_or_unknown_and_at_most_once_in_ten_seconds() {
     let (one, two) = (IssuerKey::new("one"), IssuerKey::new("two"));
     let provider = Provider::new(json!([one.jwk])).await;
-    let source = KeySource::new(&provider.url).unwrap();
+    let source = KeySource::new(&provider.url, None).unwrap();
     let ask = async |key: &str, second| source.candidates(Some(key), after(second)).await.map(drop);
     assert_eq!(ask("one", 0).await, Ok(()));
     assert_eq!(ask("two", 1).await, Err(JwksError::UnknownKey));
-    assert_eq!((ask("one", 900).await, provider.fetches()), (Ok(()), 1), "fresh for 15 minutes");
-    assert_eq!((ask("one", 901).await, provider.fetches()), (Ok(()), 2));
+    assert_eq!((ask("one", 600).await, provider.fetches()), (Ok(()), 1), "fresh for ten minutes");
+    assert_eq!(ask("one", 601).await, Ok(()));
+    provider.fetched(2).await; // in the background
     provider.publish(|documents| documents.1 = json!({ "keys": [two.jwk] }));
-    assert_eq!(ask("two", 905).await, Err(JwksError::UnknownKey), "ten seconds have not passed");
-    assert_eq!((ask("two", 912).await, provider.fetches()), (Ok(()), 3));
-    assert_eq!(ask("one", 913).await, Err(JwksError::UnknownKey), "withdrawn");
+    assert_eq!(ask("two", 605).await, Err(JwksError::UnknownKey), "ten seconds have not passed");
+    assert_eq!((ask("two", 612).await, provider.fetches()), (Ok(()), 3));
+    assert_eq!(ask("one", 613).await, Err(JwksError::UnknownKey), "withdrawn");
+    provider.publish(|documents| documents.1 = json!({ "keys": [one.jwk] }));
+    let late = ask("two", 1513).await;
+    assert_eq!(
+        (late, provider.fetches()),
+        (Err(JwksError::UnknownKey), 4),
+        "no longer than a quarter of an hour"
+    );
+    provider.publish(|documents| documents.1 = json!({ "keys": [two.jwk] }));
     // A clock that is set back by a day does not stop keys from being fetched.
-    assert_eq!((ask("two", -86_400).await, provider.fetches()), (Ok(()), 4));
+    assert_eq!((ask("two", -86_400).await, provider.fetches()), (Ok(()), 5));
 }
 
 #[tokio::test]
 async fn while_an_issuer_is_away_its_last_keys_serve_for_a_day() {
     let one = IssuerKey::new("one");
     let provider = Provider::new(json!([one.jwk])).await;
-    let source = KeySource::new(&provider.url).unwrap();
+    let source = KeySource::new(&provider.url, None).unwrap();
     let ask = async |key: &str, second| source.candidates(Some(key), after(second)).await.map(drop);
     assert_eq!(ask("one", 0).await, Ok(()));
     provider.publish(|documents| documents.1 = json!(503));
@@ -125,7 +142,7 @@ async fn one_fetch_runs_at_a_time_and_known_keys_do_not_wait_for_it() {
     let one = IssuerKey::new("one");
     let provider = Provider::new(json!([one.jwk])).await;
     provider.delay_ms.store(50, Ordering::Relaxed);
-    let source = Arc::new(KeySource::new(&provider.url).unwrap());
+    let source = Arc::new(KeySource::new(&provider.url, None).unwrap());
     let all: Vec<_> = (0..20)
         .map(|place| {
             let source = Arc::clone(&source);
@@ -156,7 +173,7 @@ async fn redirects_are_followed_within_the_issuer_and_nowhere_else() {
     let other = Provider::new(json!([one.jwk])).await;
     let outcome = async |discovery: Value| {
         provider.publish(|documents| documents.0 = discovery);
-        let source = KeySource::new(&provider.url).unwrap();
+        let source = KeySource::new(&provider.url, None).unwrap();
         source.candidates(Some("one"), after(0)).await.map(drop)
     };
     let document = |issuer: &str, keys: String| json!({ "issuer": issuer, "jwks_uri": keys });
@@ -186,7 +203,7 @@ fn issuers_are_https_urls_or_on_loopback() {
     for good in
         ["https://a.example", "https://a.example/b/", "http://127.0.0.1:1", "http://[::1]:1"]
     {
-        assert!(KeySource::new(good).is_ok(), "{good}");
+        assert!(KeySource::new(good, None).is_ok(), "{good}");
     }
     for near_miss in [
         "http://a.example",
@@ -198,6 +215,6 @@ fn issuers_are_https_urls_or_on_loopback() {
         "a.example",
         "",
     ] {
-        assert!(matches!(KeySource::new(near_miss), Err(JwksError::Url)), "{near_miss}");
+        assert!(matches!(KeySource::new(near_miss, None), Err(JwksError::Url)), "{near_miss}");
     }
 }

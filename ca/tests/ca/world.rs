@@ -11,7 +11,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_ca::audit::Audit;
 use countersign_ca::ceremony::{self, Ceremony};
-use countersign_ca::identity::jwks::KeySource;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts, Refusal};
 use countersign_ca::signer::{FileSigner, Signer as _};
@@ -22,7 +21,6 @@ use countersign_verify::sct::{self, Sct, leaf_index_extension};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -154,14 +152,11 @@ impl World {
             stalls: AtomicBool::new(false),
             issuer_key_hash: sha256(issuing.spki()),
         });
-        let accepted = |url: &str, mapping| {
-            let keys = KeySource::new(url).unwrap();
-            (url.to_owned(), Issuer { audience: "sigstore".to_owned(), mapping, keys })
-        };
         // Nobody listens on port 1.
-        let unreachable = accepted("http://127.0.0.1:1", Mapping::Email);
+        let accepted =
+            [&issuer[..], "http://127.0.0.1:1"].map(|url| Issuer::new(url, Mapping::EMAIL));
         let authority = Authority::new(Parts {
-            tokens: Verifier::new(BTreeMap::from([accepted(&issuer, Mapping::Email), unreachable])),
+            tokens: Verifier::new(accepted).unwrap(),
             signer: Box::new(ceremony.issuing.0),
             chain: vec![ceremony.issuing.1, ceremony.root.1.clone()],
             log: Arc::clone(&log) as Arc<dyn CertificateLog>,

@@ -42,8 +42,11 @@ impl Demo {
         let folder = tempfile::tempdir().map_err(failed)?;
         let directory = Directory::open(folder.path())?;
         let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None, None).await?;
-        let server =
-            Server::start(Instance::open(directory, &url).await?, listener, Limits::default());
+        let server = Server::start(
+            Instance::open(directory, &url, Vec::new()).await?,
+            listener,
+            Limits::default(),
+        );
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let json = server.instance().trust.client_trust_config.as_bytes();
         let config = ClientTrustConfig::parse(json).map_err(|error| unclear(&error))?;

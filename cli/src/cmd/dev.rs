@@ -6,7 +6,9 @@ use crate::instance::{Directory, Instance};
 use crate::server::{Limits, Server};
 use crate::{logging, output};
 use console::style;
+use countersign_ca::identity::{FulcioConfig, Issuer};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,8 +34,9 @@ async fn serve(args: Dev) -> Result<ExitCode, Failure> {
         return Err(Failure::unclear(message)
             .hint("listen on 127.0.0.1, or add --listen-beyond-loopback if nothing but tests can reach this machine"));
     }
+    let others = args.fulcio_config.as_deref().map_or_else(|| Ok(Vec::new()), issuers)?;
     let (listener, url) = listen(address, args.url, remembered).await?;
-    let instance = Instance::open(directory, &url).await?;
+    let instance = Instance::open(directory, &url, others).await?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
     let server = Server::start(instance, listener, Limits::default());
@@ -45,6 +48,17 @@ async fn serve(args: Dev) -> Result<ExitCode, Failure> {
     eprintln!("stopping: finishing what is under way");
     server.stop().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The issuers of a Fulcio configuration.
+pub(crate) fn issuers(path: &Path) -> Result<Vec<Issuer>, Failure> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+    let config = FulcioConfig::parse(&text).map_err(|mistakes| {
+        Failure::unclear(format!("{} is not accepted:\n{mistakes}", path.display()))
+            .hint("mend these lines; nothing of the file is used until all of it is understood")
+    })?;
+    Ok(config.issuers)
 }
 
 fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
