@@ -79,8 +79,8 @@ impl Instance {
         let signer =
             Signer::ed25519(&settings.log_origin, &key).map_err(|error| log_failed(&error))?;
         let log = open_log(&directory, &database, "log", Format::Entries, signer).await?;
+        rekor_v2::Face::seed(&log).await.map_err(|error| log_failed(&error))?;
         let signatures = rekor_v2::Face::new(log);
-        signatures.seed().await.map_err(|error| log_failed(&error))?;
 
         let key = directory.secret("keys/log-v1.pem", p256_key)?;
         let key = P256Key::from_pkcs8(&pkcs8(&key)?).map_err(|error| log_failed(&error))?;
@@ -89,8 +89,9 @@ impl Instance {
         let signer = Signer::rekor_v1(&settings.log_origin, tree_id, Arc::clone(&older_key));
         let signer = signer.map_err(|error| log_failed(&error))?;
         let log = open_log(&directory, &database, "log-v1", Format::Timed, signer).await?;
-        let older = rekor_v1::Face::new(log, Arc::clone(&older_key), Arc::clone(&clock));
-        older.seed().await.map_err(|error| log_failed(&error))?;
+        let tree = rekor_v1::Tree::new(log, Arc::clone(&older_key));
+        tree.seed(&clock).await.map_err(|error| log_failed(&error))?;
+        let older = rekor_v1::Face::new(tree, Arc::clone(&clock));
 
         let key = directory.secret("keys/ct.pem", p256_key)?;
         let key = P256Key::from_pkcs8(&pkcs8(&key)?).map_err(|error| log_failed(&error))?;
@@ -150,8 +151,12 @@ impl Instance {
     }
 
     /// All its logs.
-    pub(crate) fn logs(&self) -> [Log; 3] {
-        [self.signatures.log(), self.older.log(), self.certificates.log()].map(Log::clone)
+    pub(crate) fn logs(&self) -> Vec<Log> {
+        let older = self.older.shards().all();
+        let signatures = self.signatures.shards().all();
+        let signatures = signatures.iter().map(|log| Log::clone(log));
+        let older = older.iter().map(|tree| Log::clone((**tree).as_ref()));
+        signatures.chain(older).chain([self.certificates.log().clone()]).collect()
     }
 
     /// Its certificates, by name, and when they expire.

@@ -92,9 +92,8 @@ async fn open(place: &Path) -> Face {
     let lock = database.lock("log.example.test").await.expect("a lock");
     let options = Options::new(Format::Entries);
     let log = Log::open(options, signer, Arc::new(store), Arc::new(lock)).await.expect("a log");
-    let face = Face::new(log);
-    face.seed().await.expect("a seed");
-    face
+    Face::seed(&log).await.expect("a seed");
+    Face::new(log)
 }
 
 #[derive(Deserialize)]

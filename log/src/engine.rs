@@ -13,6 +13,7 @@ use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, empty_root};
 use parking_lot::{Mutex, RwLock};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Options {
     pub max_waiting: usize,
     /// Entries of one batch.
     pub max_batch: usize,
+    /// Earlier shards of this log: an entry that one of them has is answered out of that.
+    pub earlier: Vec<Log>,
 }
 
 impl Options {
@@ -35,7 +38,7 @@ impl Options {
     /// longer than a caller should wait.
     #[must_use]
     pub const fn new(format: Format) -> Self {
-        Self { format, max_waiting: 4096, max_batch: 1024 }
+        Self { format, max_waiting: 4096, max_batch: 1024, earlier: Vec::new() }
     }
 }
 
@@ -43,6 +46,18 @@ impl Options {
 /// are still appended if the runtime lives on; [`close`](Self::close) waits for that.
 #[derive(Clone)]
 pub struct Log(Arc<Handle>);
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Log").field(&self.key().origin()).finish()
+    }
+}
+
+impl AsRef<Self> for Log {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
 
 struct Handle {
     shared: Arc<Shared>,
@@ -115,6 +130,8 @@ pub struct Appended {
     pub record: Option<Bytes>,
     /// A published tree that holds it.
     pub head: Arc<Head>,
+    /// The earlier shard whose tree that is; `None` for the log that was asked.
+    pub earlier: Option<Log>,
 }
 
 impl Log {
@@ -130,6 +147,7 @@ impl Log {
         lock: Arc<dyn CheckpointLock>,
     ) -> Result<Self, OpenError> {
         let head = recover::recover(options.format, &signer, &*store, &*lock).await?;
+        let frozen = head.is_frozen();
         let head = Arc::new(head);
         let shared = Arc::new(Shared {
             pool: Mutex::new(Pool::new(options.max_waiting)),
@@ -142,6 +160,9 @@ impl Log {
             store,
             lock,
         });
+        if frozen {
+            shared.shut();
+        }
         let task = tokio::spawn(sequencer::run(Arc::clone(&shared), head));
         Ok(Self(Arc::new(Handle { shared, task: Mutex::new(Some(task)) })))
     }
@@ -155,7 +176,9 @@ impl Log {
         let shared = &self.0.shared;
         let admission = shared.pool.lock().admit(candidate)?;
         match admission {
-            Admission::Known { index } => Ok(Appended { index, record: None, head: self.head() }),
+            Admission::Known { index } => {
+                Ok(Appended { index, record: None, head: self.head(), earlier: None })
+            }
             Admission::Wait(answer) => {
                 shared.wake.notify_one();
                 answer.await.unwrap_or(Err(AppendError::Closed))
@@ -240,9 +263,7 @@ impl Log {
     /// # Errors
     /// When the lock cannot be read.
     pub async fn find(&self, identity: Hash) -> Result<Option<u64>, StoreError> {
-        let size = self.head().checkpoint().size;
-        let found = self.0.shared.lock.find(&[identity]).await?;
-        Ok(found.first().map(|&(_, index)| index).filter(|&index| index < size))
+        Ok(self.find_all(&[identity]).await?.first().map(|&(_, index)| index))
     }
 
     /// The record of the entry at `index`, framing included; `None` outside the published tree.
@@ -260,6 +281,21 @@ impl Log {
         if let Some(task) = task {
             let _ = task.await; // a panic of the task has been reported by the runtime
         }
+    }
+
+    /// Those of the entries with these identities that are in the published tree, with their indices.
+    pub(crate) async fn find_all(
+        &self,
+        identities: &[Hash],
+    ) -> Result<Vec<(Hash, u64)>, StoreError> {
+        let size = self.head().checkpoint().size;
+        let mut found = self.0.shared.lock.find(identities).await?;
+        found.retain(|&(_, index)| index < size);
+        Ok(found)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     pub(crate) fn store(&self) -> &dyn TileStore {

@@ -24,6 +24,7 @@ use countersign_verify::tile::{self, EntryBundle, Tile};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 /// A checkpoint may be up to this old in a cache: no older than the next batch takes.
 const CHECKPOINT_CACHE: &str = "public, max-age=1";
@@ -49,15 +50,20 @@ pub fn router(
     rekor_v2(signatures).merge(rekor_v1(older)).merge(static_ct(certificates))
 }
 
-/// The routes of Rekor v2, below `/api/v2`.
+/// The routes of Rekor v2, below `/api/v2` for the first shard, and below `/shards/<number>/api/v2` for
+/// each: where a shard is read stays as long as the shard. Entries sent to any of them come to be in the
+/// shard that takes entries, unless the one asked for is frozen.
 pub fn rekor_v2(face: rekor_v2::Face) -> Router {
-    Router::new()
-        .route("/api/v2/log/entries", only(post(create_entry)))
-        .layer(DefaultBodyLimit::max(rekor_v2::MAX_REQUEST))
-        .route("/api/v2/checkpoint", only(get(signature_checkpoint)))
-        .route("/api/v2/tile/{*path}", only(get(signature_tile)))
-        .layer(from_fn(write_refusal))
-        .with_state(face)
+    const SHARD: &str = "/shards/{shard}";
+    let mut router = Router::new();
+    for base in ["", SHARD] {
+        router = router
+            .route(&format!("{base}/api/v2/log/entries"), only(post(create_entry)))
+            .layer(DefaultBodyLimit::max(rekor_v2::MAX_REQUEST))
+            .route(&format!("{base}/api/v2/checkpoint"), only(get(signature_checkpoint)))
+            .route(&format!("{base}/api/v2/tile/{{*path}}"), only(get(signature_tile)));
+    }
+    router.layer(from_fn(write_refusal)).with_state(face)
 }
 
 /// The routes of a static certificate log: submission below `/ct/v1`, monitoring below `/ct`.
@@ -82,23 +88,56 @@ fn only<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRoute
     })
 }
 
+/// The part of a path that names a shard; the first one's has none.
+#[derive(Deserialize)]
+struct Named {
+    shard: Option<String>,
+}
+
+impl Named {
+    fn find(&self, face: &rekor_v2::Face) -> Result<Arc<Log>, Refusal> {
+        let number = match &self.shard {
+            None => Some(1),
+            Some(text) => text.parse().ok().filter(|number: &usize| number.to_string() == *text),
+        };
+        number.and_then(|number| face.shards().get(number)).ok_or_else(Refusal::not_found)
+    }
+}
+
 async fn create_entry(
     State(face): State<rekor_v2::Face>,
+    Path(named): Path<Named>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
+    if named.find(&face)?.head().is_frozen() {
+        let message = "This log has been frozen, please switch to the latest log.";
+        return Ok((StatusCode::METHOD_NOT_ALLOWED, message).into_response());
+    }
     let entry = face.submit(&read_body(body, rekor_v2::MAX_REQUEST)?).await?;
     Ok((StatusCode::CREATED, [(CONTENT_TYPE, JSON)], entry.to_json()).into_response())
 }
 
-async fn signature_checkpoint(State(face): State<rekor_v2::Face>) -> Response {
-    checkpoint(face.log())
+async fn signature_checkpoint(
+    State(face): State<rekor_v2::Face>,
+    Path(named): Path<Named>,
+) -> Result<Response, Refusal> {
+    let log = named.find(&face)?;
+    Ok(checkpoint(&log))
+}
+
+#[derive(Deserialize)]
+struct NamedTile {
+    #[serde(flatten)]
+    named: Named,
+    path: String,
 }
 
 async fn signature_tile(
     State(face): State<rekor_v2::Face>,
-    Path(path): Path<String>,
+    Path(NamedTile { named, path }): Path<NamedTile>,
 ) -> Result<Response, Refusal> {
-    tile(face.log(), &path).await
+    let log = named.find(&face)?;
+    tile(&log, &path).await
 }
 
 async fn certificate_checkpoint(State(face): State<static_ct::Face>) -> Response {

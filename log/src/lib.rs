@@ -8,7 +8,9 @@
 //! signed under one key, because every checkpoint passes the compare-and-swap of a
 //! [`store::CheckpointLock`]. See [`sequencer`] for the order of the writes.
 
+pub mod backup;
 pub mod face;
+pub mod freeze;
 pub mod fsck;
 pub mod http;
 pub mod pool;
@@ -17,6 +19,7 @@ pub mod read;
 pub mod record;
 pub mod recover;
 pub mod sequencer;
+pub mod shards;
 pub mod signer;
 pub mod store;
 mod tree;
@@ -27,6 +30,7 @@ pub use engine::{Appended, Head, Load, Log, Options};
 pub use pool::{AppendError, Candidate, Leaf};
 pub use record::Format;
 pub use recover::OpenError;
+pub use shards::Shards;
 pub use signer::{LogKey, Signer};
 
 /// Where times come from; a test gives a fixed one.

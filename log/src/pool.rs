@@ -198,7 +198,10 @@ impl Pool {
 
     /// Answers all who wait for an entry that is published.
     pub(crate) fn settle(&mut self, identity: Hash, appended: Appended) {
-        self.recent.insert(identity, appended.index);
+        // The memory has no room for which shard it is.
+        if appended.earlier.is_none() {
+            self.recent.insert(identity, appended.index);
+        }
         self.answer(identity, &Ok(appended));
     }
 
@@ -269,7 +272,7 @@ mod tests {
         pool.fail(body(2).identity, AppendError::Closed);
         assert!(matches!(pool.admit(body(1)), Ok(Admission::Wait(_))));
         assert!(pool.take(9).is_empty());
-        let appended = Appended { index: 7, record: None, head: Arc::default() };
+        let appended = Appended { index: 7, record: None, head: Arc::default(), earlier: None };
         pool.settle(body(1).identity, appended);
         assert!(matches!(pool.admit(body(1)), Ok(Admission::Known { index: 7 })));
         assert!(matches!(pool.admit(body(2)), Ok(Admission::Wait(_))));

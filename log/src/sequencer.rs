@@ -14,7 +14,7 @@
 //! lock and store by [`recover`](crate::recover); the waiters are then answered from what is found
 //! there.
 
-use crate::engine::{Appended, Head, Shared};
+use crate::engine::{Appended, Head, Log, Shared};
 use crate::pool::{AppendError, Candidate};
 use crate::record::Format;
 use crate::recover::{OpenError, recover};
@@ -26,6 +26,7 @@ use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::Hash;
 use countersign_verify::tile::{EntryBundle, FULL, Tile};
 use metrics::{counter, histogram};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -127,20 +128,26 @@ async fn advance(
     Ok(head)
 }
 
-/// Answers for those entries that the table knows; returns them.
+/// Answers for those entries that the table knows, or that of an earlier shard; returns them.
 async fn settle_known(
     shared: &Shared,
     head: &Arc<Head>,
     identities: &[Hash],
-) -> Result<std::collections::HashSet<Hash>, StoreError> {
-    let known = shared.lock.find(identities).await?;
-    if !known.is_empty() {
+) -> Result<HashSet<Hash>, StoreError> {
+    let mut settled = HashSet::new();
+    let mut settle = |known: Vec<(Hash, u64)>, head: &Arc<Head>, earlier: Option<&Log>| {
         let mut pool = shared.pool.lock();
-        for &(identity, index) in &known {
-            pool.settle(identity, Appended { index, record: None, head: Arc::clone(head) });
+        for (identity, index) in known {
+            let (record, head, earlier) = (None, Arc::clone(head), earlier.cloned());
+            pool.settle(identity, Appended { index, record, head, earlier });
+            settled.insert(identity);
         }
+    };
+    settle(shared.lock.find(identities).await?, head, None);
+    for earlier in &shared.options.earlier {
+        settle(earlier.find_all(identities).await?, &earlier.head(), Some(earlier));
     }
-    Ok(known.into_iter().map(|(identity, _)| identity).collect())
+    Ok(settled)
 }
 
 fn fail(shared: &Shared, identities: &[Hash], error: &AppendError) {
@@ -184,7 +191,7 @@ fn answer(shared: &Shared, published: &Published) -> Arc<Head> {
     let mut pool = shared.pool.lock();
     for ((identity, index), record) in published.leaves.iter().zip(&published.records) {
         let (index, record, head) = (*index, Some(record.clone()), Arc::clone(&head));
-        pool.settle(*identity, Appended { index, record, head });
+        pool.settle(*identity, Appended { index, record, head, earlier: None });
     }
     head
 }

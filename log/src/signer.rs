@@ -120,15 +120,31 @@ impl Signer {
     /// # Errors
     /// When the library fails to sign.
     pub fn sign(&self, size: u64, root: Hash) -> Result<String, Error> {
-        let (origin, name) = (self.key.origin.clone(), self.key.name.clone());
-        let checkpoint = Checkpoint { origin, size, root, extensions: vec![] };
-        let text = checkpoint.text();
+        let origin = self.key.origin.clone();
+        self.sign_checkpoint(&Checkpoint { origin, size, root, extensions: vec![] })
+    }
+
+    /// The signed note of a checkpoint of this log.
+    ///
+    /// # Errors
+    /// When it is another log's, has extension lines that a tree head does not cover, or the library fails
+    /// to sign.
+    pub(crate) fn sign_checkpoint(&self, checkpoint: &Checkpoint) -> Result<String, Error> {
+        if checkpoint.origin != self.key.origin {
+            let (expected, found) = (self.key.origin.clone(), checkpoint.origin.clone());
+            return Err(Error::Origin { expected, found });
+        }
+        if !self.key.signs_text && !checkpoint.extensions.is_empty() {
+            return Err(Error::TreeHead);
+        }
+        let (name, text) = (self.key.name.clone(), checkpoint.text());
         let signature = match &self.private {
             Private::Ed25519(pair) => pair.sign(text.as_bytes()).as_ref().to_vec(),
             Private::Text(pair) => pair.sign(text.as_bytes())?,
             Private::TreeHead { pair, clock } => {
                 let timestamp = u64::try_from(clock().as_millisecond()).unwrap_or_default();
-                let signature = pair.sign(&tree_head(timestamp, size, &root))?;
+                let head = tree_head(timestamp, checkpoint.size, &checkpoint.root);
+                let signature = pair.sign(&head)?;
                 let length = u16::try_from(signature.len()).expect("at most 72 bytes");
                 let head = [&timestamp.to_be_bytes()[..], &[4, 3], &length.to_be_bytes()].concat();
                 [head, signature].concat()

@@ -66,7 +66,8 @@ pub(super) fn trust_files(
         valid_for: Some(window()),
         operator: None,
     };
-    let spki = signatures.log().key().spki();
+    let signatures = signatures.shards().active();
+    let spki = signatures.key().spki();
     let public: [u8; 32] = *spki.last_chunk().expect("an Ed25519 key ends in its 32 bytes");
     debug_assert_eq!(spki, ed25519_spki(&public));
     let id = ed25519_key_id(&settings.log_origin, &public);

@@ -8,13 +8,15 @@
 //! chain and issuer. Unknown members are passed over, as upstream does; they are not stored.
 //!
 //! An entry is named by the tree's ID, 16 hexadecimal digits, and its leaf hash. A repeat gets the first
-//! entry, as success. One shard: indices over all shards and within the tree are the same.
+//! entry, as success. An entry's index counts through the trees of all shards in order; its proof has the
+//! index within its tree.
 
 use crate::Clock;
 use crate::engine::{Head, Log};
 use crate::face::OwnedVerifier;
 use crate::pool::{AppendError, Candidate, Leaf};
 use crate::proof;
+use crate::shards::Shards;
 use crate::signer::{self, P256Key};
 use crate::store::StoreError;
 use bytes::Bytes;
@@ -36,10 +38,22 @@ pub const MAX_REQUEST: usize = 16 << 20;
 /// A signature log as clients of Rekor v1 see it. Clones are the same log.
 #[derive(Clone)]
 pub struct Face {
+    shards: Arc<Shards<Tree>>,
+    clock: Clock,
+}
+
+/// One shard: a log of format [`Timed`](crate::Format::Timed), and the key that signs its checkpoints and
+/// promises.
+pub struct Tree {
     log: Log,
     key: Arc<P256Key>,
-    tree_id: i64,
-    clock: Clock,
+    id: i64,
+}
+
+impl AsRef<Log> for Tree {
+    fn as_ref(&self) -> &Log {
+        &self.log
+    }
 }
 
 /// An entry of the log, with its promise and proof.
@@ -59,39 +73,25 @@ pub fn tree_id(spki: &[u8]) -> i64 {
     (i64::from_be_bytes(first) & i64::MAX).max(1)
 }
 
-impl Face {
+impl Tree {
     /// A log of format [`Timed`](crate::Format::Timed), whose checkpoints and promises `key` signs.
     #[must_use]
-    pub fn new(log: Log, key: Arc<P256Key>, clock: Clock) -> Self {
-        let tree_id = tree_id(key.spki());
-        Self { log, key, tree_id, clock }
+    pub fn new(log: Log, key: Arc<P256Key>) -> Self {
+        let id = tree_id(key.spki());
+        Self { log, key, id }
     }
 
-    /// The engine.
+    /// The key, SubjectPublicKeyInfo, DER.
     #[must_use]
-    pub const fn log(&self) -> &Log {
-        &self.log
+    pub fn spki(&self) -> &[u8] {
+        self.key.spki()
     }
 
-    /// The tree's ID.
-    #[must_use]
-    pub const fn tree_id(&self) -> i64 {
-        self.tree_id
-    }
-
-    /// Takes a request body and returns the entry in the log, promised and proven.
-    ///
-    /// # Errors
-    /// When the request is refused or the log cannot take it, see [`Error`].
-    pub async fn submit(&self, request: &[u8]) -> Result<Logged, Error> {
-        self.append(canonical_body(request)?).await
-    }
-
-    /// Appends one entry of our own to an empty log: clients of Rekor v1 expect a tree of one leaf at least.
+    /// Appends one entry of our own to an empty tree: clients of Rekor v1 expect one leaf at least.
     ///
     /// # Errors
     /// When the log cannot take it.
-    pub async fn seed(&self) -> Result<(), Error> {
+    pub async fn seed(&self, clock: &Clock) -> Result<(), Error> {
         if self.log.head().checkpoint().size > 0 {
             return Ok(());
         }
@@ -100,95 +100,34 @@ impl Face {
             (HashAlgorithm::Sha256, HashAlgorithm::Sha256.digest(message.as_bytes()));
         let signature = self.key.sign(message.as_bytes())?;
         let verifier = Verifier::PublicKey(self.key.spki());
-        self.append(entry::hashedrekord_v1_body(hash, &digest, &signature, verifier))
-            .await
-            .map(drop)
-    }
-
-    async fn append(&self, body: Vec<u8>) -> Result<Logged, Error> {
-        let length = u16::try_from(body.len())
-            .map_err(|_| AppendError::TooLong { limit: MAX_ENTRY, found: body.len() })?;
-        let hash = leaf_hash(&body);
-        let (leaf, clock) = (body, Arc::clone(&self.clock));
-        let size = leaf.len() + 10;
-        let make = move |_| {
-            let time = clock().as_second().max(1).to_be_bytes();
-            let record = Bytes::from([&time[..], &length.to_be_bytes(), &leaf].concat());
-            Leaf { hash, record }
-        };
-        let appended = self.log.append(Candidate::indexed(hash, size, make)).await?;
-        let record = match appended.record {
-            Some(record) => record,
-            None => self.record(appended.index).await?.ok_or(Error::Missing)?,
-        };
-        self.logged(&appended.head, appended.index, &record).await
-    }
-
-    /// The entry at `index`; `None` outside the tree.
-    ///
-    /// # Errors
-    /// When it cannot be read or proven.
-    pub async fn at(&self, index: u64) -> Result<Option<Logged>, Error> {
-        let head = self.log.head();
-        match self.record(index).await? {
-            Some(record) if index < head.checkpoint().size => {
-                self.logged(&head, index, &record).await.map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The entry named `id`, 80 hexadecimal digits or the 64 of the leaf hash; `None` when there is none.
-    ///
-    /// # Errors
-    /// When `id` is no name, names another tree, or the entry cannot be read or proven.
-    pub async fn named(&self, id: &str) -> Result<Option<Logged>, Error> {
-        let (tree, leaf) = match id.len() {
-            64 => (None, id),
-            80 if id.is_ascii() => (Some(&id[..16]), &id[16..]),
-            _ => return Err(Error::Id),
-        };
-        let tree =
-            tree.map(|tree| i64::from_str_radix(tree, 16).map_err(|_| Error::Id)).transpose()?;
-        if tree.is_some_and(|tree| tree != self.tree_id) {
-            return Err(Error::OtherTree);
-        }
-        let leaf = from_hex(leaf).map_err(|_| Error::Id)?;
-        let leaf = Hash::try_from(&leaf[..]).map_err(|_| Error::Id)?;
-        match self.log.find(leaf).await? {
-            Some(index) => self.at(index).await,
-            None => Ok(None),
-        }
-    }
-
-    /// The entry that a request would make, if it is in the log.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit), but that nothing is appended.
-    pub async fn proposed(&self, request: &[u8]) -> Result<Option<Logged>, Error> {
-        let leaf = leaf_hash(&canonical_body(request)?);
-        match self.log.find(leaf).await? {
-            Some(index) => self.at(index).await,
-            None => Ok(None),
-        }
+        let body = entry::hashedrekord_v1_body(hash, &digest, &signature, verifier);
+        self.log.append(candidate(&body, clock)?).await?;
+        Ok(())
     }
 
     async fn record(&self, index: u64) -> Result<Option<Bytes>, Error> {
         Ok(self.log.record(index).await?)
     }
 
-    async fn logged(&self, head: &Head, index: u64, record: &[u8]) -> Result<Logged, Error> {
+    /// An entry with its promise and proof; `before` is how many entries are in the trees before this one.
+    async fn logged(
+        &self,
+        before: u64,
+        head: &Head,
+        index: u64,
+        record: &[u8],
+    ) -> Result<Logged, Error> {
         let (time, rest) = record.split_first_chunk::<8>().ok_or(Error::Missing)?;
         let body = rest.get(2..).ok_or(Error::Missing)?.to_vec();
         let proof = self.log.prove_inclusion(head, index, &body).await?;
         let (time, log_id) = (i64::from_be_bytes(*time), *self.key.log_id());
-        let promise = entry::promise_signed_data(&body, time, &log_id, index);
+        let promise = entry::promise_signed_data(&body, time, &log_id, before + index);
         let Named { kind, api_version } =
             serde_json::from_slice(&body).map_err(|_| Error::Missing)?;
         Ok(Logged {
-            id: format!("{:016x}{}", self.tree_id, hex(leaf_hash(&body).as_bytes())),
+            id: format!("{:016x}{}", self.id, hex(leaf_hash(&body).as_bytes())),
             entry: LogEntry {
-                log_index: index,
+                log_index: before + index,
                 log_id,
                 kind,
                 version: api_version,
@@ -206,38 +145,189 @@ impl Face {
         })
     }
 
+    /// What `GET /api/v1/log` says of a tree.
+    fn info(&self) -> Value {
+        let head = self.log.head();
+        json!({
+            "rootHash": hex(head.checkpoint().root.as_bytes()),
+            "signedTreeHead": head.note(),
+            "treeID": self.id.to_string(),
+            "treeSize": head.checkpoint().size })
+    }
+}
+
+/// The leaf is the body; its record has the time at which it comes into the tree.
+fn candidate(body: &[u8], clock: &Clock) -> Result<Candidate, AppendError> {
+    let length = u16::try_from(body.len())
+        .map_err(|_| AppendError::TooLong { limit: MAX_ENTRY, found: body.len() })?;
+    let (hash, leaf, clock) = (leaf_hash(body), body.to_vec(), Arc::clone(clock));
+    let size = leaf.len() + 10;
+    Ok(Candidate::indexed(hash, size, move |_| {
+        let time = clock().as_second().max(1).to_be_bytes();
+        let record = Bytes::from([&time[..], &length.to_be_bytes(), &leaf].concat());
+        Leaf { hash, record }
+    }))
+}
+
+impl Face {
+    /// Shards, seen as Rekor v1.
+    #[must_use]
+    pub fn new(shards: impl Into<Shards<Tree>>, clock: Clock) -> Self {
+        Self { shards: Arc::new(shards.into()), clock }
+    }
+
+    /// Its shards.
+    #[must_use]
+    pub fn shards(&self) -> &Shards<Tree> {
+        &self.shards
+    }
+
+    /// The trees that have taken entries, in order, each with how many entries are in those before it.
+    fn trees(&self) -> Vec<(u64, Arc<Tree>)> {
+        let mut before = 0;
+        let counted = self.shards.begun().into_iter().map(|tree| {
+            let first = before;
+            before += tree.log.head().checkpoint().size;
+            (first, tree)
+        });
+        counted.collect()
+    }
+
+    /// The tree with that ID, as decimal text; without one the tree that takes entries.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn tree(&self, id: Option<&str>) -> Result<Arc<Tree>, Error> {
+        match id {
+            None => Ok(self.shards.active()),
+            Some(id) => {
+                let found = self.shards.begun().into_iter().find(|tree| tree.id.to_string() == id);
+                found.ok_or(Error::OtherTree)
+            }
+        }
+    }
+
+    /// Takes a request body and returns the entry in the log, promised and proven.
+    ///
+    /// # Errors
+    /// When the request is refused or the log cannot take it, see [`Error`].
+    pub async fn submit(&self, request: &[u8]) -> Result<Logged, Error> {
+        self.append(canonical_body(request)?).await
+    }
+
+    async fn append(&self, body: Vec<u8>) -> Result<Logged, Error> {
+        let (tree, appended) = self.shards.append(|| candidate(&body, &self.clock)).await?;
+        let record = match appended.record {
+            Some(record) => record,
+            None => tree.record(appended.index).await?.ok_or(Error::Missing)?,
+        };
+        let trees = self.trees();
+        let before = trees.iter().find(|(_, other)| Arc::ptr_eq(other, &tree));
+        let (before, tree) = before.ok_or(Error::Missing)?;
+        tree.logged(*before, &appended.head, appended.index, &record).await
+    }
+
+    /// The entry at `index` of all shards; `None` outside the trees.
+    ///
+    /// # Errors
+    /// When it cannot be read or proven.
+    pub async fn at(&self, index: u64) -> Result<Option<Logged>, Error> {
+        let trees = self.trees();
+        let found = trees.iter().rev().find(|(before, _)| *before <= index);
+        let (before, tree) = found.expect("the first tree begins at 0");
+        self.within(*before, tree, index - before).await
+    }
+
+    /// The entry at `index` of one tree.
+    async fn within(&self, before: u64, tree: &Tree, index: u64) -> Result<Option<Logged>, Error> {
+        let head = tree.log.head();
+        match tree.record(index).await? {
+            Some(record) if index < head.checkpoint().size => {
+                tree.logged(before, &head, index, &record).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry with that leaf hash, in the tree with that ID or in any.
+    async fn find(&self, id: Option<i64>, leaf: Hash) -> Result<Option<Logged>, Error> {
+        let mut trees = self.trees();
+        trees.retain(|(_, tree)| id.is_none_or(|id| id == tree.id));
+        if trees.is_empty() {
+            return Err(Error::OtherTree);
+        }
+        for (before, tree) in trees {
+            if let Some(index) = tree.log.find(leaf).await? {
+                return self.within(before, &tree, index).await;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entry named `id`, 80 hexadecimal digits or the 64 of the leaf hash; `None` when there is none.
+    ///
+    /// # Errors
+    /// When `id` is no name, names another tree, or the entry cannot be read or proven.
+    pub async fn named(&self, id: &str) -> Result<Option<Logged>, Error> {
+        let (tree, leaf) = match id.len() {
+            64 => (None, id),
+            80 if id.is_ascii() => (Some(&id[..16]), &id[16..]),
+            _ => return Err(Error::Id),
+        };
+        let tree =
+            tree.map(|tree| i64::from_str_radix(tree, 16).map_err(|_| Error::Id)).transpose()?;
+        let leaf = from_hex(leaf).map_err(|_| Error::Id)?;
+        let leaf = Hash::try_from(&leaf[..]).map_err(|_| Error::Id)?;
+        self.find(tree, leaf).await
+    }
+
+    /// The entry that a request would make, if it is in the log.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), but that nothing is appended.
+    pub async fn proposed(&self, request: &[u8]) -> Result<Option<Logged>, Error> {
+        self.find(None, leaf_hash(&canonical_body(request)?)).await
+    }
+
     /// What `GET /api/v1/log` answers.
     #[must_use]
     pub fn info(&self) -> Value {
-        let head = self.log.head();
-        json!({
-            "inactiveShards": [],
-            "rootHash": hex(head.checkpoint().root.as_bytes()),
-            "signedTreeHead": head.note(),
-            "treeID": self.tree_id.to_string(),
-            "treeSize": head.checkpoint().size })
+        let trees = self.shards.begun();
+        let (active, inactive) = trees.split_last().expect("one takes entries");
+        let mut info = active.info();
+        info["inactiveShards"] = inactive.iter().map(|tree| tree.info()).collect();
+        info
     }
 
-    /// What `GET /api/v1/log/proof` answers: that the tree of `first` leaves is a prefix of that of `last`.
+    /// What `GET /api/v1/log/proof` answers: that in the tree with that ID, or the one that takes entries,
+    /// the tree of `first` leaves is a prefix of that of `last`.
     ///
     /// # Errors
-    /// When the sizes are not those of trees of this log, in order, from 1.
-    pub async fn consistency(&self, first: u64, last: Option<u64>) -> Result<Value, Error> {
-        let head = self.log.head();
+    /// When there is no such tree, or the sizes are not those of trees of this log, in order, from 1.
+    pub async fn consistency(
+        &self,
+        id: Option<&str>,
+        first: u64,
+        last: Option<u64>,
+    ) -> Result<Value, Error> {
+        let tree = self.tree(id)?;
+        let head = tree.log.head();
         let size = head.checkpoint().size;
         let last = last.unwrap_or(size);
         if first == 0 || first > last || last > size {
             return Err(Error::Sizes { first, last, size });
         }
-        let proof = self.log.prove_consistency_between(&head, first, last).await?;
+        let proof = tree.log.prove_consistency_between(&head, first, last).await?;
         let hashes: Vec<_> = proof.path().iter().map(|hash| hex(hash.as_bytes())).collect();
         Ok(json!({ "rootHash": hex(head.checkpoint().root.as_bytes()), "hashes": hashes }))
     }
 
-    /// The log's key, PEM.
-    #[must_use]
-    pub fn public_key(&self) -> String {
-        Verifier::PublicKey(self.key.spki()).to_pem()
+    /// The key of the tree with that ID, or of the one that takes entries, PEM.
+    ///
+    /// # Errors
+    /// When there is no such tree.
+    pub fn public_key(&self, id: Option<&str>) -> Result<String, Error> {
+        Ok(Verifier::PublicKey(self.tree(id)?.key.spki()).to_pem())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::engine::Log;
 use crate::face::OwnedVerifier;
 use crate::pool::{AppendError, Candidate};
 use crate::proof;
+use crate::shards::Shards;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -25,6 +26,7 @@ use countersign_verify::entry::{self, Verifier};
 use countersign_verify::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey, Scheme};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use std::sync::Arc;
 
 /// Largest request, in bytes. An entry of 65535 bytes comes in base64 with some JSON around it; the
 /// rest is for white space and for a DSSE request to arrive and be told what to send instead.
@@ -33,20 +35,20 @@ pub const MAX_REQUEST: usize = 256 << 10;
 /// A signature log as clients see it. Clones are the same log.
 #[derive(Clone)]
 pub struct Face {
-    log: Log,
+    shards: Arc<Shards<Log>>,
 }
 
 impl Face {
-    /// A log of format [`Entries`](crate::Format::Entries), seen as Rekor v2.
+    /// Shards of format [`Entries`](crate::Format::Entries), seen as Rekor v2.
     #[must_use]
-    pub const fn new(log: Log) -> Self {
-        Self { log }
+    pub fn new(shards: impl Into<Shards<Log>>) -> Self {
+        Self { shards: Arc::new(shards.into()) }
     }
 
-    /// The engine.
+    /// Its shards.
     #[must_use]
-    pub const fn log(&self) -> &Log {
-        &self.log
+    pub fn shards(&self) -> &Shards<Log> {
+        &self.shards
     }
 
     /// Takes a request body and returns the entry in the log, proven.
@@ -58,18 +60,18 @@ impl Face {
         self.append(body).await
     }
 
-    /// Appends one entry of our own to an empty log. Index 0 and empty proofs vanish in the JSON that
-    /// some clients write, and others then refuse the bundle; so no client gets index 0.
+    /// Appends one entry of our own to a shard that is empty. Index 0 and empty proofs vanish in the JSON
+    /// that some clients write, and others then refuse the bundle; so no client gets index 0.
     ///
     /// # Errors
     /// When the log cannot take it.
-    pub async fn seed(&self) -> Result<(), Error> {
-        if self.log.head().checkpoint().size > 0 {
+    pub async fn seed(shard: &Log) -> Result<(), AppendError> {
+        if shard.head().checkpoint().size > 0 {
             return Ok(());
         }
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING);
         let pair = pair.map_err(|_| AppendError::Signing)?;
-        let message = format!("first entry of log {}", self.log.key().origin());
+        let message = format!("first entry of log {}", shard.key().origin());
         let signature = pair.sign(&SystemRandom::new(), message.as_bytes());
         let signature = signature.map_err(|_| AppendError::Signing)?;
         let spki = pair.public_key().as_der().map_err(|_| AppendError::Signing)?;
@@ -78,17 +80,17 @@ impl Face {
         let (verifier, details) = (Verifier::PublicKey(spki.as_ref()), KeyDetails::EcdsaP256Sha256);
         let body =
             entry::hashedrekord_v2_body(hash, &digest, signature.as_ref(), verifier, details);
-        self.append(body).await.map(|_| ())
+        shard.append(Candidate::entry(&body)?).await.map(drop)
     }
 
     async fn append(&self, body: Vec<u8>) -> Result<LogEntry, Error> {
-        let appended = self.log.append(Candidate::entry(&body)?).await?;
+        let (log, appended) = self.shards.append(|| Candidate::entry(&body)).await?;
         let (index, head) = (appended.index, appended.head);
-        let proof = self.log.prove_inclusion(&head, index, &body).await?;
+        let proof = log.prove_inclusion(&head, index, &body).await?;
         let checkpoint = head.checkpoint();
         Ok(LogEntry {
             log_index: index,
-            log_id: *self.log.key().log_id(),
+            log_id: *log.key().log_id(),
             kind: "hashedrekord".to_owned(),
             version: "0.0.2".to_owned(),
             integrated_time: 0,

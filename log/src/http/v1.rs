@@ -134,15 +134,7 @@ struct Tree {
     last_size: Option<String>,
 }
 
-impl Tree {
-    fn check(&self, face: &Face) -> Result<(), Refusal> {
-        let known = self.tree_id.as_ref().is_none_or(|id| *id == face.tree_id().to_string());
-        if known { Ok(()) } else { Err(Error::OtherTree.into()) }
-    }
-}
-
 async fn proof(State(face): State<Face>, Query(query): Query<Tree>) -> Result<Response, Refusal> {
-    query.check(&face)?;
     let number = |text: &Option<String>, name| match text {
         None => Ok(None),
         Some(text) => text
@@ -152,15 +144,15 @@ async fn proof(State(face): State<Face>, Query(query): Query<Tree>) -> Result<Re
     };
     let first = number(&query.first_size, "firstSize")?.unwrap_or(1);
     let last = number(&query.last_size, "lastSize")?;
-    Ok(json_reply(&face.consistency(first, last).await?))
+    Ok(json_reply(&face.consistency(query.tree_id.as_deref(), first, last).await?))
 }
 
 async fn public_key(
     State(face): State<Face>,
     Query(query): Query<Tree>,
 ) -> Result<Response, Refusal> {
-    query.check(&face)?;
-    Ok(([(CONTENT_TYPE, PEM)], face.public_key()).into_response())
+    let key = face.public_key(query.tree_id.as_deref())?;
+    Ok(([(CONTENT_TYPE, PEM)], key).into_response())
 }
 
 async fn search() -> Refusal {

@@ -117,6 +117,23 @@ impl Sqlite {
         Ok(SqliteLock { database: Arc::clone(&self.database), log })
     }
 
+    /// Copies it as it is at one moment into the file at `path`, where nothing may be yet, while others
+    /// write to it. The copy is durable.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the copy not be written.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let name = path.to_string_lossy().into_owned();
+        let copied = sqlx::query("VACUUM INTO ?").bind(&name).execute(self.pool()).await;
+        copied.map_err(database("copy everything"))?;
+        let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+        synced.map_err(|error| StoreError::Io {
+            operation: "sync",
+            path: name,
+            source: Arc::new(error),
+        })
+    }
+
     /// Waits for running statements and closes the file.
     pub async fn close(&self) {
         self.pool().close().await;

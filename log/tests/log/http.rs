@@ -52,8 +52,8 @@ impl Server {
         let place = Place::new();
         let (store, lock) = place.parts().await;
         let log = Log::open(options, place.signer(), store, lock).await.unwrap();
+        rekor_v2::Face::seed(&log).await.unwrap();
         let signatures = rekor_v2::Face::new(log.clone());
-        signatures.seed().await.unwrap();
 
         let clock: Clock = Arc::new(|| jiff::Timestamp::from_second(NOW).unwrap());
         let rng = SystemRandom::new();

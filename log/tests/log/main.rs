@@ -6,4 +6,5 @@ mod faults;
 mod http;
 mod proofs;
 mod rekor_v1;
+mod shards;
 mod support;

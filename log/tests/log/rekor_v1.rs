@@ -2,7 +2,7 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use countersign_log::face::rekor_v1::{Face, tree_id};
+use countersign_log::face::rekor_v1::{Face, Tree, tree_id};
 use countersign_log::fsck::fsck;
 use countersign_log::signer::P256Key;
 use countersign_log::store::{Files, Folder, Sqlite};
@@ -23,6 +23,7 @@ const NOW: i64 = 1_764_000_000;
 
 struct Server {
     folder: tempfile::TempDir,
+    face: Option<Face>,
     base: String,
     client: Client,
     key: Arc<P256Key>,
@@ -32,33 +33,39 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let rng = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng).unwrap();
-        let key = Arc::new(P256Key::from_pkcs8(pkcs8.as_ref()).unwrap());
+        let (key, face) = (new_key(), None);
         let now = Arc::new(AtomicI64::new(NOW));
-        let mut server = Self { folder, base: String::new(), client: Client::new(), key, now };
+        let mut server =
+            Self { folder, face, base: String::new(), client: Client::new(), key, now };
         server.serve().await;
         server
     }
 
     /// Opens the log, anew or again, and serves it.
     async fn serve(&mut self) {
-        let signer =
-            Signer::rekor_v1(HOST, tree_id(self.key.spki()), Arc::clone(&self.key)).unwrap();
-        let store = Files::open(self.folder.path().join("log")).unwrap();
-        let database = Sqlite::open(&self.folder.path().join("db")).await.unwrap();
-        let lock = database.lock("log").await.unwrap();
-        let options = Options::new(Format::Timed);
-        let log = Log::open(options, signer, Arc::new(store), Arc::new(lock)).await.unwrap();
-        let now = Arc::clone(&self.now);
-        let clock: Clock =
-            Arc::new(move || jiff::Timestamp::from_second(now.load(Ordering::Relaxed)).unwrap());
-        let face = Face::new(log, Arc::clone(&self.key), clock);
-        face.seed().await.unwrap();
+        let face = Face::new(self.tree("log", &self.key, vec![]).await, self.clock());
+        self.face = Some(face.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.base = format!("http://{}", listener.local_addr().unwrap());
         let router = http::rekor_v1(face);
         tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+
+    fn clock(&self) -> Clock {
+        let now = Arc::clone(&self.now);
+        Arc::new(move || jiff::Timestamp::from_second(now.load(Ordering::Relaxed)).unwrap())
+    }
+
+    async fn tree(&self, name: &str, key: &Arc<P256Key>, earlier: Vec<Log>) -> Tree {
+        let signer = Signer::rekor_v1(HOST, tree_id(key.spki()), Arc::clone(key)).unwrap();
+        let store = Files::open(self.folder.path().join(name)).unwrap();
+        let database = Sqlite::open(&self.folder.path().join("db")).await.unwrap();
+        let lock = database.lock(name).await.unwrap();
+        let options = Options { earlier, ..Options::new(Format::Timed) };
+        let log = Log::open(options, signer, Arc::new(store), Arc::new(lock)).await.unwrap();
+        let tree = Tree::new(log, Arc::clone(key));
+        tree.seed(&self.clock()).await.unwrap();
+        tree
     }
 
     async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
@@ -85,34 +92,48 @@ impl Server {
     }
 
     fn log_key(&self) -> LogKey {
-        LogKey::rekor_v1(HOST, tree_id(self.key.spki()), self.key.spki()).unwrap()
+        log_key(&self.key)
     }
 
-    /// Checks ID, promise, checkpoint and inclusion of an answer; returns the entry's name and body.
     fn check(&self, answer: &Value) -> (String, Vec<u8>, i64, u64) {
-        let (id, entry) = answer.as_object().unwrap().iter().next().unwrap();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let body = from_base64(&text(&entry["body"])).unwrap();
-        let (time, index) =
-            (entry["integratedTime"].as_i64().unwrap(), entry["logIndex"].as_u64().unwrap());
-        assert_eq!(text(&entry["logID"]), hex(self.log_key().log_id()));
-        let tree = format!("{:016x}", tree_id(self.key.spki()));
-        assert_eq!(*id, format!("{tree}{}", hex(leaf_hash(&body).as_bytes())));
-        let signed = promise_signed_data(&body, time, self.log_key().log_id(), index);
-        let promise = from_base64(&text(&entry["verification"]["signedEntryTimestamp"])).unwrap();
-        let key = PublicKey::from_spki(self.key.spki()).unwrap();
-        key.verify_message(&signed, &promise).unwrap();
-        let proof = &entry["verification"]["inclusionProof"];
-        let checkpoint = self.log_key().open(proof["checkpoint"].as_str().unwrap()).unwrap();
-        assert_eq!(checkpoint.origin, format!("{HOST} - {}", tree_id(self.key.spki())));
-        assert_eq!(text(&proof["rootHash"]), hex(checkpoint.root.as_bytes()));
-        assert_eq!(proof["treeSize"], json!(checkpoint.size));
-        let hashes = hashes(&proof["hashes"]);
-        let inclusion =
-            InclusionProof::new(proof["logIndex"].as_u64().unwrap(), checkpoint.size, hashes);
-        inclusion.unwrap().verify(&body, &checkpoint.root).unwrap();
-        (id.clone(), body, time, index)
+        check(&self.key, answer)
     }
+}
+
+fn new_key() -> Arc<P256Key> {
+    let rng = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng).unwrap();
+    Arc::new(P256Key::from_pkcs8(pkcs8.as_ref()).unwrap())
+}
+
+fn log_key(key: &P256Key) -> LogKey {
+    LogKey::rekor_v1(HOST, tree_id(key.spki()), key.spki()).unwrap()
+}
+
+/// Checks ID, promise, checkpoint and inclusion of an answer; returns the entry's name, body, time and
+/// index.
+fn check(key: &P256Key, answer: &Value) -> (String, Vec<u8>, i64, u64) {
+    let (id, entry) = answer.as_object().unwrap().iter().next().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let body = from_base64(&text(&entry["body"])).unwrap();
+    let (time, index) =
+        (entry["integratedTime"].as_i64().unwrap(), entry["logIndex"].as_u64().unwrap());
+    assert_eq!(text(&entry["logID"]), hex(key.log_id()));
+    let tree = format!("{:016x}", tree_id(key.spki()));
+    assert_eq!(*id, format!("{tree}{}", hex(leaf_hash(&body).as_bytes())));
+    let signed = promise_signed_data(&body, time, key.log_id(), index);
+    let promise = from_base64(&text(&entry["verification"]["signedEntryTimestamp"])).unwrap();
+    PublicKey::from_spki(key.spki()).unwrap().verify_message(&signed, &promise).unwrap();
+    let proof = &entry["verification"]["inclusionProof"];
+    let checkpoint = log_key(key).open(proof["checkpoint"].as_str().unwrap()).unwrap();
+    assert_eq!(checkpoint.origin, format!("{HOST} - {}", tree_id(key.spki())));
+    assert_eq!(text(&proof["rootHash"]), hex(checkpoint.root.as_bytes()));
+    assert_eq!(proof["treeSize"], json!(checkpoint.size));
+    let hashes = hashes(&proof["hashes"]);
+    let inclusion =
+        InclusionProof::new(proof["logIndex"].as_u64().unwrap(), checkpoint.size, hashes);
+    inclusion.unwrap().verify(&body, &checkpoint.root).unwrap();
+    (id.clone(), body, time, index)
 }
 
 fn hashes(list: &Value) -> Vec<Hash> {
@@ -336,4 +357,74 @@ async fn what_does_not_verify_is_not_logged() {
     assert_eq!(long.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let info: Value = server.get("/api/v1/log").await.json().await.unwrap();
     assert_eq!(info["treeSize"], json!(1), "the seed alone");
+}
+
+#[tokio::test]
+async fn indices_count_through_the_shards_and_proofs_stay_within_one() {
+    let server = Server::start().await;
+    let (key, next) = (SigningKey::generate(KeyDetails::EcdsaP256Sha256), new_key());
+    let requests: Vec<_> = (0..4_u8).map(|number| rekord(&key, &[number])).collect();
+    let mut known = Vec::new();
+    for request in &requests[..2] {
+        let (_, answer) = server.submit(request).await;
+        known.push((Arc::clone(&server.key), server.check(&answer)));
+    }
+    let shards = server.face.as_ref().unwrap().shards();
+    let first: Log = (*shards.active()).as_ref().clone();
+    shards.announce(server.tree("log-2", &next, vec![first]).await);
+    let info: Value = server.get("/api/v1/log").await.json().await.unwrap();
+    let inactive = json!([{ "rootHash": info["rootHash"], "signedTreeHead": info["signedTreeHead"],
+        "treeID": info["treeID"], "treeSize": 3 }]);
+    assert_eq!(info["inactiveShards"], json!([]), "announced is not begun");
+    assert!(shards.turn().await);
+    for request in &requests[2..] {
+        let (_, answer) = server.submit(request).await;
+        let entry = check(&next, &answer);
+        let proof = &answer[&entry.0]["verification"]["inclusionProof"];
+        assert_eq!(proof["logIndex"].as_u64(), Some(entry.3 - 3));
+        known.push((Arc::clone(&next), entry));
+    }
+    let indices: Vec<_> = known.iter().map(|(_, (_, _, _, index))| *index).collect();
+    assert_eq!(indices, [1, 2, 4, 5], "each tree begins with an entry of its own");
+    for ((key, entry), request) in known.iter().zip(&requests) {
+        let (id, _, _, index) = entry;
+        let (_, repeat) = server.submit(request).await;
+        assert_eq!(check(key, &repeat), *entry);
+        for path in [id.clone(), id[16..].to_owned(), format!("?logIndex={index}")] {
+            let reply = server.get(&format!("/api/v1/log/entries/{path}").replace("/?", "?")).await;
+            assert_eq!(check(key, &reply.json().await.unwrap()), *entry, "{path}");
+        }
+    }
+    let ids: Vec<_> = known.iter().map(|(_, (id, ..))| id).collect();
+    let asked = json!({ "entryUUIDs": ids, "logIndexes": [0, 3], "entries": [requests[0]] });
+    let found = server.post("/api/v1/log/entries/retrieve", &asked).await;
+    assert_eq!(found.json::<Vec<Value>>().await.unwrap().len(), 7);
+    assert_eq!(server.get("/api/v1/log/entries?logIndex=6").await.status(), StatusCode::NOT_FOUND);
+
+    let info: Value = server.get("/api/v1/log").await.json().await.unwrap();
+    assert_eq!(info["inactiveShards"], inactive);
+    assert_eq!(
+        (&info["treeSize"], &info["treeID"]),
+        (&json!(3), &json!(tree_id(next.spki()).to_string()))
+    );
+    for (key, of) in
+        [(&next, String::new()), (&next, tree(&next)), (&server.key, tree(&server.key))]
+    {
+        let pem = server.get(&format!("/api/v1/log/publicKey?{of}")).await.text().await.unwrap();
+        assert_eq!(pem, Verifier::PublicKey(key.spki()).to_pem());
+        let proof = server.get(&format!("/api/v1/log/proof?lastSize=3&{of}")).await;
+        let proof: Value = proof.json().await.unwrap();
+        let of_tree = if Arc::ptr_eq(key, &next) { &info } else { &inactive[0] };
+        assert_eq!(proof["rootHash"], of_tree["rootHash"]);
+    }
+    let other = server.get("/api/v1/log/publicKey?treeID=7").await;
+    assert_eq!(other.status(), StatusCode::BAD_REQUEST);
+    for (key, name) in [(&server.key, "log"), (&next, "log-2")] {
+        let folder = Folder::new(server.folder.path().join(name));
+        assert_eq!(fsck(&folder, &log_key(key), Format::Timed).await.unwrap().size, 3);
+    }
+}
+
+fn tree(key: &P256Key) -> String {
+    format!("treeID={}", tree_id(key.spki()))
 }

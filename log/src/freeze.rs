@@ -1,0 +1,69 @@
+//! The end of a log: its last checkpoint says that none will follow.
+//!
+//! As rekor-tiles does it, the checkpoint of the last tree is signed once more, with an extension line that
+//! monitors read as the end of the shard:
+//!
+//! ```text
+//! Log frozen — Mon Nov 23 10:00:00 UTC 2026
+//! ```
+
+use crate::engine::{Head, Log};
+use crate::sequencer::CHECKPOINT;
+use crate::signer;
+use crate::store::{StoreError, SwapError};
+use countersign_verify::checkpoint::Checkpoint;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+const FROZEN: &str = "Log frozen \u{2014} ";
+
+impl Head {
+    /// Whether this is the last tree of its log, as its checkpoint says.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.checkpoint.extensions.iter().any(|line| line.starts_with(FROZEN))
+    }
+}
+
+impl Log {
+    /// Closes the log and signs its last checkpoint once more, as the end. A frozen log never takes entries
+    /// again; all that is in it is answered for as before.
+    ///
+    /// # Errors
+    /// When its last tree is not published, its key does not sign, or storage fails. Then it is closed, and
+    /// may be frozen or not; a restart, or the same again, finds out.
+    pub async fn freeze(&self, time: Timestamp) -> Result<(), Error> {
+        self.close().await;
+        let head = self.head();
+        if head.is_frozen() {
+            return Ok(());
+        }
+        // The layout of Go's UnixDate, which pads days with a space.
+        let line = format!("{FROZEN}{}", time.strftime("%a %b %e %H:%M:%S UTC %Y"));
+        let checkpoint = Checkpoint { extensions: vec![line], ..head.checkpoint().clone() };
+        let shared = self.shared();
+        let note = shared.signer.sign_checkpoint(&checkpoint)?;
+        shared.lock.compare_and_swap(Some(&head.note), &note, &[]).await?;
+        // Restart finds the frozen checkpoint in the lock, and publishes it.
+        shared.store.put(CHECKPOINT, note.clone().into()).await?;
+        // Restart finds it published.
+        let frozen = Head { checkpoint, note, ..Head::clone(&head) };
+        *shared.published.write() = Arc::new(frozen);
+        Ok(())
+    }
+}
+
+/// Why a log is not frozen, or may not be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key does not sign.
+    #[error(transparent)]
+    Signing(#[from] signer::Error),
+    /// The lock has another checkpoint than the one that is published, or failed.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    /// The checkpoint could not be published.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
