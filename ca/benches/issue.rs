@@ -20,6 +20,7 @@ use countersign_ca::audit::Audit;
 use countersign_ca::ceremony;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
+use countersign_ca::limits::Limits;
 use countersign_ca::possession::Request;
 use countersign_ca::signer::{FileSigner, Signer as _};
 use countersign_verify::certificate::Certificate;
@@ -166,6 +167,7 @@ async fn main() {
         log: Arc::new(log),
         log_key,
         gate: Arc::new(|_| Ok(())),
+        limits: Limits::none(),
         audit: Audit::open(&folder.path().join("audit.jsonl")).expect("a file"),
         clock: Arc::new(Timestamp::now),
     });

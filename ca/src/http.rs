@@ -1,15 +1,16 @@
 //! The routes of certificate and timestamp authority, and the one place where errors become replies.
 //!
 //! Fulcio's REST protocol: `POST /api/v2/signingCert`, `GET /api/v2/trustBundle`,
-//! `GET /api/v2/configuration`, and of version 1 `POST /api/v1/signingCert`, `GET /api/v1/rootCert`; the
+//! `GET /api/v2/configuration`, ours beside them `POST /api/v2/explainToken`, and of version 1 `POST /api/v1/signingCert`, `GET /api/v1/rootCert`; the
 //! timestamp authority's `POST /api/v1/timestamp` and `GET /api/v1/timestamp/certchain`. Status codes are
 //! part of the protocol: version 2 answers 200, version 1 answers 201, and clients take no other.
 
 mod request;
 
 use crate::Clock;
-use crate::identity::{IssuerUrl, JwksError, Mapping, TokenError};
+use crate::identity::{IssuerUrl, JwksError, Mapping, TokenError, explained};
 use crate::issue::{Authority, Error};
+use crate::limits;
 use crate::possession;
 use crate::timestamp::{self, Query, TimestampAuthority};
 use axum::body::Bytes;
@@ -32,6 +33,7 @@ const MAX_QUERY: usize = 64 << 10;
 /// Longest request ID that is taken over, in bytes: Fulcio's.
 const MAX_REQUEST_ID: usize = 128;
 
+const TIMESTAMP_REPLY: &str = "application/timestamp-reply";
 const PEM_CHAIN: &str = "application/pem-certificate-chain";
 
 /// A request's body, or why it could not be read.
@@ -41,6 +43,7 @@ type Body = Result<Bytes, BytesRejection>;
 pub fn router(authority: Arc<Authority>) -> Router {
     Router::new()
         .route("/api/v2/signingCert", post(signing_cert_v2))
+        .route("/api/v2/explainToken", post(explain_token))
         .route("/api/v2/trustBundle", get(trust_bundle))
         .route("/api/v2/configuration", get(configuration))
         .route("/api/v1/signingCert", post(signing_cert_v1))
@@ -96,6 +99,28 @@ async fn issue(
     Ok(issued.chain.iter().map(|der| pem(der)).collect())
 }
 
+/// Ours, not Fulcio's: what a token would get, without asking for it.
+async fn explain_token(
+    State(authority): State<Arc<Authority>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Reply> {
+    let id = request_id(&headers);
+    let body = body.map_err(|error| Reply::body(&error, &id))?;
+    let token = request::token(&body, bearer(&headers));
+    let token = token.map_err(|error| Reply::request(&error, &id))?;
+    let explained = authority.explain(&token).await;
+    let (identity, decision) = explained.map_err(|error| Reply::issuance(&error.into(), &id))?;
+    let mut answer = explained::json(&identity);
+    answer["policy"] = match decision {
+        Ok(()) => json!({ "verdict": "accepted" }),
+        Err(refusal) => json!({ "verdict": "refused", "rule": refusal.rule,
+            "expected": refusal.expected, "found": refusal.found }),
+    };
+    answer["requestId"] = id[..].into();
+    Ok(Json(answer).into_response())
+}
+
 async fn trust_bundle(State(authority): State<Arc<Authority>>) -> Json<serde_json::Value> {
     let chain: Vec<_> = authority.chain().iter().map(|der| pem(der)).collect();
     Json(json!({ "chains": [{ "certificates": chain }] }))
@@ -139,15 +164,24 @@ async fn stamp(
     let body = body.map_err(|error| Reply::body(&error, &id))?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let query = match &media_type.to_ascii_lowercase()[..] {
-        "application/timestamp-query" => Query::from_der(&body),
-        "application/json" => json_query(&body),
+    let (query, is_der) = match &media_type.to_ascii_lowercase()[..] {
+        "application/timestamp-query" => (Query::from_der(&body), true),
+        "application/json" => (json_query(&body), false),
         _ => return Err(Reply::media_type(&id)),
     };
-    let stamped = query.and_then(|query| authority.stamp(&query, clock()));
-    let stamped = stamped.map_err(|error| Reply::timestamp(&error, &id))?;
+    let stamped = match query.and_then(|query| authority.stamp(&query, clock())) {
+        Ok(stamped) => stamped,
+        // Who asks in DER is told in DER, and by the status of HTTP: clients look at either.
+        Err(error) if is_der => {
+            let reply = Reply::timestamp(&error, &id);
+            let body = error.response().map_err(|_| Reply::timestamp(&error, &id))?;
+            let kind = [(header::CONTENT_TYPE, TIMESTAMP_REPLY)];
+            return Ok((reply.status, kind, body).into_response());
+        }
+        Err(error) => return Err(Reply::timestamp(&error, &id)),
+    };
     metrics::counter!("countersign_timestamps_total").increment(1);
-    Ok(([(header::CONTENT_TYPE, "application/timestamp-reply")], stamped).into_response())
+    Ok(([(header::CONTENT_TYPE, TIMESTAMP_REPLY)], stamped).into_response())
 }
 
 /// The JSON form of a query, which sigstore-js sends.
@@ -229,12 +263,14 @@ struct Reply {
     code: u8,
     message: String,
     detail: serde_json::Value,
-    retry_after: bool,
+    /// Seconds.
+    retry_after: Option<u64>,
 }
 
 /// gRPC codes.
 const INVALID_ARGUMENT: u8 = 3;
 const PERMISSION_DENIED: u8 = 7;
+const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
@@ -249,7 +285,7 @@ impl Reply {
         id: &str,
     ) -> Self {
         let detail = json!({ "reason": reason, "next": next, "request_id": id });
-        let retry_after = status == StatusCode::SERVICE_UNAVAILABLE;
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         Self { status, code, message, detail, retry_after }
     }
 
@@ -298,6 +334,7 @@ impl Reply {
                 reply(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, error.next_step())
                     .facts(possession_facts(error))
             }
+            Error::Limit(limit) => Self::limit(limit, message, id),
             Error::Policy(refusal) => {
                 let next = "ask the owners of the policy, or sign as an identity that it allows";
                 let mut denied = reply(StatusCode::FORBIDDEN, PERMISSION_DENIED, message, next);
@@ -309,6 +346,23 @@ impl Reply {
             }
             _ => internal("tell the operator the request ID"),
         }
+    }
+
+    fn limit(limit: &limits::Error, message: String, id: &str) -> Self {
+        let fresh = "get a fresh token from the provider";
+        let (status, code, next, wait) = match limit {
+            limits::Error::Spent | limits::Error::Before { .. } => {
+                (StatusCode::BAD_REQUEST, INVALID_ARGUMENT, fresh, None)
+            }
+            limits::Error::Rate { retry_after } => {
+                (StatusCode::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "wait", Some(*retry_after))
+            }
+            limits::Error::Full => {
+                (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "try again", Some(1))
+            }
+        };
+        let reply = Self::new(status, code, message, limit.code(), next, id);
+        Self { retry_after: wait, ..reply }
     }
 
     fn timestamp(error: &timestamp::Error, id: &str) -> Self {
@@ -365,10 +419,8 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let body = json!({ "code": self.code, "message": self.message, "details": [self.detail] });
         let mut response = (self.status, Json(body)).into_response();
-        if self.retry_after {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -6,6 +6,7 @@
 
 pub mod claims;
 pub mod config;
+pub mod explained;
 pub mod jwks;
 pub mod pattern;
 pub mod providers;

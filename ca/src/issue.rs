@@ -10,6 +10,7 @@
 use crate::Clock;
 use crate::audit::{self, Audit, Event, Who};
 use crate::identity::{Identity, TokenError, Verifier};
+use crate::limits::{self, Limits};
 use crate::possession::{self, Request};
 use crate::precert;
 use crate::profile::{self, Prepared};
@@ -88,6 +89,8 @@ pub struct Parts {
     pub log_key: Vec<u8>,
     /// The policy.
     pub gate: Gate,
+    /// How often.
+    pub limits: Limits,
     /// The record.
     pub audit: Audit,
     /// The time.
@@ -178,6 +181,20 @@ impl Authority {
         result
     }
 
+    /// What `token` would get: whom a certificate would name, and what policy says. Nothing is issued and
+    /// nothing recorded.
+    ///
+    /// # Errors
+    /// When the token names nobody.
+    pub async fn explain(
+        &self,
+        token: &str,
+    ) -> Result<(Identity, Result<(), Refusal>), TokenError> {
+        let identity = self.parts.tokens.verify(token, (self.parts.clock)()).await?;
+        let decision = (self.parts.gate)(&identity);
+        Ok((identity, decision))
+    }
+
     async fn cycle(
         &self,
         token: &str,
@@ -185,7 +202,7 @@ impl Authority {
         request_id: &Arc<str>,
         asker: &mut Option<Who>,
     ) -> Result<Issued, Error> {
-        let Parts { tokens, signer, chain, log, gate, audit, clock, .. } = &self.parts;
+        let Parts { tokens, signer, chain, log, gate, limits, audit, clock, .. } = &self.parts;
         // 1. Who asks?
         let identity = tokens.verify(token, clock()).await?;
         let who = Who {
@@ -197,6 +214,8 @@ impl Authority {
         gate(&identity)?;
         // 3. Do they hold the key?
         let key = possession::check(request, &identity)?;
+        // Nothing below is the asker's fault; what fails there gives the token back.
+        let taken = limits.take(token, &identity, clock())?;
         // 4. The serial number is on record before anything is signed under it.
         let serial = profile::serial()?;
         let event = Event::Serial { serial: hex::encode(serial), who: who.clone() };
@@ -218,6 +237,7 @@ impl Authority {
         let serial = hex::encode(serial);
         let event = Event::Issued { serial, certificate_sha256, log_index, who };
         audit.record(clock(), request_id, event).await?;
+        taken.keep();
         Ok(Issued { chain: std::iter::once(certificate).chain(chain.iter().cloned()).collect() })
     }
 
@@ -243,6 +263,9 @@ pub enum Error {
     /// The key or its proof.
     #[error(transparent)]
     Possession(#[from] possession::Error),
+    /// Too often.
+    #[error(transparent)]
+    Limit(#[from] limits::Error),
     /// The certificate could not be made.
     #[error(transparent)]
     Profile(#[from] profile::Error),
@@ -283,6 +306,7 @@ impl Error {
             Self::Token(error) => error.code(),
             Self::Policy(_) => "POLICY_REFUSED",
             Self::Possession(error) => error.code(),
+            Self::Limit(error) => error.code(),
             Self::Log(_) | Self::Receipt => "CERTIFICATE_LOG",
             Self::Audit(_) => "AUDIT_LOG",
             Self::Profile(_)

@@ -8,6 +8,7 @@ pub mod ceremony;
 pub mod http;
 pub mod identity;
 pub mod issue;
+pub mod limits;
 pub mod possession;
 pub mod precert;
 pub mod profile;

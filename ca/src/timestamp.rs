@@ -2,6 +2,7 @@
 //!
 //! Answers hold one signer with the signed attributes content type, signing time, message digest and
 //! signing certificate (version 2); whole seconds, because one of the clients in use reads no other.
+//! A refusal is a response, too, with its reason as text and as PKIFailureInfo ([`Error::response`]).
 //! Refused: SHA-1, digests of another length, request extensions, policies other than ours, and any
 //! request while the clock has run backwards or is outside the certificates' validity.
 
@@ -19,7 +20,8 @@ use countersign_verify::timestamp::{
 };
 use countersign_verify::trusted_root::Window;
 use der::asn1::{
-    Any, AnyRef, GeneralizedTime, IntRef, OctetString, OctetStringRef, SetOfVec, UintRef, UtcTime,
+    Any, AnyRef, BitString, GeneralizedTime, IntRef, OctetString, OctetStringRef, SetOfVec,
+    UintRef, UtcTime,
 };
 use der::{Decode as _, Encode as _, Sequence};
 use jiff::Timestamp;
@@ -99,9 +101,20 @@ struct TimeStampResp {
     token: ContentInfo,
 }
 
+/// PKIStatusInfo (RFC 3161, section 2.4.2): 0 granted, 2 rejected.
 #[derive(Sequence)]
 struct Status {
     status: u8,
+    #[asn1(optional = "true")]
+    texts: Option<Vec<String>>,
+    #[asn1(optional = "true")]
+    failure: Option<BitString>,
+}
+
+/// A response without a token.
+#[derive(Sequence)]
+struct Rejection {
+    status: Status,
 }
 
 /// SigningCertificateV2 of RFC 5035 with one ESSCertIDv2, whose hash is the default, SHA-256.
@@ -259,7 +272,8 @@ impl TimestampAuthority {
             signer_infos: SignerInfos(SetOfVec::try_from(vec![signer])?),
         };
         let token = ContentInfo { content_type: SIGNED_DATA, content: Any::encode_from(&data)? };
-        Ok(TimeStampResp { status: Status { status: 0 }, token }.to_der()?)
+        Ok(TimeStampResp { status: Status { status: 0, texts: None, failure: None }, token }
+            .to_der()?)
     }
 
     fn info(&self, query: &Query, since: Duration) -> Result<Vec<u8>, Error> {
@@ -353,6 +367,35 @@ pub enum Error {
 }
 
 impl Error {
+    /// The response that says no: a TimeStampResp, DER, with status `rejection`, this error's text, and one
+    /// bit of PKIFailureInfo.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn response(&self) -> Result<Vec<u8>, der::Error> {
+        // The bits have names in RFC 3161, section 2.4.2.
+        let bit = match self {
+            Self::Hash => 0,
+            Self::DigestLength { .. } => 2,
+            Self::Query => 5,
+            Self::Clock { .. } | Self::Chain(_) => 14,
+            Self::Policy => 15,
+            Self::Extensions => 16,
+            Self::OtherKey | Self::Encoding(_) | Self::Signer(_) => 25,
+        };
+        let text = match self.is_request() {
+            true => self.to_string(),
+            false => "no timestamp can be given now".to_owned(),
+        };
+        // A named bit list has no zeros at its end (X.690, section 11.2.2).
+        let mut bits = vec![0; bit / 8 + 1];
+        bits[bit / 8] = 0x80 >> (bit % 8);
+        let unused = u8::try_from(7 - bit % 8).expect("below eight");
+        let failure = BitString::new(unused, bits)?;
+        let status = Status { status: 2, texts: Some(vec![text]), failure: Some(failure) };
+        Rejection { status }.to_der()
+    }
+
     /// Whether the request is at fault.
     #[must_use]
     pub const fn is_request(&self) -> bool {

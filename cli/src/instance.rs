@@ -120,6 +120,7 @@ impl Instance {
             log_key: key.spki().to_vec(),
             // A development instance certifies whomever its provider names.
             gate: Arc::new(|_| Ok(())),
+            limits: countersign_ca::limits::Limits::none(),
             audit: Audit::open(&directory.file("audit.jsonl")).map_err(|error| broken(&error))?,
             clock,
         });

@@ -17,15 +17,24 @@ pub(super) struct Asked {
     pub(super) key: Request,
 }
 
-/// Reads the body of a version 2 request; a token in it goes before that of the header.
-pub(super) fn v2(body: &[u8], bearer: Option<&str>) -> Result<Asked, Error> {
-    let body = object(body)?;
-    let credentials = member(&body, "credentials")?;
-    let in_body = match &credentials {
-        Some(credentials) => text(credentials, "oidcIdentityToken")?,
+/// The token of a version 2 request; one in the body goes before that of the header.
+pub(super) fn token(body: &[u8], bearer: Option<&str>) -> Result<String, Error> {
+    token_of(&object(body)?, bearer)
+}
+
+fn token_of(body: &Value, bearer: Option<&str>) -> Result<String, Error> {
+    let in_body = match member(body, "credentials")? {
+        Some(credentials) => text(&credentials, "oidcIdentityToken")?,
         None => None,
     };
-    let token = in_body.as_deref().or(bearer).ok_or(Error::NoToken)?.to_owned();
+    let bearer = bearer.filter(|token| !token.is_empty()).map(str::to_owned);
+    in_body.or(bearer).ok_or(Error::NoToken)
+}
+
+/// Reads the body of a version 2 request.
+pub(super) fn v2(body: &[u8], bearer: Option<&str>) -> Result<Asked, Error> {
+    let body = object(body)?;
+    let token = token_of(&body, bearer)?;
     let public_key = member(&body, "publicKeyRequest")?;
     let request = bytes(&body, "certificateSigningRequest")?.filter(|pem| !pem.is_empty());
     let key = match (request, public_key) {
@@ -46,7 +55,7 @@ pub(super) fn v2(body: &[u8], bearer: Option<&str>) -> Result<Asked, Error> {
 /// Reads the body of a version 1 request; the token is in the header.
 pub(super) fn v1(body: &[u8], bearer: Option<&str>) -> Result<Asked, Error> {
     let body = object(body)?;
-    let token = bearer.ok_or(Error::NoToken)?.to_owned();
+    let token = bearer.filter(|token| !token.is_empty()).ok_or(Error::NoToken)?.to_owned();
     let request = bytes(&body, "certificateSigningRequest")?.filter(|pem| !pem.is_empty());
     if let Some(pem) = request {
         return Ok(Asked { token, key: Request::SigningRequest(pem) });

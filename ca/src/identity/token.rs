@@ -224,7 +224,7 @@ fn check_claims(claims: &Claims, audience: &str, now: Timestamp) -> Result<(), T
 }
 
 /// NumericDate of RFC 7519: seconds since the epoch, perhaps with a fraction.
-fn time(claims: &Claims, name: &'static str) -> Result<Option<Timestamp>, TokenError> {
+pub(crate) fn time(claims: &Claims, name: &'static str) -> Result<Option<Timestamp>, TokenError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let seconds = match value {
         Value::Number(number) => number.as_i64().or_else(|| {

@@ -6,8 +6,8 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect};
 use axum::routing::get;
-use countersign_ca::identity::JwksError;
 use countersign_ca::identity::jwks::KeySource;
+use countersign_ca::identity::{FulcioConfig, JwksError, TokenError, Verifier};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ impl Provider {
         };
         let routes = Router::new()
             .route("/.well-known/openid-configuration", serve(true))
+            .route("/t/{name}/.well-known/openid-configuration", serve(true))
             .route("/moved", serve(false))
             .route("/keys", serve(false));
         tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -217,4 +218,157 @@ fn issuers_are_https_urls_or_on_loopback() {
     ] {
         assert!(matches!(KeySource::new(near_miss, None), Err(JwksError::Url)), "{near_miss}");
     }
+}
+
+/// Serves an endless document at `/keys`; counts the bytes that went out.
+async fn endless() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let sent = Arc::new(AtomicUsize::new(0));
+    let discovery = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+    let count = Arc::clone(&sent);
+    let keys = get(async move || {
+        let chunk = axum::body::Bytes::from(vec![b' '; 64 << 10]);
+        let gibibyte = (0..16_384).map(move |_| {
+            count.fetch_add(chunk.len(), Ordering::Relaxed);
+            Ok::<_, std::convert::Infallible>(chunk.clone())
+        });
+        axum::body::Body::from_stream(futures_util::stream::iter(gibibyte))
+    });
+    let discovery = get(async move || Json(discovery.clone()));
+    let routes =
+        Router::new().route("/.well-known/openid-configuration", discovery).route("/keys", keys);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    (url, sent)
+}
+
+#[tokio::test]
+async fn of_a_key_set_of_a_gibibyte_no_more_is_taken_than_a_key_set_may_have() {
+    let (url, sent) = endless().await;
+    let source = KeySource::new(&url, None).unwrap();
+    let refused = source.candidates(None, after(0)).await.map(drop);
+    let Err(JwksError::Fetch { reason, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(reason, "more than 262144 bytes");
+    // The rest is what lay in the buffers between us.
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(sent < 32 << 20, "{sent}");
+}
+
+#[tokio::test]
+async fn key_sets_that_are_none_are_refused_and_strange_keys_passed_over() {
+    let one = IssuerKey::new("one");
+    let provider = Provider::new(json!([one.jwk])).await;
+    let outcome = async |keys: Value| {
+        provider.publish(|documents| documents.1 = keys);
+        let source = KeySource::new(&provider.url, None).unwrap();
+        let candidates = source.candidates(Some("one"), after(0)).await?;
+        Ok(candidates.fitting(Algorithm::RS256).count())
+    };
+    let with = |name: &str, value: Value| {
+        let mut jwk = one.jwk.clone();
+        jwk[name] = value;
+        json!({ "keys": [jwk] })
+    };
+    let strange = json!({ "kty": "AKP", "alg": "ML-DSA-65", "kid": "one", "pub": "AA" });
+    for (what, keys, expected) in [
+        ("a good one", json!({ "keys": [one.jwk] }), 1),
+        ("beside strange ones", json!({ "keys": [strange, 7, null, {}, one.jwk] }), 1),
+        ("twice the same name", json!({ "keys": [one.jwk, one.jwk] }), 2),
+    ] {
+        assert_eq!(outcome(keys).await, Ok(expected), "{what}");
+    }
+    for (what, keys) in [
+        ("for encryption", with("use", "enc".into())),
+        ("for signing, not verifying", with("key_ops", json!(["sign"]))),
+        ("another name", with("kid", "two".into())),
+        ("a name that is a number", with("kid", 1.into())),
+        ("no modulus", with("n", Value::Null)),
+        ("a modulus that is no base64", with("n", "*".into())),
+        ("a secret", json!({ "keys": [{ "kty": "oct", "kid": "two", "k": "AA" }] })),
+        ("none", json!({ "keys": [] })),
+        (
+            "the 101st",
+            json!({ "keys": std::iter::repeat_n(json!({}), 100).chain([one.jwk.clone()]).collect::<Vec<_>>() }),
+        ),
+    ] {
+        assert_eq!(outcome(keys).await, Err(JwksError::UnknownKey), "{what}");
+    }
+    assert_eq!(outcome(with("alg", "RS512".into())).await, Ok(0), "for another algorithm");
+    for (what, keys) in [
+        ("a list", json!([one.jwk])),
+        ("keys that are no list", json!({ "keys": { "one": one.jwk } })),
+        ("nothing of it", json!({})),
+    ] {
+        let refused = outcome(keys).await;
+        assert!(matches!(refused, Err(JwksError::Fetch { .. })), "{what}: {refused:?}");
+    }
+}
+
+/// A verifier of everything below `/t/` on the provider's host.
+fn pattern(url: &str) -> Verifier {
+    let config = json!({ "meta-issuers": { format!("{url}/t/*"): { "client-id": "sigstore", "type": "email" } } });
+    Verifier::new(FulcioConfig::parse(&config.to_string()).unwrap().issuers).unwrap()
+}
+
+#[tokio::test]
+async fn issuers_of_a_pattern_are_met_as_tokens_name_them() {
+    let one = IssuerKey::new("one");
+    let provider = Provider::new(json!([one.jwk])).await;
+    let verifier = pattern(&provider.url);
+    let issuer = format!("{}/t/acme", provider.url);
+    let token = |issuer: &str| {
+        let claims = json!({ "iss": issuer, "aud": "sigstore", "sub": "s", "email": EMAIL, "email_verified": true,
+            "iat": after(0).as_second(), "exp": after(600).as_second() });
+        let header = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::RS256) };
+        jsonwebtoken::encode(&header, &claims, &one.encoding).unwrap()
+    };
+    let discovery = json!({ "issuer": issuer, "jwks_uri": format!("{}/keys", provider.url) });
+    provider.publish(|documents| documents.0 = discovery);
+    let identity = verifier.verify(&token(&issuer), after(0)).await.unwrap();
+    assert_eq!(identity.issuer(), issuer);
+    // Its keys may lie nowhere else: nobody has said that this issuer may send us there.
+    let other = Provider::new(json!([one.jwk])).await;
+    let discovery = json!({ "issuer": issuer, "jwks_uri": format!("{}/keys", other.url) });
+    provider.publish(|documents| documents.0 = discovery);
+    let refused = pattern(&provider.url).verify(&token(&issuer), after(0)).await;
+    assert!(matches!(refused, Err(TokenError::Keys(JwksError::Elsewhere))), "{refused:?}");
+    for stranger in [
+        format!("{}/t/acme/x", provider.url),
+        format!("{}/u/acme", provider.url),
+        other.url.clone(),
+    ] {
+        let refused = verifier.verify(&token(&stranger), after(0)).await;
+        assert!(
+            matches!(refused, Err(TokenError::UnknownIssuer { .. })),
+            "{stranger}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn issuers_that_somebody_makes_up_cost_thirty_fetches_a_minute_and_hold_up_no_known_one() {
+    let one = IssuerKey::new("one");
+    let provider = Provider::new(json!([one.jwk])).await;
+    let verifier = pattern(&provider.url);
+    let ask = async |issuer: String, second| {
+        let claims = json!({ "iss": issuer, "aud": "sigstore", "sub": "s", "email": EMAIL, "email_verified": true,
+            "iat": after(0).as_second(), "exp": after(600).as_second() });
+        let header = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::RS256) };
+        let token = jsonwebtoken::encode(&header, &claims, &one.encoding).unwrap();
+        verifier.verify(&token, after(second)).await.map(drop)
+    };
+    let known = format!("{}/t/acme", provider.url);
+    let discovery = json!({ "issuer": known, "jwks_uri": format!("{}/keys", provider.url) });
+    provider.publish(|documents| documents.0 = discovery);
+    ask(known.clone(), 0).await.unwrap();
+    for number in 0..200 {
+        assert!(ask(format!("{}/t/{number}", provider.url), 1).await.is_err());
+    }
+    assert_eq!(provider.fetches(), 30);
+    let refused = ask(format!("{}/t/new", provider.url), 2).await;
+    assert!(matches!(refused, Err(TokenError::Keys(JwksError::TooMany))), "{refused:?}");
+    ask(known, 3).await.unwrap();
+    // A minute later others may come up.
+    let refused = ask(format!("{}/t/new", provider.url), 62).await;
+    assert!(matches!(refused, Err(TokenError::Keys(JwksError::OtherIssuer { .. }))), "{refused:?}");
 }

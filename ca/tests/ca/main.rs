@@ -5,5 +5,6 @@ mod issuance;
 mod issuers;
 mod keys;
 mod openssl;
+mod requests;
 mod tokens;
 mod world;

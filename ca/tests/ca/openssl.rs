@@ -150,8 +150,27 @@ async fn queries_that_must_not_be_stamped_are_refused() {
         body.to_string().into_bytes()
     };
     let (der, text) = ("application/timestamp-query", "application/json");
+    let der_faults = [
+        ("SHA-1", "unrecognized or unsupported algorithm identifier"),
+        ("another policy", "the requested TSA policy is not supported by the TSA"),
+        ("an extension", "the requested extension is not supported by the TSA"),
+        ("version 2", "the data submitted has the wrong format"),
+        ("a byte more", "the data submitted has the wrong format"),
+        ("a byte less", "the data submitted has the wrong format"),
+        ("nothing", "the data submitted has the wrong format"),
+        ("a digest too short", "transaction not permitted or supported"),
+    ];
+    let mut told = 0;
+    // A byte less in the OCTET STRING of 32, and in the two SEQUENCEs that hold it.
+    let mut short = good.clone();
+    assert_eq!((short[1], short[6], short[23]), (0x36, 0x31, 0x20));
+    for length in [1, 6, 23] {
+        short[length] -= 1;
+    }
+    short.pop();
     for (what, media_type, body, expected) in [
         ("good", der, good.clone(), 200),
+        ("a digest too short", der, short, 400),
         ("good, with a parameter", "Application/JSON; charset=utf-8", json(|_| ()), 200),
         ("null members", text, json(|body| body["tsaPolicyOID"] = Value::Null), 200),
         ("a nonce", text, json(|body| body["nonce"] = 200.into()), 200),
@@ -173,11 +192,19 @@ async fn queries_that_must_not_be_stamped_are_refused() {
     ] {
         let (status, body) = stamp(&world, media_type, body).await;
         assert_eq!(status, expected, "{what}, {media_type}");
-        if status != 200 {
+        if let Some((_, fault)) =
+            der_faults.iter().find(|(case, _)| *case == what && media_type == der)
+        {
+            let reply = write(folder.path(), "refusal", &body);
+            let text = openssl(&["ts", "-reply", "-in", &reply, "-text"]);
+            assert!(text.contains("Status: Rejected.") && text.contains(fault), "{what}: {text}");
+            told += 1;
+        } else if status != 200 {
             let body: Value = serde_json::from_slice(&body).unwrap();
             assert!(body["message"].as_str().unwrap().len() > 15, "{what}: {body}");
         }
     }
+    assert_eq!(told, der_faults.len());
     let chain = world.http.get(format!("{}/api/v1/timestamp/certchain", world.url));
     let chain = chain.send().await.unwrap().text().await.unwrap();
     assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);

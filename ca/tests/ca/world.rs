@@ -13,6 +13,7 @@ use countersign_ca::audit::Audit;
 use countersign_ca::ceremony::{self, Ceremony};
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts, Refusal};
+use countersign_ca::limits::Limits;
 use countersign_ca::signer::{FileSigner, Signer as _};
 use countersign_ca::timestamp::TimestampAuthority;
 use countersign_verify::certificate::Certificate;
@@ -111,6 +112,10 @@ impl World {
     }
 
     pub(crate) async fn of(ceremony: Ceremony) -> Self {
+        Self::limited(ceremony, Limits::none()).await
+    }
+
+    pub(crate) async fn limited(ceremony: Ceremony, limits: Limits) -> Self {
         let key = IssuerKey::new("one");
         let (fetches, issuer_away) =
             (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
@@ -170,6 +175,7 @@ impl World {
                 };
                 if refused { Err(refusal()) } else { Ok(()) }
             }),
+            limits,
             audit: Audit::open(&audit).unwrap(),
             clock: Arc::new(Timestamp::now),
         });
