@@ -1,6 +1,7 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
 pub(crate) mod log;
+pub(crate) mod witness;
 
 use crate::logging::LogFormat;
 use clap::builder::BoolishValueParser;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     /// Read a transparency log
     #[command(subcommand)]
     Log(log::Log),
+    /// Run a witness: it cosigns the checkpoints of logs, and of each log one history only
+    Witness(witness::Witness),
     /// Ask an instance whether it is ready; for health checks
     Health(Health),
     /// Print shell completions
@@ -88,6 +91,8 @@ pub(crate) struct Dev {
     /// How the program's own log is written, on standard error; COUNTERSIGN_LOG filters it
     #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) witnesses: witness::Witnesses,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -280,6 +285,9 @@ pub(crate) struct Evidence {
     /// Certificate logs needed that recorded the certificate [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) certificate_log_threshold: Option<usize>,
+    /// The witnesses that must have cosigned the log's tree (C2SP tlog-policy)
+    #[arg(long, env = "COUNTERSIGN_WITNESS_POLICY", value_name = "FILE")]
+    pub(crate) witness_policy: Option<PathBuf>,
     /// cosign's way to say --log-threshold 0
     #[arg(long, hide = true, conflicts_with = "log_threshold")]
     pub(crate) insecure_ignore_tlog: bool,

@@ -9,6 +9,7 @@ mod sign;
 mod token;
 mod trust;
 mod verify;
+mod witness;
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
@@ -32,6 +33,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Trust(args) => trust::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Witness(args) => witness::run(args),
         Command::Health(args) => health(&args.instance),
         Command::Completion { shell } => {
             let mut text = Vec::new();

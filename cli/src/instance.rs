@@ -31,6 +31,7 @@ use countersign_log::signer::{P256Key, Signer};
 use countersign_log::store::CheckpointLock;
 use countersign_log::store::files::Files;
 use countersign_log::store::sqlite::Sqlite;
+use countersign_log::witness::Witnesses;
 use countersign_log::{Format, Log, Options};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::sct::Sct;
@@ -56,11 +57,11 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Opens the instance in `directory`, to be reached at `url`.
-    /// Tokens of `others` are accepted beside those of its own provider.
     pub(crate) async fn open(
         directory: Directory,
         url: &Url,
         others: Vec<Issuer>,
+        witnesses: Option<Arc<Witnesses>>,
     ) -> Result<Self, Failure> {
         let settings = directory.settle(url)?;
         let ceremony = authorities(&directory)?;
@@ -78,7 +79,8 @@ impl Instance {
         let key = pkcs8(&key)?;
         let signer =
             Signer::ed25519(&settings.log_origin, &key).map_err(|error| log_failed(&error))?;
-        let log = open_log(&directory, &database, "log", Format::Entries, signer).await?;
+        let options = Options { witnesses, ..Options::new(Format::Entries) };
+        let log = open_log(&directory, &database, "log", options, signer).await?;
         rekor_v2::Face::seed(&log).await.map_err(|error| log_failed(&error))?;
         let signatures = rekor_v2::Face::new(log);
 
@@ -88,7 +90,8 @@ impl Instance {
         let tree_id = rekor_v1::tree_id(older_key.spki());
         let signer = Signer::rekor_v1(&settings.log_origin, tree_id, Arc::clone(&older_key));
         let signer = signer.map_err(|error| log_failed(&error))?;
-        let log = open_log(&directory, &database, "log-v1", Format::Timed, signer).await?;
+        let log =
+            open_log(&directory, &database, "log-v1", Options::new(Format::Timed), signer).await?;
         let tree = rekor_v1::Tree::new(log, Arc::clone(&older_key));
         tree.seed(&clock).await.map_err(|error| log_failed(&error))?;
         let older = rekor_v1::Face::new(tree, Arc::clone(&clock));
@@ -99,7 +102,7 @@ impl Instance {
         let origin = &settings.certificate_log_origin;
         let signer = Signer::rfc6962(origin, Arc::clone(&key), Arc::clone(&clock));
         let signer = signer.map_err(|error| log_failed(&error))?;
-        let log = open_log(&directory, &database, "ct", Format::Data, signer).await?;
+        let log = open_log(&directory, &database, "ct", Options::new(Format::Data), signer).await?;
         let chain = vec![ceremony.issuing.1.clone(), ceremony.root.1.clone()];
         let roots = [ceremony.root.1.clone()];
         let certificates = static_ct::Face::new(log, Arc::clone(&key), &roots, Arc::clone(&clock));
@@ -190,7 +193,7 @@ async fn open_log(
     directory: &Directory,
     database: &Sqlite,
     name: &str,
-    format: Format,
+    options: Options,
     signer: Signer,
 ) -> Result<Log, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
@@ -200,7 +203,7 @@ async fn open_log(
     let store = Files::open(directory.file(name)).map_err(|error| failed(&error))?;
     let lock: Arc<dyn CheckpointLock> =
         Arc::new(database.lock(name).await.map_err(|error| failed(&error))?);
-    let log = Log::open(Options::new(format), signer, Arc::new(store), lock).await;
+    let log = Log::open(options, signer, Arc::new(store), lock).await;
     log.map_err(|error| failed(&error))
 }
 
@@ -272,7 +275,7 @@ fn authorities(directory: &Directory) -> Result<Ceremony, Failure> {
     Ok(Ceremony { root: pair("root")?, issuing: pair("issuing")?, timestamps: pair("timestamps")? })
 }
 
-fn ed25519_key() -> Result<Zeroizing<String>, Failure> {
+pub(crate) fn ed25519_key() -> Result<Zeroizing<String>, Failure> {
     let key =
         aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new());
     let key = key.map_err(|_| Failure::unclear("cannot make a key for the log"))?;
@@ -291,7 +294,7 @@ fn private_pem(der: &[u8]) -> Result<Zeroizing<String>, Failure> {
         .map_err(|_| Failure::unclear("cannot encode a key"))
 }
 
-fn pkcs8(pem: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub(crate) fn pkcs8(pem: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     match der::pem::decode_vec(pem.as_bytes()) {
         Ok(("PRIVATE KEY", der)) => Ok(der.into()),
         _ => Err(Failure::unclear("expected a private key in PKCS#8, PEM")),

@@ -165,7 +165,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let url = format!("http://{address}").parse().unwrap();
         let directory = Directory::open(folder.path()).unwrap();
-        let instance = Instance::open(directory, &url, Vec::new()).await.unwrap();
+        let instance = Instance::open(directory, &url, Vec::new(), None).await.unwrap();
         let head = Duration::from_millis(200);
         let server = Server::start(instance, listener, Limits { head, ..Limits::default() });
         let whole = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";

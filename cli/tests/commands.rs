@@ -69,7 +69,8 @@ fn what_was_signed_verifies_and_says_so_for_people_and_machines() {
     assert_eq!(report["signer"]["identity"], EMAIL);
     assert_eq!(report["signer"]["issuer"], signed.dev.url);
     let checks: Vec<_> = report["checks"].as_array().unwrap().iter().collect();
-    assert!(checks.iter().all(|check| check["outcome"] == "pass"), "{report}");
+    let outcome = |check: &Value| if check["name"] == "witnesses" { "not-needed" } else { "pass" };
+    assert!(checks.iter().all(|check| check["outcome"] == outcome(check)), "{report}");
     let names: Vec<_> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
     let expected = [
         "bundle",
@@ -80,6 +81,7 @@ fn what_was_signed_verifies_and_says_so_for_people_and_machines() {
         "certificate-log",
         "log-entry",
         "inclusion",
+        "witnesses",
         "content",
         "policy",
     ];

@@ -72,6 +72,14 @@ impl Http {
         self.send(|| self.client.get(url.clone()), url).await
     }
 
+    /// Fetches `url`, which may be as large as `limit` bytes: bundles of log entries are.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_at_most(&self, url: &Url, limit: usize) -> Result<Vec<u8>, Error> {
+        self.send_for(|| self.client.get(url.clone()), url, limit).await
+    }
+
     /// Fetches `url` with a bearer token.
     ///
     /// # Errors
@@ -146,11 +154,20 @@ impl Http {
         request: impl Fn() -> reqwest::RequestBuilder,
         url: &Url,
     ) -> Result<Vec<u8>, Error> {
+        self.send_for(request, url, MAX_REPLY).await
+    }
+
+    async fn send_for(
+        &self,
+        request: impl Fn() -> reqwest::RequestBuilder,
+        url: &Url,
+        limit: usize,
+    ) -> Result<Vec<u8>, Error> {
         let deadline = self.deadline.unwrap_or_else(|| Instant::now() + retry::BUDGET);
         let patience = Patience { deadline, insist: self.insist };
         let once = || {
             let left = deadline.saturating_duration_since(Instant::now());
-            attempt(request().timeout(left.clamp(LEAST, TIMEOUT)), url, MAX_REPLY)
+            attempt(request().timeout(left.clamp(LEAST, TIMEOUT)), url, limit)
         };
         retry::repeat(patience, self.waiting, once).await
     }

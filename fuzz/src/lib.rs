@@ -7,16 +7,17 @@ use countersign_policy::admission::{Kinds, Review};
 use countersign_verify::bundle::{Bundle, LogEntry};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::checkpoint::Checkpoint;
-use countersign_verify::note::Note;
+use countersign_verify::note::{Note, VerifierKey};
 use countersign_verify::statement::Statement;
 use countersign_verify::tile::{EntryBundle, Tile, decode_entries, encode_entries};
+use countersign_verify::witness::{AddCheckpoint, Log, Policy};
 use countersign_verify::{TrustedRoot, sct};
 
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("bundle", bundle),
     ("certificate", certificate),
     ("note", note),
@@ -26,7 +27,9 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("tile", tile),
     ("timestamp", timestamp_token),
     ("trusted_root", trusted_root),
+    ("verifier_key", verifier_key),
     ("verify", verification),
+    ("witness", witness),
 ];
 
 /// Bundles and log replies.
@@ -116,4 +119,27 @@ pub fn trusted_root(data: &[u8]) {
 /// The whole procedure, over the fixed instance: what is accepted is one of its own bundles.
 pub fn verification(data: &[u8]) {
     fixed::check(data);
+}
+
+/// Verifier keys.
+pub fn verifier_key(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(key) = VerifierKey::parse(text) {
+        assert_eq!(key.to_string(), text);
+    }
+}
+
+/// Requests to witnesses, witness policies, and lists of logs.
+pub fn witness(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(request) = AddCheckpoint::parse(text) {
+        assert_eq!(request.to_string(), text);
+        if let Ok(policy) = Policy::parse(seeds::POLICY) {
+            assert!(policy.check(&request.note).is_err(), "nothing is signed by these keys");
+        }
+    }
+    if let Ok(policy) = Policy::parse(text) {
+        assert!(policy.suffices(|_| true), "all together are enough");
+    }
+    let _ = Log::parse_list(text);
 }

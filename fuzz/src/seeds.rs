@@ -5,6 +5,15 @@ use countersign_verify::bundle::{Bundle, Content};
 use countersign_verify::certificate::{Certificate, SCT_LIST};
 use countersign_verify::tile::encode_entries;
 
+/// Two levels of groups over keys of nobody.
+pub const POLICY: &str = "# a policy
+log log.example.test+af1bd9d7+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4 https://log.example.test
+witness A witness.example.test+9ac572ef+BCFS+NGbeR0kRTJC4V8uq2y3z/p7al7TAJeWDgaYgdsS https://witness.example.test
+group inner any A
+group outer 1 inner
+quorum outer
+";
+
 /// The seeds of one target.
 #[must_use]
 pub fn of(target: &str) -> Vec<Vec<u8>> {
@@ -61,7 +70,20 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "timestamp" => bundles.iter().flat_map(Bundle::timestamps).cloned().collect(),
         "trusted_root" => texts(&[ROOT]),
+        "verifier_key" => texts(&[
+            "log.example.test+af1bd9d7+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4",
+            "witness.example.test+9ac572ef+BCFS+NGbeR0kRTJC4V8uq2y3z/p7al7TAJeWDgaYgdsS",
+        ]),
         "verify" => inputs(),
+        "witness" => {
+            let proofs = entries().filter_map(|entry| entry.proof.as_ref());
+            let hash = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+            let request = |note: &str| format!("old 20\n{hash}{hash}\n{note}").into_bytes();
+            let mut seeds: Vec<_> = proofs.map(|proof| request(&proof.checkpoint)).collect();
+            seeds.push(POLICY.into());
+            seeds.push(b"logs/v0\n\nvkey log.example.test+af1bd9d7+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4\norigin other\nqpd 24\n".into());
+            seeds
+        }
         _ => vec![],
     }
 }

@@ -10,6 +10,7 @@ use crate::store::{Growth, Source, StoreError, TileStore};
 use crate::{fsck, read};
 use bytes::Bytes;
 use countersign_verify::tile::{EntryBundle, FULL, Tile, width};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a tile is looked for that the checkpoint implies: a log publishes what it has committed within
@@ -23,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// When the note is not the log's, something is missing, or the copy is not whole.
 pub async fn copy(
     from: &dyn Source,
-    to: &dyn TileStore,
+    to: Arc<dyn TileStore>,
     key: &LogKey,
     format: Format,
     note: &str,
@@ -42,7 +43,7 @@ pub async fn copy(
                 let found = read::tile(from, tile).await?;
                 Ok(found.filter(|bytes| bytes.len() == length))
             });
-            grow(to, full.clone(), bytes.await?, tile.width).await?;
+            grow(&*to, full.clone(), bytes.await?, tile.width).await?;
         }
         rows /= u64::from(FULL);
     }
@@ -57,10 +58,11 @@ pub async fn copy(
             };
             Ok(found.filter(whole))
         });
-        grow(to, full.clone(), bytes.await?, bundle.width).await?;
+        grow(&*to, full.clone(), bytes.await?, bundle.width).await?;
     }
     to.put(CHECKPOINT, note.to_owned().into()).await?;
-    Ok(fsck::fsck(to, key, format).await?)
+    let copy: Arc<dyn Source> = to;
+    Ok(fsck::fsck(&copy, key, format, |_, _| ()).await?)
 }
 
 /// Reads until it is all there: the log may not have published yet what it has committed.

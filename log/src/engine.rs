@@ -9,6 +9,7 @@ use crate::sequencer;
 use crate::signer::{LogKey, Signer};
 use crate::store::{CheckpointLock, Source, StoreError, TileStore};
 use crate::tree::Edge;
+use crate::witness::Witnesses;
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, empty_root};
@@ -31,6 +32,8 @@ pub struct Options {
     pub max_batch: usize,
     /// Earlier shards of this log: an entry that one of them has is answered out of that.
     pub earlier: Vec<Log>,
+    /// Who cosigns its checkpoints before they are published; only logs with Ed25519 keys have any.
+    pub witnesses: Option<Arc<Witnesses>>,
 }
 
 impl Options {
@@ -38,7 +41,7 @@ impl Options {
     /// longer than a caller should wait.
     #[must_use]
     pub const fn new(format: Format) -> Self {
-        Self { format, max_waiting: 4096, max_batch: 1024, earlier: Vec::new() }
+        Self { format, max_waiting: 4096, max_batch: 1024, earlier: Vec::new(), witnesses: None }
     }
 }
 
@@ -70,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) signer: Signer,
     pub(crate) lock: Arc<dyn CheckpointLock>,
     pub(crate) store: Arc<dyn TileStore>,
-    pub(crate) tiles: Tiles,
+    pub(crate) tiles: Arc<Tiles>,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) wake: Notify,
     pub(crate) published: RwLock<Arc<Head>>,
@@ -78,10 +81,13 @@ pub(crate) struct Shared {
     pub(crate) halted: AtomicBool,
 }
 
-/// A published tree: its checkpoint, and its right edge for proofs.
+/// A tree: its checkpoint, and its right edge for proofs.
 #[derive(Clone, Debug)]
 pub struct Head {
     pub(crate) checkpoint: Checkpoint,
+    /// The note as it stands in the lock: signed by the log alone.
+    pub(crate) signed: String,
+    /// The note as it is published: the same, and cosignatures below it.
     pub(crate) note: String,
     pub(crate) edge: Edge,
     /// The records of the last bundle, when it is not full.
@@ -92,7 +98,8 @@ impl Default for Head {
     fn default() -> Self {
         let (origin, root, extensions) = (String::new(), empty_root(), vec![]);
         let checkpoint = Checkpoint { origin, size: 0, root, extensions };
-        Self { checkpoint, note: String::new(), edge: Edge::default(), tail: Bytes::new() }
+        let (signed, note) = (String::new(), String::new());
+        Self { checkpoint, signed, note, edge: Edge::default(), tail: Bytes::new() }
     }
 }
 
@@ -146,24 +153,26 @@ impl Log {
         store: Arc<dyn TileStore>,
         lock: Arc<dyn CheckpointLock>,
     ) -> Result<Self, OpenError> {
-        let head = recover::recover(options.format, &signer, &*store, &*lock).await?;
-        let frozen = head.is_frozen();
-        let head = Arc::new(head);
+        if options.witnesses.is_some() && signer.key().verifier_key().is_none() {
+            return Err(OpenError::NotWitnessed { origin: signer.key().origin().to_owned() });
+        }
+        let (tree, head) = recover::recover(&options, &signer, &*store, &*lock).await?;
+        let frozen = tree.head().is_frozen();
         let shared = Arc::new(Shared {
             pool: Mutex::new(Pool::new(options.max_waiting)),
             wake: Notify::new(),
-            published: RwLock::new(Arc::clone(&head)),
+            published: RwLock::new(head),
             halted: AtomicBool::new(false),
             options,
             signer,
-            tiles: Tiles::new(Arc::clone(&store) as Arc<dyn Source>),
+            tiles: Arc::new(Tiles::new(Arc::clone(&store) as Arc<dyn Source>)),
             store,
             lock,
         });
         if frozen {
             shared.shut();
         }
-        let task = tokio::spawn(sequencer::run(Arc::clone(&shared), head));
+        let task = tokio::spawn(sequencer::run(Arc::clone(&shared), tree));
         Ok(Self(Arc::new(Handle { shared, task: Mutex::new(Some(task)) })))
     }
 

@@ -12,6 +12,7 @@ use crate::sequencer::CHECKPOINT;
 use crate::signer;
 use crate::store::{StoreError, SwapError};
 use countersign_verify::checkpoint::Checkpoint;
+use countersign_verify::witness;
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -43,11 +44,17 @@ impl Log {
         let checkpoint = Checkpoint { extensions: vec![line], ..head.checkpoint().clone() };
         let shared = self.shared();
         let note = shared.signer.sign_checkpoint(&checkpoint)?;
-        shared.lock.compare_and_swap(Some(&head.note), &note, &[]).await?;
+        shared.lock.compare_and_swap(Some(&head.signed), &note, &[]).await?;
         // Restart finds the frozen checkpoint in the lock, and publishes it.
+        let signed = note.clone();
+        let frozen = Arc::new(Head { checkpoint, signed, note, ..Head::clone(&head) });
+        let note = match &shared.options.witnesses {
+            None => frozen.signed.clone(),
+            Some(witnesses) => witnesses.cosign(&shared.tiles, &frozen).await?,
+        };
         shared.store.put(CHECKPOINT, note.clone().into()).await?;
         // Restart finds it published.
-        let frozen = Head { checkpoint, note, ..Head::clone(&head) };
+        let frozen = Head { note, ..Arc::unwrap_or_clone(frozen) };
         *shared.published.write() = Arc::new(frozen);
         Ok(())
     }
@@ -63,6 +70,9 @@ pub enum Error {
     /// The lock has another checkpoint than the one that is published, or failed.
     #[error(transparent)]
     Swap(#[from] SwapError),
+    /// It is frozen, but too few witnesses cosigned that, and it is held for them: a restart asks again.
+    #[error("the frozen checkpoint waits for its witnesses: {0}")]
+    Held(#[from] witness::Refusal),
     /// The checkpoint could not be published.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -37,8 +37,10 @@ const JSON: &str = "application/json";
 /// Largest body of `add-chain`, in bytes: the longest chain in base64, and JSON around it.
 const MAX_CHAIN_REQUEST: usize = MAX_CHAIN * MAX_CERTIFICATE * 4 / 3 + 1024;
 
+mod cosigner;
 mod v1;
 
+pub use cosigner::cosigner;
 pub use v1::rekor_v1;
 
 /// All routes of the signature logs and a certificate log.
@@ -339,6 +341,11 @@ impl From<AppendError> for Refusal {
             AppendError::Conflict => {
                 let message = "the log was moved on by another process; nothing was acknowledged";
                 Self::unavailable("LOG_MOVED", message)
+            }
+            AppendError::Held(missing) => {
+                let message = "the log waits for its witnesses; nothing was acknowledged";
+                let refusal = Self::unavailable("WITNESSES_MISSING", message);
+                Self { found: Some(missing.to_string()), ..refusal }
             }
             AppendError::Closed => Self::unavailable("LOG_CLOSED", "the log is shutting down"),
             AppendError::Signing => {

@@ -9,6 +9,7 @@
 //! [`store::CheckpointLock`]. See [`sequencer`] for the order of the writes.
 
 pub mod backup;
+pub mod cosigner;
 pub mod face;
 pub mod freeze;
 pub mod fsck;
@@ -23,6 +24,7 @@ pub mod shards;
 pub mod signer;
 pub mod store;
 mod tree;
+pub mod witness;
 
 mod engine;
 

@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use bytes::Bytes;
 use countersign_verify::limits::MAX_ENTRY;
 use countersign_verify::merkle::{Hash, leaf_hash};
+use countersign_verify::witness;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -92,6 +93,10 @@ pub enum AppendError {
     /// What is stored contradicts itself: the log takes no entries until somebody has looked.
     #[error("the log is halted: {0}")]
     Halted(Arc<OpenError>),
+    /// Too few witnesses cosigned the tree, which is not published therefore. The entry may be in it or not;
+    /// the same entry again gets the answer.
+    #[error("the log's checkpoint waits for its witnesses: {0}")]
+    Held(Arc<witness::Refusal>),
     /// The log is shutting down.
     #[error("the log is closed")]
     Closed,

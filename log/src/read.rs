@@ -7,7 +7,7 @@
 use crate::engine::Head;
 use crate::proof::{self, Tiles};
 use crate::record::Format;
-use crate::recover::{OpenError, read_edge, read_tail};
+use crate::recover::{OpenError, read_head};
 use crate::signer::LogKey;
 use crate::store::{Source, StoreError};
 use bytes::Bytes;
@@ -109,9 +109,7 @@ impl Reader {
         let note = note.ok_or_else(|| OpenError::Missing { path: path.to_owned() })?;
         let note = std::str::from_utf8(&note).map_err(|_| OpenError::PublishedText)?.to_owned();
         let checkpoint = key.open(&note).map_err(OpenError::PublishedCheckpoint)?;
-        let edge = read_edge(&*source, &checkpoint).await?;
-        let tail = read_tail(format, &*source, &edge).await?;
-        let head = Head { checkpoint, note, edge, tail };
+        let head = read_head(format, &*source, checkpoint, note.clone(), note).await?;
         Ok(Self { format, head, tiles: Tiles::new(source) })
     }
 

@@ -1,15 +1,16 @@
 //! Opening a log, and coming back after a crash or a failed write: the same steps.
 //!
-//! The lock's checkpoint is the truth. If what is published is older, the staged batch of that
-//! checkpoint is published by the code that would have done it. Then the root is rebuilt from the
-//! right-edge tiles, and the last bundle hashed against them. Refused: a published checkpoint that
+//! The lock's checkpoint is the truth. If what is published is older, the tiles of the staged batch of
+//! that checkpoint are put out by the code that would have done it. Then the root is rebuilt from the
+//! right-edge tiles, and the last bundle hashed against them; then the checkpoint is published, or waits
+//! for its witnesses. Refused: a published checkpoint that
 //! the lock does not know, tiles that lead to another root, a lock without a checkpoint beside a
 //! store with one. A log that is refused needs a person, not a retry.
 
-use crate::engine::Head;
+use crate::engine::{Head, Options};
 use crate::read;
 use crate::record::Format;
-use crate::sequencer::{CHECKPOINT, Committed};
+use crate::sequencer::{CHECKPOINT, Committed, Grown, Tree};
 use crate::signer::{self, Signer};
 use crate::store::{CheckpointLock, Source, StoreError, SwapError, TileStore};
 use crate::tree::{Edge, HashTile, edge_tiles};
@@ -19,47 +20,53 @@ use countersign_verify::merkle::{Hash, empty_root};
 use countersign_verify::tile::{EntryBundle, FULL, Tile};
 use std::sync::Arc;
 
-/// Brings the published log up to its lock and reads its right edge.
+/// Brings the published log up to its lock and reads its right edge. Returns the lock's tree, and the one
+/// that is published: they differ while the newer one waits for its witnesses.
 pub(crate) async fn recover(
-    format: Format,
+    options: &Options,
     signer: &Signer,
     store: &dyn TileStore,
     lock: &dyn CheckpointLock,
-) -> Result<Head, OpenError> {
+) -> Result<(Tree, Arc<Head>), OpenError> {
+    let format = options.format;
     let published = store.get(CHECKPOINT).await?;
-    let note = match (lock.load().await?, &published) {
+    let signed = match (lock.load().await?, &published) {
         (Some(note), _) => note,
         (None, Some(_)) => return Err(OpenError::LockMissing),
         (None, None) => begin(signer, lock).await?,
     };
-    let checkpoint = signer.key().open(&note).map_err(OpenError::LockCheckpoint)?;
-    let up_to_date = match &published {
-        None => false,
+    let checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
+    let published = match &published {
+        None => None,
         Some(bytes) => {
-            let text = std::str::from_utf8(bytes).map_err(|_| OpenError::PublishedText)?;
-            let published = signer.key().open(text).map_err(OpenError::PublishedCheckpoint)?;
+            let note = std::str::from_utf8(bytes).map_err(|_| OpenError::PublishedText)?;
+            let published = signer.key().open(note).map_err(OpenError::PublishedCheckpoint)?;
             compare(&checkpoint, &published)?;
-            // A frozen log's last tree has two checkpoints.
-            published == checkpoint
+            Some((published, note.to_owned()))
         }
     };
-    let mut replayed = false;
-    if !up_to_date {
-        let staged = Committed::staged(store, checkpoint.clone(), note.clone()).await?;
-        if let Some(committed) = staged {
-            committed.publish(store).await?;
-            replayed = true;
-        }
-        // Another batch is staged only after this one was published, so without it this is the first
-        // checkpoint of a log, or an old one was put back; or something is lost, which shows below.
+    // A frozen log's last tree has two checkpoints.
+    if let Some((_, note)) = published.clone().filter(|(tree, _)| *tree == checkpoint) {
+        let head = Arc::new(read_head(format, store, checkpoint, signed, note).await?);
+        return Ok((Tree::Published(Arc::clone(&head)), head));
     }
-    let edge = read_edge(store, &checkpoint).await?;
-    let tail = read_tail(format, store, &edge).await?;
-    if !up_to_date && !replayed {
-        store.put(CHECKPOINT, note.clone().into()).await?;
-        // Restart finds all of it published.
+    if let Some(committed) = Committed::staged(store, &checkpoint, &signed).await? {
+        committed.grow(store).await?;
     }
-    Ok(Head { checkpoint, note, edge, tail })
+    // Another batch is staged only after this one's tiles were out, so without it they are; or this is the
+    // first checkpoint of a log, or an old one was put back; or something is lost, which shows below.
+    let (size, note) = (checkpoint.size, signed.clone());
+    let grown = Grown::alone(read_head(format, store, checkpoint, signed, note.clone()).await?);
+    if options.witnesses.is_none() || size == 0 {
+        let head = grown.publish(store, note).await?.head();
+        return Ok((Tree::Published(Arc::clone(&head)), head));
+    }
+    // Nobody is asked here: a log can be read while its witnesses are away.
+    let older = match published {
+        Some((tree, note)) => read_head(format, store, tree, note.clone(), note).await?,
+        None => Head::default(),
+    };
+    Ok((Tree::Held(grown), Arc::new(older)))
 }
 
 async fn begin(signer: &Signer, lock: &dyn CheckpointLock) -> Result<String, OpenError> {
@@ -78,11 +85,21 @@ fn compare(lock: &Checkpoint, published: &Checkpoint) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Reads the right edge of a tree and checks that it leads to the checkpoint's root.
-pub(crate) async fn read_edge(
+/// Reads the right edge of a tree and its last bundle.
+pub(crate) async fn read_head(
+    format: Format,
     source: &dyn Source,
-    checkpoint: &Checkpoint,
-) -> Result<Edge, OpenError> {
+    checkpoint: Checkpoint,
+    signed: String,
+    note: String,
+) -> Result<Head, OpenError> {
+    let edge = read_edge(source, &checkpoint).await?;
+    let tail = read_tail(format, source, &edge).await?;
+    Ok(Head { checkpoint, signed, note, edge, tail })
+}
+
+/// Reads the right edge of a tree and checks that it leads to the checkpoint's root.
+async fn read_edge(source: &dyn Source, checkpoint: &Checkpoint) -> Result<Edge, OpenError> {
     let mut levels = Vec::new();
     for tile in edge_tiles(checkpoint.size) {
         levels.push(match tile {
@@ -101,11 +118,7 @@ pub(crate) async fn read_edge(
 }
 
 /// Reads the last bundle, when it is not full, and checks each record against its hash in the tree.
-pub(crate) async fn read_tail(
-    format: Format,
-    source: &dyn Source,
-    edge: &Edge,
-) -> Result<Bytes, OpenError> {
+async fn read_tail(format: Format, source: &dyn Source, edge: &Edge) -> Result<Bytes, OpenError> {
     let Some(Some(Tile { index, width, .. })) = edge_tiles(edge.size()).next() else {
         return Ok(Bytes::new());
     };
@@ -144,6 +157,13 @@ pub enum OpenError {
     /// The published checkpoint is not this log's.
     #[error("the published checkpoint is not of this log and key: {0}")]
     PublishedCheckpoint(signer::Error),
+    /// Witnesses are configured for a log whose checkpoints cannot be cosigned: a Rekor v1 tree head has one
+    /// signature line, and the key of a certificate log has no form that witnesses know.
+    #[error("log {origin:?} cannot have witnesses: only a log with an Ed25519 key can")]
+    NotWitnessed {
+        /// The log.
+        origin: String,
+    },
     /// Two trees: a database was restored from a backup, or folders were mixed.
     #[error(
         "the lock has the tree of size {} with root {}, published is that of size {} with root {}",

@@ -3,12 +3,15 @@
 //! ```text
 //! batch -> Staged: what tiles and bundles grow by, in memory and as one durable object
 //!       -> Committed: the signed checkpoint swapped into the lock, with the batch's identities
-//!       -> Published: tiles and bundles out, then the checkpoint
+//!       -> Grown: tiles and bundles out; now witnesses are asked, if there are any
+//!       -> Published: the checkpoint out, cosignatures below the log's own signature
 //!       -> the waiters are answered; the next batch may be staged over this one
 //! ```
-//! The types make the order: only a `Staged` commits, only a `Committed` publishes, only a `Published`
-//! is answered. Tiles are written only after their tree is committed, so that what is in them never
-//! changes, and a write that comes late cannot put a tile of another tree in place.
+//! The types make the order: only a `Staged` commits, only a `Committed` grows, only a `Grown` publishes,
+//! only a `Published` is answered. What stands in the lock is signed by the log alone: whatever witnesses
+//! do, which tree is the log's does not depend on it. Tiles are written only after their tree is
+//! committed, so that what is in them never changes, and a write that comes late cannot put a tile of
+//! another tree in place.
 //!
 //! When a write fails whose effect is unknown, the tree in memory is thrown away and read again from
 //! lock and store by [`recover`](crate::recover); the waiters are then answered from what is found
@@ -18,25 +21,47 @@ use crate::engine::{Appended, Head, Log, Shared};
 use crate::pool::{AppendError, Candidate};
 use crate::record::Format;
 use crate::recover::{OpenError, recover};
-use crate::signer::Signer;
+use crate::signer::{self, Signer};
 use crate::store::{CheckpointLock, Growth, StoreError, SwapError, TileStore};
 use crate::tree::Filled;
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::Hash;
 use countersign_verify::tile::{EntryBundle, FULL, Tile};
+use countersign_verify::witness::Refusal;
 use metrics::{counter, histogram};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// The name of the published checkpoint.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
+/// How often a log asks again whose latest tree waits for witnesses.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The log's latest tree.
+pub(crate) enum Tree {
+    /// Everybody can read it.
+    Published(Arc<Head>),
+    /// It waits for its witnesses, and nothing is added to it meanwhile.
+    Held(Grown),
+}
+
+impl Tree {
+    pub(crate) fn head(&self) -> &Head {
+        match self {
+            Self::Published(head) => head,
+            Self::Held(grown) => &grown.batch.head,
+        }
+    }
+}
+
 /// Runs until the pool is closed and empty.
-pub(crate) async fn run(shared: Arc<Shared>, head: Arc<Head>) {
-    let mut head = Some(head);
+pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
+    let mut tree = Some(tree);
     loop {
         // Whoever is about to submit does so now: larger batches at no delay.
         tokio::task::yield_now().await;
@@ -44,42 +69,60 @@ pub(crate) async fn run(shared: Arc<Shared>, head: Arc<Head>) {
             let mut pool = shared.pool.lock();
             (pool.take(shared.options.max_batch), pool.is_closed())
         };
-        match (batch.is_empty(), closed) {
-            (false, _) => head = cycle(&shared, head, batch).await,
-            (true, false) => shared.wake.notified().await,
-            (true, true) => return,
+        match (batch.is_empty(), closed, &tree) {
+            (false, _, _) => tree = cycle(&shared, tree, batch).await,
+            (true, _, Some(Tree::Held(_))) => {
+                tree = cycle(&shared, tree, batch).await;
+                if closed {
+                    return; // what is held still, a restart finds
+                }
+                if let Some(Tree::Held(_)) = tree {
+                    let _ = timeout(ASK_AGAIN, shared.wake.notified()).await; // either will do
+                }
+            }
+            (true, true, _) => return,
+            (true, false, _) => shared.wake.notified().await,
         }
     }
 }
 
-/// One batch. `head` is `None` after a failure from which the log has not come back yet.
-async fn cycle(
-    shared: &Shared,
-    head: Option<Arc<Head>>,
-    batch: Vec<Candidate>,
-) -> Option<Arc<Head>> {
+/// One batch, after a tree that waits for witnesses. `tree` is `None` after a failure from which the log
+/// has not come back yet.
+async fn cycle(shared: &Shared, tree: Option<Tree>, batch: Vec<Candidate>) -> Option<Tree> {
     let identities: Vec<Hash> = batch.iter().map(Candidate::identity).collect();
-    let head = match head {
-        Some(head) => head,
+    let tree = match tree {
+        Some(tree) => tree,
         None => reload(shared, &identities).await?,
     };
-    match advance(shared, &head, batch).await {
-        Ok(head) => Some(head),
-        Err(Failure::Before(error)) => {
+    let outcome = match tree {
+        Tree::Published(head) => advance(shared, head, batch).await,
+        Tree::Held(grown) => match release(shared, grown).await {
+            Ok(head) => advance(shared, head, batch).await,
+            failure => failure,
+        },
+    };
+    match outcome {
+        Ok(head) => Some(Tree::Published(head)),
+        Err(Failure::Before(head, error)) => {
             tracing::warn!(log = shared.signer.key().origin(), %error, "a batch failed");
             fail(shared, &identities, &error);
-            Some(head)
+            Some(Tree::Published(head))
+        }
+        Err(Failure::Held(grown, refusal)) => {
+            tracing::warn!(log = shared.signer.key().origin(), %refusal, "the checkpoint is held");
+            fail(shared, &identities, &AppendError::Held(Arc::new(refusal)));
+            Some(Tree::Held(*grown))
         }
         Err(Failure::Unknown(error)) => {
             tracing::error!(log = shared.signer.key().origin(), %error, "reading the log anew");
-            let head = reload(shared, &identities).await?;
-            // What was committed after all is found; the rest is not in the tree.
-            if settle_known(shared, &head, &identities).await.is_err() {
-                fail(shared, &identities, &error);
-                return None;
-            }
+            let tree = reload(shared, &identities).await?;
+            // What was committed after all, and is published, is found; of the rest nobody knows.
+            let settled = match &tree {
+                Tree::Published(head) => settle_known(shared, head, &identities).await.is_ok(),
+                Tree::Held(_) => true,
+            };
             fail(shared, &identities, &error);
-            Some(head)
+            settled.then_some(tree)
         }
     }
 }
@@ -87,25 +130,29 @@ async fn cycle(
 /// Why a batch did not come through.
 enum Failure {
     /// Nothing has changed.
-    Before(AppendError),
-    /// The batch may be committed or not, published in part or not at all.
+    Before(Arc<Head>, AppendError),
+    /// It is in the tree, which waits for witnesses.
+    Held(Box<Grown>, Refusal),
+    /// It may be committed or not, published in part or not at all.
     Unknown(AppendError),
 }
 
 /// The flow of one batch.
 async fn advance(
     shared: &Shared,
-    head: &Arc<Head>,
+    head: Arc<Head>,
     batch: Vec<Candidate>,
 ) -> Result<Arc<Head>, Failure> {
     let started = Instant::now();
     let identities: Vec<Hash> = batch.iter().map(Candidate::identity).collect();
-    let known = settle_known(shared, head, &identities).await;
-    let known = known.map_err(|error| Failure::Before(error.into()))?;
+    let known = match settle_known(shared, &head, &identities).await {
+        Ok(known) => known,
+        Err(error) => return Err(Failure::Before(head, error.into())),
+    };
     let fresh: Vec<_> =
         batch.into_iter().filter(|candidate| !known.contains(&candidate.identity())).collect();
     if fresh.is_empty() {
-        return Ok(Arc::clone(head));
+        return Ok(head);
     }
     let store = &*shared.store;
     let entries = fresh.len();
@@ -114,9 +161,9 @@ async fn advance(
     let committing = Instant::now();
     let committed = staged.commit(&*shared.lock).await?;
     let commit = committing.elapsed();
-    let published = committed.publish(store).await;
-    let published = published.map_err(|error| Failure::Unknown(error.into()))?;
-    let head = answer(shared, &published);
+    let grown = committed.grow(store).await.map_err(|error| Failure::Unknown(error.into()))?;
+    shared.tiles.remember(grown.batch.filled.clone());
+    let head = release(shared, grown).await?;
     let (duration, log) = (started.elapsed(), [("log", shared.signer.key().origin().to_owned())]);
     histogram!("countersign_log_batch_entries", &log).record(entries as f64);
     histogram!("countersign_log_batch_age_seconds", &log).record(oldest);
@@ -128,7 +175,21 @@ async fn advance(
     Ok(head)
 }
 
-/// Answers for those entries that the table knows, or that of an earlier shard; returns them.
+/// Publishes a tree once its witnesses have cosigned it, and answers.
+async fn release(shared: &Shared, grown: Grown) -> Result<Arc<Head>, Failure> {
+    let note = match &shared.options.witnesses {
+        None => grown.batch.head.signed.clone(),
+        Some(witnesses) => match witnesses.cosign(&shared.tiles, &grown.batch.head).await {
+            Ok(note) => note,
+            Err(refusal) => return Err(Failure::Held(Box::new(grown), refusal)),
+        },
+    };
+    let published = grown.publish(&*shared.store, note).await;
+    let published = published.map_err(|error| Failure::Unknown(error.into()))?;
+    Ok(answer(shared, &published))
+}
+
+/// Answers for those entries that the table knows; returns them.
 async fn settle_known(
     shared: &Shared,
     head: &Arc<Head>,
@@ -160,14 +221,12 @@ fn fail(shared: &Shared, identities: &[Hash], error: &AppendError) {
 }
 
 /// Reads the log from lock and store. On failure answers the batch and returns `None`.
-async fn reload(shared: &Shared, identities: &[Hash]) -> Option<Arc<Head>> {
-    let (format, store) = (shared.options.format, &*shared.store);
-    match recover(format, &shared.signer, store, &*shared.lock).await {
-        Ok(head) => {
-            let head = Arc::new(head);
-            *shared.published.write() = Arc::clone(&head);
+async fn reload(shared: &Shared, identities: &[Hash]) -> Option<Tree> {
+    match recover(&shared.options, &shared.signer, &*shared.store, &*shared.lock).await {
+        Ok((tree, head)) => {
+            *shared.published.write() = head;
             shared.halted.store(false, Ordering::Relaxed);
-            Some(head)
+            Some(tree)
         }
         Err(error) => {
             tracing::error!(log = shared.signer.key().origin(), %error, "could not read the log");
@@ -186,7 +245,6 @@ async fn reload(shared: &Shared, identities: &[Hash]) -> Option<Arc<Head>> {
 
 fn answer(shared: &Shared, published: &Published) -> Arc<Head> {
     let head = Arc::clone(&published.head);
-    shared.tiles.remember(published.filled.clone());
     *shared.published.write() = Arc::clone(&head);
     let mut pool = shared.pool.lock();
     for ((identity, index), record) in published.leaves.iter().zip(&published.records) {
@@ -204,7 +262,7 @@ struct Staged {
 
 /// What a batch adds.
 struct Batch {
-    head: Head,
+    head: Arc<Head>,
     growth: Vec<Growth>,
     filled: Vec<Filled>,
     leaves: Vec<(Hash, u64)>,
@@ -216,37 +274,46 @@ impl Staged {
     async fn write(
         format: Format,
         signer: &Signer,
-        previous: &Arc<Head>,
+        previous: Arc<Head>,
         batch: Vec<Candidate>,
         store: &dyn TileStore,
     ) -> Result<Self, Failure> {
-        let batch = Batch::new(format, signer, previous, batch)?;
+        let Ok(batch) = Batch::new(format, signer, &previous, batch) else {
+            return Err(Failure::Before(previous, AppendError::Signing));
+        };
         let name = staged_name(&batch.head.checkpoint);
-        let staged = store.stage(&name, encode(&batch.growth)).await;
-        staged.map_err(|error| Failure::Before(error.into()))?;
-        // Restart finds the old checkpoint in the lock, and a staged batch that it does not ask for.
-        Ok(Self { previous: Arc::clone(previous), batch })
+        match store.stage(&name, encode(&batch.growth)).await {
+            // Restart finds the old checkpoint in the lock, and a staged batch that it does not ask for.
+            Ok(()) => Ok(Self { previous, batch }),
+            Err(error) => Err(Failure::Before(previous, error.into())),
+        }
     }
 
     async fn commit(self, lock: &dyn CheckpointLock) -> Result<Committed, Failure> {
         let Self { previous, batch } = self;
-        let swap = lock.compare_and_swap(Some(&previous.note), &batch.head.note, &batch.leaves);
+        let swap = lock.compare_and_swap(Some(&previous.signed), &batch.head.signed, &batch.leaves);
         swap.await.map_err(|error| match error {
             SwapError::Conflict => Failure::Unknown(AppendError::Conflict),
             SwapError::Store(error) => Failure::Unknown(error.into()),
         })?;
-        // Restart finds the new checkpoint in the lock, and publishes the staged object.
+        // Restart finds the new checkpoint in the lock, and puts the tiles of the staged object out.
         Ok(Committed { batch })
     }
 }
 
 impl Batch {
+    /// A tree without what its last batch added.
+    fn alone(head: Head) -> Self {
+        let (growth, filled, leaves, records) = (vec![], vec![], vec![], vec![]);
+        Self { head: Arc::new(head), growth, filled, leaves, records }
+    }
+
     fn new(
         format: Format,
         signer: &Signer,
         previous: &Head,
         candidates: Vec<Candidate>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, signer::Error> {
         let old_size = previous.checkpoint.size;
         let mut edge = previous.edge.clone();
         // The last bundle from its first record, and how much of it is published.
@@ -281,10 +348,10 @@ impl Batch {
             growth.push(Growth { path, offset, bytes, width: tile.width });
         }
         let (size, root) = (edge.size(), edge.root());
-        let note = signer.sign(size, root).map_err(|_| Failure::Before(AppendError::Signing))?;
+        let signed = signer.sign(size, root)?;
         let origin = signer.key().origin().to_owned();
         let checkpoint = Checkpoint { origin, size, root, extensions: vec![] };
-        let head = Head { checkpoint, note, edge, tail };
+        let head = Arc::new(Head { checkpoint, note: signed.clone(), signed, edge, tail });
         Ok(Self { head, growth, filled, leaves, records })
     }
 }
@@ -303,35 +370,61 @@ impl Committed {
     /// The batch that led to `checkpoint`, as it was staged; `None` when it is not there.
     pub(crate) async fn staged(
         store: &dyn TileStore,
-        checkpoint: Checkpoint,
-        note: String,
+        checkpoint: &Checkpoint,
+        signed: &str,
     ) -> Result<Option<Self>, OpenError> {
-        let name = staged_name(&checkpoint);
+        let name = staged_name(checkpoint);
         let Some(bytes) = store.staged(&name).await? else { return Ok(None) };
         let damaged = || OpenError::Damaged { path: format!("the staged batch {name}") };
         let growth = decode(&bytes).ok_or_else(damaged)?;
-        let head = Head { checkpoint, note, ..Head::default() };
-        // Nobody waits, and proofs read the store.
-        let (filled, leaves, records) = (vec![], vec![], vec![]);
-        Ok(Some(Self { batch: Batch { head, growth, filled, leaves, records } }))
+        let (checkpoint, signed) = (checkpoint.clone(), signed.to_owned());
+        let head = Head { checkpoint, signed, ..Head::default() };
+        Ok(Some(Self { batch: Batch { growth, ..Batch::alone(head) } }))
     }
 
-    pub(crate) async fn publish(self, store: &dyn TileStore) -> Result<Published, StoreError> {
-        let Batch { head, growth, filled, leaves, records } = self.batch;
-        store.grow(&growth).await?;
+    pub(crate) async fn grow(self, store: &dyn TileStore) -> Result<Grown, StoreError> {
+        store.grow(&self.batch.growth).await?;
         // Restart finds the old checkpoint published and some or all of the growth: it comes again.
-        store.put(CHECKPOINT, head.note.clone().into()).await?;
+        Ok(Grown { batch: self.batch })
+    }
+}
+
+/// A batch that is in the log's tree for good and whose tiles are out; its checkpoint is not yet.
+pub(crate) struct Grown {
+    batch: Batch,
+}
+
+impl Grown {
+    /// A tree that was found as such: nobody waits for what its last batch added.
+    pub(crate) fn alone(head: Head) -> Self {
+        Self { batch: Batch::alone(head) }
+    }
+
+    /// Puts the checkpoint out as `note`: the log's signature, and perhaps cosignatures below it.
+    pub(crate) async fn publish(
+        self,
+        store: &dyn TileStore,
+        note: String,
+    ) -> Result<Published, StoreError> {
+        let Batch { head, leaves, records, .. } = self.batch;
+        store.put(CHECKPOINT, note.clone().into()).await?;
         // Restart finds all of it published, and asks for no staged batch.
-        Ok(Published { head: Arc::new(head), filled, leaves, records })
+        let head = Arc::new(Head { note, ..Arc::unwrap_or_clone(head) });
+        Ok(Published { head, leaves, records })
     }
 }
 
 /// A batch that everybody can read.
 pub(crate) struct Published {
     head: Arc<Head>,
-    filled: Vec<Filled>,
     leaves: Vec<(Hash, u64)>,
     records: Vec<Bytes>,
+}
+
+impl Published {
+    pub(crate) fn head(self) -> Arc<Head> {
+        self.head
+    }
 }
 
 /// The staged batch: what tiles and bundles grow by, one after the other. Each is u16 length of name,

@@ -18,7 +18,9 @@ use aws_lc_rs::signature::{
 use countersign_verify::checkpoint::{self, Checkpoint};
 use countersign_verify::key::{self, KeyKind, PublicKey};
 use countersign_verify::merkle::Hash;
-use countersign_verify::note::{self, Note, Signature, ed25519_key_id, rfc6962_key_id};
+use countersign_verify::note::{
+    self, KeyType, Note, Signature, VerifierKey, ed25519_key_id, rfc6962_key_id,
+};
 use std::sync::Arc;
 
 /// The private side of a log: its origin and its key. The key's bytes stay inside aws-lc-rs, which
@@ -218,6 +220,14 @@ impl LogKey {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The key as witnesses know it; `None` for logs whose checkpoints cannot be cosigned.
+    #[must_use]
+    pub fn verifier_key(&self) -> Option<VerifierKey> {
+        let bytes = self.public.ed25519_bytes()?;
+        let key = VerifierKey::new(&self.name, KeyType::Ed25519, &bytes);
+        key.ok().filter(|_| self.name == self.origin)
     }
 
     /// SubjectPublicKeyInfo, DER.

@@ -537,10 +537,20 @@ fn verification_algorithm(
 /// Wraps the 32 bytes of an Ed25519 key into a SubjectPublicKeyInfo, DER (RFC 8410).
 #[must_use]
 pub fn ed25519_spki(public_key: &[u8; 32]) -> Vec<u8> {
+    bare_spki(ED25519, public_key)
+}
+
+/// Wraps the 1312 bytes of an ML-DSA-44 key into a SubjectPublicKeyInfo, DER (RFC 9881).
+#[must_use]
+pub fn ml_dsa_44_spki(public_key: &[u8; 1312]) -> Vec<u8> {
+    bare_spki(ML_DSA_44, public_key)
+}
+
+fn bare_spki(oid: ObjectIdentifier, public_key: &[u8]) -> Vec<u8> {
     let spki = spki::SubjectPublicKeyInfo {
-        algorithm: spki::AlgorithmIdentifier::<AnyRef<'_>> { oid: ED25519, parameters: None },
+        algorithm: spki::AlgorithmIdentifier::<AnyRef<'_>> { oid, parameters: None },
         subject_public_key: der::asn1::BitStringRef::from_bytes(public_key)
-            .expect("32 bytes fit a bit string"),
+            .expect("some bytes fit a bit string"),
     };
     spki.to_der().expect("a short structure encodes")
 }

@@ -22,6 +22,7 @@ pub mod tile;
 pub mod timestamp;
 pub mod trusted_root;
 pub mod verify;
+pub mod witness;
 
 pub use artifact::Artifact;
 pub use bundle::Bundle;

@@ -45,3 +45,17 @@ pub const MAX_PROOF: usize = 64;
 
 /// Most signature lines in a note. C2SP signed-note asks readers to take at least 16.
 pub const MAX_NOTE_SIGNATURES: usize = 100;
+
+/// Most hashes in a consistency proof that a log sends to a witness (C2SP tlog-witness).
+pub const MAX_WITNESS_PROOF: usize = 63;
+
+/// Largest witness policy, in bytes. A hundred lines with ML-DSA keys fit.
+pub const MAX_WITNESS_POLICY: usize = 256 << 10;
+
+/// Most lines of a witness policy, comments aside. C2SP tlog-policy asks for 32 logs, 32 witnesses and 32
+/// groups at least.
+pub const MAX_WITNESS_POLICY_LINES: usize = 300;
+
+/// Largest list of logs for a witness, in bytes. The witness network's have hundreds of bytes a log; ours:
+/// room for ten thousand.
+pub const MAX_WITNESS_LOGS: usize = 4 << 20;

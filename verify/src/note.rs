@@ -8,6 +8,10 @@
 //! Refused: a text without its final LF, control characters other than LF, signature lines of
 //! another shape, more than [`MAX_NOTE_SIGNATURES`] of them.
 
+mod key;
+
+pub use key::{KeyError, KeyType, SignatureError, VerifierKey, cosigned};
+
 use crate::encoding::{base64, from_base64};
 use crate::limits::{MAX_CHECKPOINT, MAX_NOTE_SIGNATURES};
 use sha2::{Digest as _, Sha256};
@@ -83,10 +87,15 @@ impl Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
-        for Signature { name, key_id, signature } in &self.signatures {
-            writeln!(f, "\u{2014} {name} {}", base64(&[key_id, &signature[..]].concat()))?;
-        }
-        Ok(())
+        self.signatures.iter().try_for_each(|signature| writeln!(f, "{signature}"))
+    }
+}
+
+/// The line, without its LF.
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, key_id, signature } = self;
+        write!(f, "\u{2014} {name} {}", base64(&[key_id, &signature[..]].concat()))
     }
 }
 

@@ -23,11 +23,13 @@ pub enum Check {
     Entry,
     /// The entry is in the tree that a trusted log signed.
     Inclusion,
+    /// Enough witnesses cosigned that tree.
+    Witnesses,
 }
 
 impl Check {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bundle,
         Self::Artifact,
         Self::Signature,
@@ -36,6 +38,7 @@ impl Check {
         Self::CertificateLog,
         Self::Entry,
         Self::Inclusion,
+        Self::Witnesses,
     ];
 
     /// A stable name for machines.
@@ -50,6 +53,7 @@ impl Check {
             Self::Entry => "log-entry",
             Self::Inclusion => "inclusion",
             Self::Signature => "signature",
+            Self::Witnesses => "witnesses",
         }
     }
 
@@ -67,6 +71,7 @@ impl Check {
             Self::CertificateLog => "trusted logs recorded the certificate",
             Self::Entry => "a trusted log's entry is about this artifact, signature and signer",
             Self::Inclusion => "the entry is in the tree that the log signed",
+            Self::Witnesses => "the witnesses demanded cosigned that tree",
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::sct;
 use crate::statement::Statement;
 use crate::timestamp;
 use crate::trusted_root::TrustedRoot;
+use crate::witness::Policy;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
@@ -171,6 +172,7 @@ pub struct Verifier<'a> {
     roots: &'a [TrustedRoot],
     key: Option<&'a PublicKey>,
     thresholds: Thresholds,
+    witnesses: Option<&'a Policy>,
 }
 
 impl<'a> Verifier<'a> {
@@ -184,7 +186,7 @@ impl<'a> Verifier<'a> {
     /// log of another.
     #[must_use]
     pub const fn any_of(roots: &'a [TrustedRoot]) -> Self {
-        Self { roots, key: None, thresholds: Thresholds::CERTIFICATE }
+        Self { roots, key: None, thresholds: Thresholds::CERTIFICATE, witnesses: None }
     }
 
     /// For signatures by this managed key alone, which the bundle never carries.
@@ -197,6 +199,13 @@ impl<'a> Verifier<'a> {
     #[must_use]
     pub const fn with_thresholds(self, thresholds: Thresholds) -> Self {
         Self { thresholds, ..self }
+    }
+
+    /// Demanding that witnesses cosigned the tree of every log entry, as `policy` has it. Its logs, if it
+    /// names any, must be the trusted root's as well.
+    #[must_use]
+    pub const fn with_witnesses(self, policy: &'a Policy) -> Self {
+        Self { witnesses: Some(policy), ..self }
     }
 
     /// Verifies that `bundle` proves a signature over `artifact`.
@@ -254,8 +263,15 @@ impl<'a> Verifier<'a> {
         }
         let signature = log::Signature { bundle, signer: &signer, key: &key, signed: &signed };
         let entries = log::matching_entries(&signature, root, self.thresholds.logs);
-        let entries = recorder.record(Check::Entry, entries)?;
-        let entries = recorder.record(Check::Inclusion, log::included_entries(&entries, &times))?;
+        let matching = recorder.record(Check::Entry, entries)?;
+        let entries = log::included_entries(&matching, &times);
+        let entries = recorder.record(Check::Inclusion, entries)?;
+        match self.witnesses {
+            Some(policy) => {
+                recorder.record(Check::Witnesses, log::witnessed_entries(&matching, policy))?;
+            }
+            None => recorder.not_needed(Check::Witnesses, "none were demanded"),
+        }
         let Subject { hash, digest, statement } = subject;
         Ok(Verified { signer, times, entries, artifact: (hash, digest), statement, root: place })
     }

@@ -44,8 +44,11 @@ pub(crate) struct Entry {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Fsck {
     /// A directory of `countersign dev`, read without the server
-    #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root"])]
+    #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root", "certificates"])]
     pub(crate) dir: Option<PathBuf>,
+    /// Read the certificate log instead of the signature log
+    #[arg(long)]
+    pub(crate) certificates: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
     /// How to print it

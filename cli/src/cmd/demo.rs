@@ -43,7 +43,7 @@ impl Demo {
         let directory = Directory::open(folder.path())?;
         let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None, None).await?;
         let server = Server::start(
-            Instance::open(directory, &url, Vec::new()).await?,
+            Instance::open(directory, &url, Vec::new(), None).await?,
             listener,
             Limits::default(),
         );

@@ -1,5 +1,6 @@
 //! `countersign dev`: a whole private instance in one process, on one listener, in one directory.
 
+use super::witness;
 use crate::args::Dev;
 use crate::failure::Failure;
 use crate::instance::{Directory, Instance};
@@ -36,7 +37,8 @@ async fn serve(args: Dev) -> Result<ExitCode, Failure> {
     }
     let others = args.fulcio_config.as_deref().map_or_else(|| Ok(Vec::new()), issuers)?;
     let (listener, url) = listen(address, args.url, remembered).await?;
-    let instance = Instance::open(directory, &url, others).await?;
+    let witnesses = witness::witnesses(&args.witnesses)?;
+    let instance = Instance::open(directory, &url, others, witnesses).await?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
     let server = Server::start(instance, listener, Limits::default());
@@ -61,7 +63,7 @@ pub(crate) fn issuers(path: &Path) -> Result<Vec<Issuer>, Failure> {
     Ok(config.issuers)
 }
 
-fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+pub(super) fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
     signal(kind).map_err(|error| Failure::unclear(format!("cannot handle signals: {error}")))
 }
 

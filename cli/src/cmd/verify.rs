@@ -10,6 +10,7 @@ mod whom;
 
 use crate::args::{Evidence, Format, Verification, VerifyBlob, VerifyBlobAttestation};
 use crate::artifact;
+use crate::cmd::witness;
 use crate::failure::Failure;
 use crate::report::{self, Demand, Results, Verdict};
 use crate::trust::{Choice, read_bounded};
@@ -88,6 +89,9 @@ fn run(
     let verifier = Verifier::any_of(&roots);
     let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
     let verifier = verifier.with_thresholds(thresholds(evidence, key.is_some()));
+    let witnesses = evidence.witness_policy.as_deref().map(witness::policy).transpose()?;
+    let verifier =
+        witnesses.as_ref().map_or(verifier, |witnesses| verifier.with_witnesses(witnesses));
     let bundles = bundles.map(Arc::new);
     let job = Job { verifier, policy, wanted, bundles };
     let results = match &args.checksums {

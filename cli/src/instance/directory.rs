@@ -119,7 +119,7 @@ impl Directory {
     }
 
     /// A file's text; if it is not there yet, `make` makes it, durably and for the owner's eyes only.
-    pub(super) fn secret(
+    pub(crate) fn secret(
         &self,
         name: &str,
         make: impl FnOnce() -> Result<Zeroizing<String>, Failure>,
@@ -137,7 +137,7 @@ impl Directory {
     }
 
     /// Puts a file in place whole and durably, readable by its owner only (the default of tempfile).
-    pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
         let path = self.file(name);
         let failed = |error: std::io::Error| Failure::file("write", &path, &error);
         let folder = path.parent().unwrap_or(&self.path);

@@ -1,15 +1,20 @@
 //! Every write fails twice, not applied and applied, and the machine dies at every write twice; then
 //! the log is opened again and checked whole.
 
+use crate::cosigner::Witness;
 use crate::support::{Parts, Place, append, body};
+use crate::witnesses;
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_log::Log;
 use countersign_log::store::{CheckpointLock, Growth, Source, StoreError, SwapError, TileStore};
+use countersign_log::witness::Lacking;
 use countersign_verify::merkle::Hash;
+use countersign_verify::witness::Policy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -170,8 +175,7 @@ async fn live(log: &Log) -> BTreeMap<u64, u64> {
 }
 
 /// Runs with one fault; `false` when the fault did not come up.
-async fn run(fault: Fault, place: u64) -> bool {
-    let home = Place::new();
+async fn run(home: &Place, fault: Fault, place: u64, witnessed: bool) -> bool {
     let (store, lock) = home.parts().await;
     let (writes, dead) = (AtomicU64::new(0), AtomicBool::new(false));
     let faults = Arc::new(Faults { fault, place, writes, dead });
@@ -194,6 +198,9 @@ async fn run(fault: Fault, place: u64) -> bool {
     }
 
     let log = home.open().await;
+    if witnessed {
+        append(&log, b"what waited for witnesses is out once this is").await.unwrap();
+    }
     let report = home.fsck().await.unwrap_or_else(|error| panic!("{fault:?} {place}: {error}"));
     assert_eq!(report.repeated, 0, "{fault:?} {place}");
     assert_eq!(report.root, log.head().checkpoint().root);
@@ -215,7 +222,7 @@ async fn run(fault: Fault, place: u64) -> bool {
 
 async fn at_every_write(fault: Fault) {
     let mut place = 0;
-    while run(fault, place).await {
+    while run(&Place::new(), fault, place, false).await {
         place += 1;
     }
     assert!(place >= 25, "expected a fault at each of 25 writes, found {place}");
@@ -239,4 +246,24 @@ async fn death_before_any_write_loses_nothing_acknowledged() {
 #[tokio::test]
 async fn death_after_any_write_loses_nothing_acknowledged() {
     at_every_write(Fault::DeadAfter).await;
+}
+
+/// The witness is there; what fails is our own disk, before and after it has cosigned.
+#[tokio::test]
+async fn faults_around_a_witness_lose_nothing_either() {
+    for fault in [Fault::AppliedUnheard, Fault::DeadBefore] {
+        let mut place = 0;
+        loop {
+            let home = Place::new();
+            let witness = Witness::start("w.example", &[home.key().verifier_key().unwrap()]).await;
+            let policy = format!("witness W {} {}\nquorum W\n", witness.key, witness.url);
+            let policy = Policy::parse(&policy).unwrap();
+            let asking = witnesses::asking(&policy, Duration::from_secs(5), Lacking::Hold);
+            if !run(&home.with_witnesses(&asking), fault, place, true).await {
+                break;
+            }
+            place += 1;
+        }
+        assert!(place >= 25, "expected a fault at each of 25 writes, found {place}");
+    }
 }

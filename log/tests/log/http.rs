@@ -1,6 +1,6 @@
 //! Both faces over real HTTP.
 
-use crate::support::{ORIGIN, Place};
+use crate::support::{ORIGIN, Place, read_whole};
 use async_trait::async_trait;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -11,7 +11,6 @@ use aws_lc_rs::signature::{
 };
 use bytes::Bytes;
 use countersign_log::face::{rekor_v2, static_ct};
-use countersign_log::fsck::fsck;
 use countersign_log::read::Reader;
 use countersign_log::signer::P256Key;
 use countersign_log::store::{Files, Source, Sqlite, StoreError};
@@ -433,7 +432,7 @@ async fn a_precertificate_gets_a_receipt_that_holds_for_the_final_certificate() 
     key.verify_message(&signed, &sct.signature).unwrap();
 
     let store = Files::open(server.place.log_folder().with_file_name("ct")).unwrap();
-    let report = fsck(&store, &server.certificate_key, Format::Data).await.unwrap();
+    let report = read_whole(Arc::new(store), &server.certificate_key, Format::Data).await.unwrap();
     assert_eq!((report.size, report.repeated), (4, 0));
     for der in [issuing, root] {
         let path = format!("/ct/issuer/{}", hex(Hash::of(der).as_bytes()));
@@ -524,9 +523,10 @@ async fn an_outsider_reads_both_logs_whole_over_http() {
         ("/ct", server.certificate_key.clone(), Format::Data, 2),
     ] {
         let source = Remote(server.client.clone(), format!("{}{prefix}", server.base));
-        let report = fsck(&source, &key, format).await.unwrap();
+        let source: Arc<dyn Source> = Arc::new(source);
+        let report = read_whole(Arc::clone(&source), &key, format).await.unwrap();
         assert_eq!((report.size, report.repeated), (size, 0));
-        let reader = Reader::open(Arc::new(source), &key, format).await.unwrap();
+        let reader = Reader::open(source, &key, format).await.unwrap();
         let proven = reader.prove_inclusion(size - 1).await.unwrap().unwrap();
         proven.proof.verify(&proven.leaf, &report.root).unwrap();
     }

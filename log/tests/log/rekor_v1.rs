@@ -1,9 +1,9 @@
 //! The Rekor v1 face over real HTTP: what it answers is verified as clients verify it.
 
+use crate::support::read_whole;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use countersign_log::face::rekor_v1::{Face, Tree, tree_id};
-use countersign_log::fsck::fsck;
 use countersign_log::signer::P256Key;
 use countersign_log::store::{Files, Folder, Sqlite};
 use countersign_log::{Clock, Format, Log, LogKey, Options, Signer, http};
@@ -210,7 +210,7 @@ async fn each_kind_is_logged_promised_and_proven_and_a_repeat_gets_the_same_entr
         assert_eq!(server.check(&reply.json().await.unwrap()), expected);
     }
     let (folder, key) = (Folder::new(server.folder.path().join("log")), server.log_key());
-    assert_eq!(fsck(&folder, &key, Format::Timed).await.unwrap().size, 8);
+    assert_eq!(read_whole(Arc::new(folder), &key, Format::Timed).await.unwrap().size, 8);
 }
 
 #[tokio::test]
@@ -421,7 +421,10 @@ async fn indices_count_through_the_shards_and_proofs_stay_within_one() {
     assert_eq!(other.status(), StatusCode::BAD_REQUEST);
     for (key, name) in [(&server.key, "log"), (&next, "log-2")] {
         let folder = Folder::new(server.folder.path().join(name));
-        assert_eq!(fsck(&folder, &log_key(key), Format::Timed).await.unwrap().size, 3);
+        assert_eq!(
+            read_whole(Arc::new(folder), &log_key(key), Format::Timed).await.unwrap().size,
+            3
+        );
     }
 }
 

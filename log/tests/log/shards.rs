@@ -1,13 +1,12 @@
 //! A log goes on in another shard under load: nobody is refused, nothing is in two shards, and what an older
 //! shard has it answers for.
 
-use crate::support::{ORIGIN, body};
+use crate::support::{ORIGIN, body, read_whole};
 use async_trait::async_trait;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use bytes::Bytes;
 use countersign_log::face::rekor_v2;
-use countersign_log::fsck::fsck;
 use countersign_log::store::{
     CheckpointLock, Files, Growth, Source, Sqlite, StoreError, SwapError, TileStore,
 };
@@ -59,7 +58,7 @@ impl Place {
 
     async fn fsck(&self, number: usize, key: &LogKey) -> u64 {
         let files = Files::open(self.log_folder(number)).unwrap();
-        fsck(&files, key, Format::Entries).await.unwrap().size
+        read_whole(Arc::new(files), key, Format::Entries).await.unwrap().size
     }
 }
 

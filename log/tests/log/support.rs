@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use countersign_log::fsck::{self, Report, fsck};
-use countersign_log::store::{CheckpointLock, Files, Sqlite, StoreError, SwapError, TileStore};
+use countersign_log::store::{
+    CheckpointLock, Files, Source, Sqlite, StoreError, SwapError, TileStore,
+};
+use countersign_log::witness::Witnesses;
 use countersign_log::{
     AppendError, Appended, Candidate, Format, Log, LogKey, OpenError, Options, Signer,
 };
@@ -18,15 +21,28 @@ pub(crate) const ORIGIN: &str = "log.example.test";
 
 pub(crate) type Parts = (Arc<dyn TileStore>, Arc<dyn CheckpointLock>);
 
+#[derive(Clone)]
 pub(crate) struct Place {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     pkcs8: Vec<u8>,
+    witnesses: Option<Arc<Witnesses>>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), pkcs8: pkcs8.as_ref().to_vec() }
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self { folder, pkcs8: pkcs8.as_ref().to_vec(), witnesses: None }
+    }
+
+    /// Another folder, with nothing in it.
+    pub(crate) fn with_same_key(&self) -> Self {
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), ..self.clone() }
+    }
+
+    /// The same folder.
+    pub(crate) fn with_witnesses(&self, witnesses: &Arc<Witnesses>) -> Self {
+        Self { witnesses: Some(Arc::clone(witnesses)), ..self.clone() }
     }
 
     pub(crate) fn signer(&self) -> Signer {
@@ -63,12 +79,22 @@ impl Place {
     }
 
     pub(crate) async fn open_on(&self, (store, lock): Parts) -> Result<Log, OpenError> {
-        Log::open(Options::new(Format::Entries), self.signer(), store, lock).await
+        let witnesses = self.witnesses.clone();
+        let options = Options { witnesses, ..Options::new(Format::Entries) };
+        Log::open(options, self.signer(), store, lock).await
     }
 
     pub(crate) async fn fsck(&self) -> Result<Report, fsck::Error> {
-        fsck(&self.files(), &self.key(), Format::Entries).await
+        read_whole(Arc::new(self.files()), &self.key(), Format::Entries).await
     }
+}
+
+pub(crate) async fn read_whole(
+    source: Arc<dyn Source>,
+    key: &LogKey,
+    format: Format,
+) -> Result<Report, fsck::Error> {
+    fsck(&source, key, format, |_, _| ()).await
 }
 
 /// A lock in memory: for tests about trees, not about databases.

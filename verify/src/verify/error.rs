@@ -1,7 +1,9 @@
 //! Why a bundle does not prove what it claims: one variant a reason, each with a stable code.
 
 use crate::key::{HashAlgorithm, KeyKind};
-use crate::{bundle, certificate, chain, checkpoint, key, merkle, note, sct, statement, timestamp};
+use crate::{
+    bundle, certificate, chain, checkpoint, key, merkle, note, sct, statement, timestamp, witness,
+};
 use jiff::Timestamp;
 
 /// The reason of a refusal. `Display` says what was expected and what was found.
@@ -178,6 +180,17 @@ pub enum Error {
     /// The path leads elsewhere.
     #[error(transparent)]
     Inclusion(merkle::InclusionError),
+    /// Witnesses are demanded, and there is no entry whose tree they could have cosigned.
+    #[error("expected a log entry whose tree witnesses cosigned, found no entry")]
+    NothingWitnessed,
+    /// Witnesses are demanded of a log that has none.
+    #[error(
+        "expected cosignatures of witnesses on the tree head of {log}: a Rekor v1 log has none"
+    )]
+    NeverWitnessed { log: String },
+    /// The witnesses demanded did not cosign.
+    #[error("the tree head of {log}: {reason}")]
+    Witnesses { log: String, reason: witness::Refusal },
     /// The signature does not hold.
     #[error("the signature does not hold: {0}")]
     Signature(key::Error),
@@ -230,6 +243,12 @@ impl Error {
             | Self::CheckpointSignature(_) => "CHECKPOINT_INVALID",
             Self::NoProof { .. } | Self::ProofDiffers { .. } | Self::Inclusion(_) => {
                 "INCLUSION_INVALID"
+            }
+            Self::Witnesses { reason: witness::Refusal::Signature { .. }, .. } => {
+                "COSIGNATURE_INVALID"
+            }
+            Self::NothingWitnessed | Self::NeverWitnessed { .. } | Self::Witnesses { .. } => {
+                "WITNESSES_MISSING"
             }
             Self::Signature(_) => "SIGNATURE_INVALID",
         }

@@ -9,6 +9,7 @@ use crate::key::PublicKey;
 use crate::merkle::InclusionProof;
 use crate::note::Note;
 use crate::trusted_root::{Log, TrustedRoot};
+use crate::witness::Policy;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -254,6 +255,31 @@ pub(super) fn included_entries(
         return Ok((included, "none, and none was demanded".to_owned()));
     }
     Ok((included, found.join(", ")))
+}
+
+/// The tree head of each entry must satisfy `policy`, and one entry must be there at least.
+pub(super) fn witnessed_entries(
+    entries: &[Matching<'_>],
+    policy: &Policy,
+) -> Result<((), String), Error> {
+    if entries.is_empty() {
+        return Err(Error::NothingWitnessed);
+    }
+    let mut found = Vec::new();
+    for Matching { entry, kind, log, .. } in entries {
+        let log = log.base_url().to_owned();
+        let proof = entry.proof.as_ref().filter(|_| !kind.is_v1());
+        let Some(proof) = proof else { return Err(Error::NeverWitnessed { log }) };
+        let note = Note::parse(&proof.checkpoint).map_err(Error::Note)?;
+        let witnesses = policy.check(&note);
+        let witnesses =
+            witnesses.map_err(|reason| Error::Witnesses { log: log.clone(), reason })?;
+        found.push(match &witnesses[..] {
+            [] => format!("none, and the policy demands none, of {log}"),
+            names => format!("{} cosigned the tree of {log}", names.join(", ")),
+        });
+    }
+    Ok(((), found.join("; ")))
 }
 
 /// Reads a Rekor v2 checkpoint and checks the log's own signature on it. Lines by keys that are not the

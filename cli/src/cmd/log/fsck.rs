@@ -4,19 +4,25 @@ use super::remote::Remote;
 use crate::args::Format;
 use crate::args::log::Fsck as Args;
 use crate::failure::Failure;
-use crate::trust::{self, block_on};
-use crate::{instance, output};
+use crate::{instance, output, trust};
 use countersign_log::fsck::{self, Report, fsck};
 use countersign_log::store::{Folder, Source};
 use countersign_log::{Format as Records, LogKey};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let Some(dir) = &args.dir else {
-        let remote = Remote::new(&trust::load(&args.trust)?.root()?.0)?;
+        let root = trust::load(&args.trust)?.root()?.0;
+        let (remote, format) = if args.certificates {
+            (Remote::of_certificates(&root)?, Records::Data)
+        } else {
+            (Remote::new(&root)?, Records::Entries)
+        };
         let (name, key) = (remote.log.base_url().to_owned(), remote.key()?);
-        check(&name, &remote, &key, Records::Entries, args.output)?;
+        check(&name, Arc::new(remote), &key, format, args.output)?;
         return Ok(ExitCode::SUCCESS);
     };
     let keys = instance::log_keys(dir)?;
@@ -25,19 +31,29 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         ("log-v1", keys.older, Records::Timed),
         ("ct", keys.certificates, Records::Data),
     ] {
-        check(name, &Folder::new(dir.join(name)), &key, format, args.output)?;
+        check(name, Arc::new(Folder::new(dir.join(name))), &key, format, args.output)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// On all cores: a log of a million entries is read in seconds.
 fn check(
     name: &str,
-    source: &dyn Source,
+    source: Arc<dyn Source>,
     key: &LogKey,
     format: Records,
     output: Format,
 ) -> Result<(), Failure> {
-    match block_on(fsck(source, key, format))? {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
+    let bar = bar(name);
+    let progress = |done, of| {
+        bar.set_length(of);
+        bar.set_position(done);
+    };
+    let read = runtime.block_on(fsck(&source, key, format, progress));
+    bar.finish_and_clear();
+    match read {
         Ok(Report { size, root, repeated, .. }) => output::print(&match output {
             Format::Json => format!(
                 "{}\n",
@@ -63,4 +79,14 @@ fn check(
             })
         }
     }
+}
+
+/// Shown on a terminal only.
+fn bar(name: &str) -> ProgressBar {
+    if !console::user_attended_stderr() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("reading {msg} {bar:30} {pos}/{len} entries {eta}");
+    let style = style.unwrap_or(ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style).with_message(name.to_owned())
 }

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let remote = Remote::new(&trust::load(&args.trust)?.root()?.0)?;
-    let log = remote.log.clone();
+    let (log, key) = (remote.log.clone(), remote.key()?);
+    let key = key.verifier_key().map(|key| key.to_string()).unwrap_or_default();
     let reader = remote.read()?;
     let (checkpoint, note) = (reader.head().checkpoint(), reader.head().note());
     let signatures = Note::parse(note).map(|note| note.signatures().len()).unwrap_or_default();
@@ -21,10 +22,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "{}\n",
             json!({ "schema": "countersign.log/1", "log": log.base_url(),
             "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.to_string(),
-            "logId": base64(log.id()), "signatures": signatures })
+            "logId": base64(log.id()), "key": key, "signatures": signatures })
         ),
         Format::Text => format!(
-            "{}\n  origin {}\n  size {}\n  root {}\n  log ID {}\n  checkpoint signed by the log's key, {signatures} signature lines\n",
+            "{}\n  origin {}\n  size {}\n  root {}\n  log ID {}\n  key {key}\n  checkpoint signed by the log's key, {signatures} signature lines\n",
             log.base_url(),
             checkpoint.origin,
             checkpoint.size,

@@ -1,4 +1,4 @@
-//! A Rekor v2 log over HTTP, as any outsider reaches it.
+//! A log of tiles over HTTP, as any outsider reaches it.
 
 use crate::failure::Failure;
 use crate::trust::block_on;
@@ -10,13 +10,17 @@ use countersign_log::store::{Source, StoreError};
 use countersign_log::{Format, LogKey, OpenError};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::KeyKind;
+use countersign_verify::tile::MAX_ENTRY_BUNDLE;
 use countersign_verify::trusted_root::Log;
 use std::sync::Arc;
 use url::Url;
 
-/// A Rekor v2 log over HTTP.
+/// A log of tiles over HTTP: of signatures (Rekor v2) or of certificates.
 pub(super) struct Remote {
     pub(super) log: Log,
+    origin: String,
+    /// Below the log's URL.
+    prefix: &'static str,
     http: Http,
 }
 
@@ -24,9 +28,9 @@ pub(super) struct Remote {
 impl Source for Remote {
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
         let failed = |source| StoreError::Fetch { path: path.to_owned(), source };
-        let url = format!("{}/api/v2/{path}", self.log.base_url().trim_end_matches('/'));
+        let url = format!("{}{}/{path}", self.log.base_url().trim_end_matches('/'), self.prefix);
         let url = Url::parse(&url).map_err(|error| failed(Arc::new(error)))?;
-        match self.http.get(&url).await {
+        match self.http.get_at_most(&url, MAX_ENTRY_BUNDLE).await {
             Ok(bytes) => Ok(Some(bytes.into())),
             Err(http::Error::Status { status: 404, .. }) => Ok(None),
             Err(error) => Err(failed(Arc::new(error))),
@@ -46,10 +50,32 @@ impl Remote {
 
     /// That log.
     pub(super) fn of(log: Log) -> Result<Self, Failure> {
+        let origin = log.host().to_owned();
+        Self::below(log, origin, "/api/v2")
+    }
+
+    /// The newest certificate log of the trusted root, which does not know its origin: it is what the
+    /// log's checkpoint says, and part of what its key ID is made of.
+    pub(super) fn of_certificates(root: &TrustedRoot) -> Result<Self, Failure> {
+        let newest = root.certificate_logs().iter().max_by_key(|log| log.valid_for().start);
+        let newest =
+            newest.ok_or_else(|| Failure::unclear("the trusted root lists no certificate log"))?;
+        let remote = Self::below(newest.clone(), String::new(), "")?;
+        let name = newest.base_url();
+        let note = block_on(remote.get("checkpoint"))?;
+        let note = note.map_err(|error| Failure::unclear(format!("{name}: {error}")))?;
+        let note = note.ok_or_else(|| {
+            Failure::unclear(format!("{name} has no checkpoint: it is no log of tiles"))
+        })?;
+        let origin = String::from_utf8_lossy(&note).lines().next().unwrap_or_default().to_owned();
+        Ok(Self { origin, ..remote })
+    }
+
+    fn below(log: Log, origin: String, prefix: &'static str) -> Result<Self, Failure> {
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let base = Url::parse(log.base_url()).map_err(|error| unclear(&error))?;
         let http = Http::new([&base]).map_err(|error| unclear(&error))?;
-        Ok(Self { log, http })
+        Ok(Self { log, origin, prefix, http })
     }
 
     /// The same, that waits for a log which does not answer.
@@ -58,7 +84,7 @@ impl Remote {
     }
 
     pub(super) fn key(&self) -> Result<LogKey, Failure> {
-        LogKey::from_spki(self.log.host(), self.log.key().spki())
+        LogKey::from_spki(&self.origin, self.log.key().spki())
             .map_err(|error| Failure::unclear(error.to_string()))
     }
 
