@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_ca::audit::Audit;
 use countersign_ca::ceremony;
+use countersign_ca::credential::Credential;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::limits::Limits;
@@ -162,8 +163,11 @@ async fn main() {
     let tokens = Verifier::new([Issuer::new(&issuer, Mapping::EMAIL)]);
     let authority = Authority::new(Parts {
         tokens: tokens.expect("a URL"),
-        signer: Box::new(ceremony.issuing.0),
-        chain: vec![ceremony.issuing.1, ceremony.root.1],
+        issuing: vec![Credential {
+            signer: Arc::new(ceremony.issuing.0),
+            chain: vec![ceremony.issuing.1, ceremony.root.1],
+            from: Timestamp::MIN,
+        }],
         log: Arc::new(log),
         log_key,
         gate: Arc::new(|_| Ok(())),

@@ -8,10 +8,13 @@
 mod request;
 
 use crate::Clock;
+use crate::credential::Succession;
 use crate::identity::{IssuerUrl, JwksError, Mapping, TokenError, explained};
 use crate::issue::{Authority, Error};
 use crate::limits;
 use crate::possession;
+use crate::profile;
+use crate::signer;
 use crate::timestamp::{self, Query, TimestampAuthority};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -53,13 +56,13 @@ pub fn router(authority: Arc<Authority>) -> Router {
         .with_state(authority)
 }
 
-/// The timestamp authority's routes.
-pub fn timestamp_router(authority: Arc<TimestampAuthority>, clock: Clock) -> Router {
+/// The timestamp authority's routes; each request is for the one whose time it is.
+pub fn timestamp_router(authorities: Arc<Succession<TimestampAuthority>>, clock: Clock) -> Router {
     Router::new()
         .route("/api/v1/timestamp", post(stamp))
         .route("/api/v1/timestamp/certchain", get(timestamp_chain))
         .layer(DefaultBodyLimit::max(MAX_QUERY))
-        .with_state((authority, clock))
+        .with_state((authorities, clock))
 }
 
 async fn signing_cert_v2(
@@ -122,13 +125,18 @@ async fn explain_token(
 }
 
 async fn trust_bundle(State(authority): State<Arc<Authority>>) -> Json<serde_json::Value> {
-    let chain: Vec<_> = authority.chain().iter().map(|der| pem(der)).collect();
-    Json(json!({ "chains": [{ "certificates": chain }] }))
+    let chain = |chain: &[Vec<u8>]| {
+        let certificates: Vec<_> = chain.iter().map(|der| pem(der)).collect();
+        json!({ "certificates": certificates })
+    };
+    let chains: Vec<_> = authority.chains().into_iter().map(chain).collect();
+    Json(json!({ "chains": chains }))
 }
 
 async fn root_cert(State(authority): State<Arc<Authority>>) -> Response {
-    let chain: Vec<_> = authority.chain().iter().map(|der| pem(der)).collect();
-    ([(header::CONTENT_TYPE, PEM_CHAIN)], chain.join("\n")).into_response()
+    let chains = authority.chains();
+    let all: Vec<_> = chains.into_iter().flatten().map(|der| pem(der)).collect();
+    ([(header::CONTENT_TYPE, PEM_CHAIN)], all.join("\n")).into_response()
 }
 
 async fn configuration(State(authority): State<Arc<Authority>>) -> Json<serde_json::Value> {
@@ -156,7 +164,7 @@ async fn configuration(State(authority): State<Arc<Authority>>) -> Json<serde_js
 }
 
 async fn stamp(
-    State((authority, clock)): State<(Arc<TimestampAuthority>, Clock)>,
+    State((authorities, clock)): State<(Arc<Succession<TimestampAuthority>>, Clock)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Reply> {
@@ -169,7 +177,8 @@ async fn stamp(
         "application/json" => (json_query(&body), false),
         _ => return Err(Reply::media_type(&id)),
     };
-    let stamped = match query.and_then(|query| authority.stamp(&query, clock())) {
+    let now = clock();
+    let stamped = match query.and_then(|query| authorities.at(now).stamp(&query, now)) {
         Ok(stamped) => stamped,
         // Who asks in DER is told in DER, and by the status of HTTP: clients look at either.
         Err(error) if is_der => {
@@ -216,9 +225,9 @@ fn json_query(body: &[u8]) -> Result<Query, timestamp::Error> {
 }
 
 async fn timestamp_chain(
-    State((authority, _)): State<(Arc<TimestampAuthority>, Clock)>,
+    State((authorities, clock)): State<(Arc<Succession<TimestampAuthority>>, Clock)>,
 ) -> Response {
-    let chain: String = authority.chain().iter().map(|der| pem(der)).collect();
+    let chain: String = authorities.at(clock()).chain().iter().map(|der| pem(der)).collect();
     ([(header::CONTENT_TYPE, PEM_CHAIN)], chain).into_response()
 }
 
@@ -342,6 +351,9 @@ impl Reply {
                 denied.facts(Some((refusal.expected.clone(), refusal.found.clone())))
             }
             Error::Log(log) if log.retryable => {
+                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
+            }
+            Error::Profile(profile::Error::Signer(signer::Error::Token)) => {
                 reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
             }
             _ => internal("tell the operator the request ID"),

@@ -9,12 +9,13 @@
 
 use crate::Clock;
 use crate::audit::{self, Audit, Event, Who};
+use crate::credential::{Credential, Succession};
 use crate::identity::{Identity, TokenError, Verifier};
 use crate::limits::{self, Limits};
 use crate::possession::{self, Request};
 use crate::precert;
 use crate::profile::{self, Prepared};
-use crate::signer::Signer;
+use crate::signer::{self, Signer};
 use async_trait::async_trait;
 use countersign_verify::certificate::CODE_SIGNING;
 use countersign_verify::chain::{self, CertificateAuthority};
@@ -79,10 +80,8 @@ pub type Gate = Arc<dyn Fn(&Identity) -> Result<(), Refusal> + Send + Sync>;
 pub struct Parts {
     /// Checks identity tokens.
     pub tokens: Verifier,
-    /// The issuing CA's key.
-    pub signer: Box<dyn Signer>,
-    /// Certificates, DER: the issuing CA's first, the root last.
-    pub chain: Vec<Vec<u8>>,
+    /// The issuing CA's keys and certificates, one at least.
+    pub issuing: Vec<Credential>,
     /// The certificate log.
     pub log: Arc<dyn CertificateLog>,
     /// The certificate log's key, SubjectPublicKeyInfo, DER.
@@ -100,10 +99,43 @@ pub struct Parts {
 /// A certificate authority.
 pub struct Authority {
     parts: Parts,
-    issuer: profile::Issuer,
-    issuer_key_hash: [u8; 32],
+    issuing: Succession<Issuing>,
     log_key: PublicKey,
     log_id: [u8; 32],
+}
+
+/// One of the issuing CA's keys, and what of its certificates goes into each one that it signs. A request
+/// has one from beginning to end, so that a rotation in between mixes nothing.
+struct Issuing {
+    signer: Arc<dyn Signer>,
+    chain: Vec<Vec<u8>>,
+    issuer: profile::Issuer,
+    key_hash: [u8; 32],
+}
+
+impl Issuing {
+    fn new(credential: Credential) -> Result<Self, Error> {
+        let any_time = Window { start: None, end: None };
+        let Credential { signer, chain, .. } = credential;
+        let ders = chain.iter().map(Vec::as_slice).collect();
+        let authority = CertificateAuthority::new(ders, any_time)?;
+        let (issuing, above) = authority.chain().split_first().expect("a chain is not empty");
+        if issuing.spki() != signer.spki() {
+            return Err(Error::OtherKey);
+        }
+        // Fulcio's rule: an intermediate that may issue anything is not one to issue with.
+        let usages = issuing.extended_key_usage().map_err(chain::Error::from)?;
+        if !above.is_empty() && usages.is_none_or(|usages| !usages.contains(&CODE_SIGNING)) {
+            return Err(Error::NotForCodeSigning);
+        }
+        let issuer = profile::Issuer::new(issuing, above)?;
+        Ok(Self { key_hash: sha256(issuing.spki()), issuer, signer, chain })
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = HashAlgorithm::Sha256.digest(bytes);
+    digest[..].try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// An issued certificate with those above it, DER.
@@ -119,33 +151,23 @@ impl Authority {
     /// # Errors
     /// When the certificates form no chain for code signing, the key is not the issuing one's, or the
     /// log's key is none.
-    pub fn new(parts: Parts) -> Result<Self, Error> {
-        let any_time = Window { start: None, end: None };
-        let ders = parts.chain.iter().map(Vec::as_slice).collect();
-        let authority = CertificateAuthority::new(ders, any_time)?;
-        let (issuing, above) = authority.chain().split_first().expect("a chain is not empty");
-        if issuing.spki() != parts.signer.spki() {
-            return Err(Error::OtherKey);
-        }
-        // Fulcio's rule: an intermediate that may issue anything is not one to issue with.
-        let usages = issuing.extended_key_usage().map_err(chain::Error::from)?;
-        if !above.is_empty() && usages.is_none_or(|usages| !usages.contains(&CODE_SIGNING)) {
-            return Err(Error::NotForCodeSigning);
-        }
+    pub fn new(mut parts: Parts) -> Result<Self, Error> {
+        let issuing = std::mem::take(&mut parts.issuing)
+            .into_iter()
+            .map(|credential| Ok::<_, Error>((credential.from, Issuing::new(credential)?)));
+        let issuing = Succession::new(issuing.collect::<Result<_, _>>()?).ok_or(Error::NoKey)?;
         let log_key = PublicKey::from_spki(&parts.log_key).map_err(Error::LogKey)?;
-        let sha256 = |bytes: &[u8]| {
-            let digest = HashAlgorithm::Sha256.digest(bytes);
-            digest[..].try_into().expect("SHA-256 has 32 bytes")
-        };
-        let (issuer_key_hash, log_id) = (sha256(issuing.spki()), sha256(&parts.log_key));
-        let issuer = profile::Issuer::new(issuing, above)?;
-        Ok(Self { issuer_key_hash, log_id, log_key, issuer, parts })
+        Ok(Self { log_id: sha256(&parts.log_key), log_key, issuing, parts })
     }
 
-    /// Certificates, DER: the issuing CA's first, the root last.
+    /// Chains of certificates, DER, each with the issuing CA's first and the root last: of the key in use,
+    /// of those that follow it, and of those before it.
     #[must_use]
-    pub fn chain(&self) -> &[Vec<u8>] {
-        &self.parts.chain
+    pub fn chains(&self) -> Vec<&[Vec<u8>]> {
+        let current: *const Issuing = self.issuing.at((self.parts.clock)());
+        let mut all: Vec<_> = self.issuing.all().rev().collect();
+        all.sort_by_key(|issuing| !std::ptr::eq(*issuing, current));
+        all.into_iter().map(|issuing| &issuing.chain[..]).collect()
     }
 
     /// The issuers whose tokens are accepted.
@@ -202,7 +224,7 @@ impl Authority {
         request_id: &Arc<str>,
         asker: &mut Option<Who>,
     ) -> Result<Issued, Error> {
-        let Parts { tokens, signer, chain, log, gate, limits, audit, clock, .. } = &self.parts;
+        let Parts { tokens, log, gate, limits, audit, clock, .. } = &self.parts;
         // 1. Who asks?
         let identity = tokens.verify(token, clock()).await?;
         let who = Who {
@@ -221,13 +243,15 @@ impl Authority {
         let event = Event::Serial { serial: hex::encode(serial), who: who.clone() };
         audit.record(clock(), request_id, event).await?;
         // 5. Everything but the receipt is decided.
-        let prepared = Prepared::new(&identity, key.spki(), &serial, &self.issuer, clock())?;
+        let now = clock();
+        let Issuing { signer, chain, issuer, key_hash } = self.issuing.at(now);
+        let prepared = Prepared::new(&identity, key.spki(), &serial, issuer, now)?;
         // 6. The precertificate goes to the log.
         let (precertificate, precertified) = prepared.sign_precertificate(&**signer)?;
         let sct = tokio::time::timeout(RECEIPT, log.add_pre_chain(&precertificate, chain));
         let sct = sct.await.unwrap_or_else(|_| Err(LogError::late())).map_err(Error::Log)?;
         // 7. The receipt must be the log's, for exactly this.
-        self.check_receipt(&precertificate, &sct)?;
+        self.check_receipt(&precertificate, key_hash, &sct)?;
         let log_index = sct.leaf_index();
         // 8. The certificate.
         let certificate = precertified.sign(sct, &**signer)?;
@@ -241,10 +265,15 @@ impl Authority {
         Ok(Issued { chain: std::iter::once(certificate).chain(chain.iter().cloned()).collect() })
     }
 
-    fn check_receipt(&self, precertificate: &[u8], sct: &Sct) -> Result<(), Error> {
+    fn check_receipt(
+        &self,
+        precertificate: &[u8],
+        issuer_key_hash: &[u8; 32],
+        sct: &Sct,
+    ) -> Result<(), Error> {
         let tbs = sct::precertificate_tbs(precertificate)?;
         let signed =
-            sct::precert_signed_data(sct.timestamp, &self.issuer_key_hash, &tbs, &sct.extensions);
+            sct::precert_signed_data(sct.timestamp, issuer_key_hash, &tbs, &sct.extensions);
         let holds = self.log_key.verify_message(&signed, &sct.signature).is_ok();
         if holds && sct.log_id == self.log_id { Ok(()) } else { Err(Error::Receipt) }
     }
@@ -287,6 +316,9 @@ pub enum Error {
     /// The authority's own certificates.
     #[error(transparent)]
     Chain(#[from] chain::Error),
+    /// The authority has no key.
+    #[error("expected at least one key of the issuing CA, found none")]
+    NoKey,
     /// The authority's own key.
     #[error("expected the key of the issuing CA, the first in the chain; found another")]
     OtherKey,
@@ -309,10 +341,12 @@ impl Error {
             Self::Limit(error) => error.code(),
             Self::Log(_) | Self::Receipt => "CERTIFICATE_LOG",
             Self::Audit(_) => "AUDIT_LOG",
+            Self::Profile(profile::Error::Signer(signer::Error::Token)) => "SIGNER_UNAVAILABLE",
             Self::Profile(_)
             | Self::Sct(_)
             | Self::Correspondence(_)
             | Self::Chain(_)
+            | Self::NoKey
             | Self::OtherKey
             | Self::NotForCodeSigning
             | Self::LogKey(_) => "INTERNAL",

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod ceremony;
+pub mod credential;
 pub mod http;
 pub mod identity;
 pub mod issue;

@@ -84,7 +84,8 @@ struct Info<'a> {
     attributes: Option<AnyRef<'a>>,
 }
 
-fn signing_request(pem: &[u8]) -> Result<PublicKey, Error> {
+/// The key of a certificate signing request, PEM, that is signed by it.
+pub(crate) fn signing_request(pem: &[u8]) -> Result<PublicKey, Error> {
     let malformed = |_| Error::SigningRequest;
     let (label, der) = read_pem(pem).ok_or(Error::SigningRequest)?;
     if !matches!(label.as_str(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {

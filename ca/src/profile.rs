@@ -367,6 +367,17 @@ pub enum Error {
         /// The earliest end.
         until: Timestamp,
     },
+    /// The root's certificate is none.
+    #[error("expected the root's certificate")]
+    Root,
+    /// The root can certify nothing now.
+    #[error("the root is valid from {from} to {until} and certifies nothing outside")]
+    RootValidity {
+        /// Its beginning.
+        from: Timestamp,
+        /// Its end.
+        until: Timestamp,
+    },
 }
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
 //! Keys that sign certificates and timestamps.
 //!
-//! [`Signer`] is all that issuing knows of a key, so that it may as well live in a hardware token. The
-//! one kind so far is a PKCS#8 file (RFC 5208, PEM) of an ECDSA key, on P-256 unless one asks for P-384:
-//! that signs five times slower here. Ed25519 is none of them, because verifiers in use refuse CAs with
-//! such keys.
+//! [`Signer`] is all that issuing knows of a key, so that it may as well live in a hardware token. A key is
+//! ECDSA, on P-256 unless one asks for P-384: that signs five times slower here. Ed25519 is none of them,
+//! because verifiers in use refuse CAs with such keys.
+//!
+//! [`FileSigner`] holds a key in memory, out of a file ([`sealed`]: encrypted or not);
+//! [`pkcs11::TokenSigner`] asks a token for each signature. The service of a cloud, or Vault's transit engine, is one more type with this trait: it knows its public key when it
+//! opens, and signs by a request over the message's hash. Nothing else asks what kind of key it has.
+
+pub mod pkcs11;
+pub mod sealed;
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -65,6 +71,14 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// When the key or its device does not answer.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error>;
+
+    /// Whether it would sign now; for readiness.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    fn ready(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// A key in memory, out of a PKCS#8 file.
@@ -97,13 +111,16 @@ impl FileSigner {
     /// # Errors
     /// When it is not a private key on P-256 or P-384.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
-        let (label, der) = der::pem::decode_vec(pem.as_bytes()).map_err(|_| Error::File)?;
-        let der = zeroize::Zeroizing::new(der);
-        if label != "PRIVATE KEY" {
-            return Err(Error::File);
-        }
+        Self::from_pkcs8(&sealed::open(pem, None)?)
+    }
+
+    /// Reads a key, PKCS#8, DER.
+    ///
+    /// # Errors
+    /// When it is not a private key on P-256 or P-384.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, Error> {
         let read = |algorithm: Algorithm| {
-            let pair = EcdsaKeyPair::from_pkcs8(algorithm.implementation(), &der).ok()?;
+            let pair = EcdsaKeyPair::from_pkcs8(algorithm.implementation(), der).ok()?;
             Some((pair, algorithm))
         };
         let (pair, algorithm) = Algorithm::ALL.into_iter().find_map(read).ok_or(Error::File)?;
@@ -115,9 +132,19 @@ impl FileSigner {
     /// # Errors
     /// When it cannot be encoded.
     pub fn to_pem(&self) -> Result<zeroize::Zeroizing<String>, Error> {
+        self.to_sealed_pem(None)
+    }
+
+    /// The key as PKCS#8, PEM, encrypted if there is a passphrase.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn to_sealed_pem(
+        &self,
+        passphrase: Option<&str>,
+    ) -> Result<zeroize::Zeroizing<String>, Error> {
         let der = self.pair.to_pkcs8v1().map_err(|_| Error::File)?;
-        let pem = der::pem::encode_string("PRIVATE KEY", der::pem::LineEnding::LF, der.as_ref());
-        pem.map(zeroize::Zeroizing::new).map_err(|_| Error::File)
+        sealed::seal(der.as_ref(), passphrase)
     }
 
     fn new(pair: EcdsaKeyPair, algorithm: Algorithm) -> Result<Self, Error> {
@@ -157,9 +184,21 @@ pub enum Error {
     /// Not a key file.
     #[error("expected a private key on P-256 or P-384 in PKCS#8, PEM")]
     File,
+    /// A file that is encrypted.
+    #[error("the key is encrypted, and there is no passphrase")]
+    PassphraseNeeded,
+    /// A file that is encrypted otherwise.
+    #[error("the passphrase does not open the key")]
+    Passphrase,
     /// The key did not sign.
     #[error("the key did not sign")]
     Sign,
+    /// The token is away, or does not answer; it may come back.
+    #[error("the hardware token with the key does not answer")]
+    Token,
+    /// The token answers, and does not have the key.
+    #[error("the hardware token does not have the key")]
+    TokenKey,
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use der::asn1::{
 use der::{Decode as _, Encode as _, Sequence};
 use jiff::Timestamp;
 use spki::AlgorithmIdentifierOwned;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use x509_cert::attr::Attribute;
@@ -176,7 +177,7 @@ impl Query {
 
 /// A timestamp authority.
 pub struct TimestampAuthority {
-    signer: Box<dyn Signer>,
+    signer: Arc<dyn Signer>,
     /// DER: the signing certificate first, the root last.
     chain: Vec<Vec<u8>>,
     certificate: x509_cert::Certificate,
@@ -192,7 +193,7 @@ impl TimestampAuthority {
     ///
     /// # Errors
     /// When the certificates form no chain for time stamping or the key is another's.
-    pub fn new(signer: Box<dyn Signer>, chain: Vec<Vec<u8>>) -> Result<Self, Error> {
+    pub fn new(signer: Arc<dyn Signer>, chain: Vec<Vec<u8>>) -> Result<Self, Error> {
         let any_time = Window { start: None, end: None };
         let ders = chain.iter().map(Vec::as_slice).collect();
         let rules = chain::TimestampAuthority::new(String::new(), ders, any_time)?;
@@ -421,7 +422,7 @@ mod tests {
     fn a_clock_that_ran_backwards_stamps_nothing_until_it_has_caught_up() {
         let ceremony = ceremony::create("Test", at(NOW)).unwrap();
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
-        let authority = TimestampAuthority::new(Box::new(ceremony.timestamps.0), chain).unwrap();
+        let authority = TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain).unwrap();
         let query = Query::new(HashAlgorithm::Sha256, &[1; 32], None, false).unwrap();
         let mut refusals = Vec::new();
         for second in [NOW, NOW + 9, NOW + 8, NOW + 7, NOW, NOW + 9] {
@@ -438,7 +439,7 @@ mod tests {
     fn nothing_is_stamped_outside_the_validity_of_the_certificates() {
         let ceremony = ceremony::create("Test", at(NOW)).unwrap();
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
-        let authority = TimestampAuthority::new(Box::new(ceremony.timestamps.0), chain).unwrap();
+        let authority = TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain).unwrap();
         let query = Query::new(HashAlgorithm::Sha256, &[1; 32], None, false).unwrap();
         let end = authority.rules.certificate().not_after();
         let start = authority.rules.certificate().not_before();
@@ -457,7 +458,7 @@ mod tests {
         let (root, leaf) = (&ceremony.root.1, &ceremony.timestamps.1);
         let new = |chain| {
             let key = crate::signer::FileSigner::from_pem(&ceremony.timestamps.0.to_pem().unwrap());
-            TimestampAuthority::new(Box::new(key.unwrap()), chain).err()
+            TimestampAuthority::new(Arc::new(key.unwrap()), chain).err()
         };
         assert!(new(chain(leaf, root)).is_none());
         assert!(matches!(new(vec![]), Some(Error::Chain(_))));

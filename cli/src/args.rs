@@ -1,6 +1,7 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
 pub(crate) mod log;
+pub(crate) mod serve;
 pub(crate) mod witness;
 
 use crate::logging::LogFormat;
@@ -29,6 +30,13 @@ pub(crate) enum Command {
     Demo,
     /// Run a private instance for development, with a built-in identity provider
     Dev(Dev),
+    /// Make a production instance: keys, signing requests, a commented configuration
+    Init(serve::Init),
+    /// Run an instance by its configuration
+    Serve(serve::Serve),
+    /// The keys of an instance's authorities, and the root above them
+    #[command(subcommand)]
+    Ca(serve::Ca),
     /// Print an identity token of a development instance
     Token(Token),
     /// Sign a file; writes <FILE>.sigstore.json

@@ -1,10 +1,13 @@
 //! One verb a file.
 
 mod bundle;
+mod ca;
 mod conformance;
 mod demo;
 mod dev;
+mod init;
 mod log;
+mod serve;
 mod sign;
 mod token;
 mod trust;
@@ -24,6 +27,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::Demo => demo::run(),
         Command::Dev(args) => dev::run(args),
+        Command::Init(args) => init::run(&args),
+        Command::Serve(args) => serve::run(args),
+        Command::Ca(args) => ca::run(&args),
         Command::Token(args) => token::run(&args),
         Command::SignBlob(args) => sign::blob(&args),
         Command::VerifyBlob(args) => verify::blobs(&args),

@@ -1,6 +1,7 @@
 //! The program's own log, on standard error: text for people or JSON lines for machines.
 //!
-//! `COUNTERSIGN_LOG` filters it, as `RUST_LOG` does elsewhere; warnings and errors unless told otherwise.
+//! `COUNTERSIGN_LOG` filters it, as `RUST_LOG` does elsewhere; warnings and errors unless told otherwise, of `countersign serve` what it
+//! does, too.
 //! Each line of a request has its ID.
 
 use clap::ValueEnum;
@@ -16,10 +17,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Begins to write; once a process.
-pub(crate) fn init(format: LogFormat) {
+/// Begins to write what is of `level` or above, unless the environment says otherwise; once a process.
+pub(crate) fn init(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG");
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     match format {
         LogFormat::Text => lines.with_ansi(console::user_attended_stderr()).init(),

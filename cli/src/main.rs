@@ -3,11 +3,13 @@
 mod args;
 mod artifact;
 mod cmd;
+mod config;
 mod failure;
 mod idp;
 mod instance;
 mod logging;
 mod output;
+mod passphrase;
 mod report;
 mod server;
 mod trust;

@@ -1,33 +1,60 @@
 //! One listener for all faces of an instance.
 
+mod limits;
+mod metrics;
+mod request;
+pub(crate) mod tls;
+
+pub(crate) use limits::Limits;
+
 use crate::failure::Failure;
 use crate::idp;
-use crate::instance::Instance;
+use crate::instance::{Instance, Plan, Services};
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use parking_lot::{Mutex, RwLock};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePath;
 use tower_http::timeout::TimeoutLayer;
 
-mod limits;
-mod metrics;
-mod request;
+/// How long an answer about readiness holds: to find out costs a signature and a write.
+const READINESS: Duration = Duration::from_secs(1);
 
-pub(crate) use limits::Limits;
+/// Which faces are served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// The certificate authority and its certificate log
+    Ca,
+    /// The signature logs
+    Log,
+    /// The timestamp authority
+    Tsa,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 3] = [Self::Ca, Self::Log, Self::Tsa];
+}
 
 /// A server that runs until it is stopped.
 pub(crate) struct Server {
     instance: Arc<Instance>,
+    roles: Vec<Role>,
     limits: Limits,
+    /// What answers requests; those under way keep the one that they came to.
+    current: Arc<RwLock<Router>>,
     handle: Handle<SocketAddr>,
     task: JoinHandle<std::io::Result<()>>,
     upkeep: JoinHandle<()>,
@@ -35,26 +62,53 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves `instance` on `listener`.
-    pub(crate) fn start(instance: Instance, listener: TcpListener, limits: Limits) -> Self {
+    pub(crate) fn start(
+        instance: Instance,
+        listener: TcpListener,
+        limits: Limits,
+        tls: Option<RustlsConfig>,
+        roles: &[Role],
+    ) -> Self {
         let instance = Arc::new(instance);
         let upkeep = tokio::spawn(metrics::upkeep());
+        let current = Arc::new(RwLock::new(routes(&instance, roles)));
+        let routes = Router::new()
+            .fallback(dispatch)
+            .with_state(Arc::clone(&current))
+            .layer(CatchPanicLayer::new())
+            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request))
+            .layer(from_fn_with_state(limits::Gate::new(&limits), limits::admit))
+            .layer(from_fn(request::identify));
         // Some clients put a second slash between base URL and path.
-        let routes = NormalizePath::trim_trailing_slash(routes(&instance, &limits));
+        let routes = NormalizePath::trim_trailing_slash(routes);
         let service =
-            axum::ServiceExt::<axum::extract::Request>::into_make_service_with_connect_info::<
-                SocketAddr,
-            >(routes);
+            axum::ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(routes);
         let handle = Handle::new();
+        let connections = limits::Connections::new(&limits);
         let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
             .handle(handle.clone())
-            .acceptor(limits::Connections::new(&limits))
             .first_request_timeout(limits.head);
         server.http_builder().http1().header_read_timeout(limits.head);
-        let task = tokio::spawn(server.serve(service));
-        Self { instance, limits, handle, task, upkeep }
+        let task = match tls {
+            None => tokio::spawn(server.acceptor(connections).serve(service)),
+            Some(config) => {
+                let acceptor = RustlsAcceptor::new(config).acceptor(connections);
+                tokio::spawn(server.acceptor(acceptor).serve(service))
+            }
+        };
+        let roles = roles.to_vec();
+        Self { instance, roles, limits, current, handle, task, upkeep }
     }
 
-    pub(crate) fn instance(&self) -> &Instance {
+    /// Changes over to another plan; requests under way end as they began. If it does not do, all stays
+    /// as it is.
+    pub(crate) fn reload(&self, plan: Plan) -> Result<(), Failure> {
+        self.instance.reload(plan)?;
+        *self.current.write() = routes(&self.instance, &self.roles);
+        Ok(())
+    }
+
+    pub(crate) const fn instance(&self) -> &Arc<Instance> {
         &self.instance
     }
 
@@ -71,33 +125,47 @@ impl Server {
     }
 }
 
-fn routes(instance: &Arc<Instance>, limits: &Limits) -> Router {
-    let measured = Arc::clone(instance);
-    metrics::recorder(); // before anything counts
-    let clock: countersign_ca::Clock = Arc::new(jiff::Timestamp::now);
-    let timestamps = Arc::clone(&instance.timestamps);
-    Router::new()
-        .merge(countersign_log::http::router(
-            instance.signatures.clone(),
-            instance.older.clone(),
-            instance.certificates.clone(),
-        ))
-        .merge(countersign_ca::http::router(Arc::clone(&instance.authority)))
-        .merge(countersign_ca::http::timestamp_router(timestamps, clock))
-        .merge(idp::router(Arc::clone(&instance.provider)))
-        .merge(trust(instance))
-        .route("/healthz", get(healthy))
-        .merge(ready(instance))
-        .route("/metrics", get(async move || metrics::answer(measured).await))
-        .fallback(unknown)
-        .layer(CatchPanicLayer::new())
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request))
-        .layer(from_fn_with_state(limits::Gate::new(limits), limits::admit))
-        .layer(from_fn(request::identify))
+async fn dispatch(State(current): State<Arc<RwLock<Router>>>, request: Request) -> Response {
+    let routes = current.read().clone();
+    match routes.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
-fn trust(instance: &Instance) -> Router {
-    let files = &instance.trust;
+fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
+    metrics::recorder(); // before anything counts
+    let measured = Arc::clone(instance);
+    let clock: countersign_ca::Clock = Arc::new(jiff::Timestamp::now);
+    let services = instance.services();
+    let mut routes = Router::new();
+    if roles.contains(&Role::Log) {
+        routes = routes
+            .merge(countersign_log::http::rekor_v2(instance.signatures.clone()))
+            .merge(countersign_log::http::rekor_v1(instance.older.clone()));
+    }
+    if roles.contains(&Role::Ca) {
+        routes = routes
+            .merge(countersign_log::http::static_ct(instance.certificates.clone()))
+            .merge(countersign_ca::http::router(Arc::clone(&services.authority)));
+    }
+    if roles.contains(&Role::Tsa) {
+        let timestamps = Arc::clone(&services.timestamps);
+        routes = routes.merge(countersign_ca::http::timestamp_router(timestamps, clock));
+    }
+    if let Some(provider) = &services.provider {
+        routes = routes.merge(idp::router(Arc::clone(provider)));
+    }
+    routes
+        .merge(trust(instance, &services))
+        .route("/healthz", get(healthy))
+        .merge(ready(Arc::clone(instance)))
+        .route("/metrics", get(async move || metrics::answer(measured).await))
+        .fallback(unknown)
+}
+
+fn trust(instance: &Instance, services: &Services) -> Router {
+    let files = &services.trust;
     let mut router = Router::new();
     for (path, json) in [
         ("/trust/trusted_root.json", &files.trusted_root),
@@ -108,33 +176,52 @@ fn trust(instance: &Instance) -> Router {
         let answer = async move || ([(header::CONTENT_TYPE, "application/json")], json.clone());
         router = router.route(path, get(answer));
     }
+    let (kind, warning) = match services.provider {
+        Some(_) => (
+            "development instance",
+            "FOR DEVELOPMENT ONLY: it certifies whatever name is asked for.\n",
+        ),
+        None => ("instance", ""),
+    };
     let page = format!(
-        "Countersign development instance at {}\nFOR DEVELOPMENT ONLY: it certifies whatever name is asked for.\n\nTrust: /trust/client_trust_config.json\nLog:   /api/v2/checkpoint\nCT:    /ct/checkpoint\n",
-        instance.url
+        "Countersign {kind} at {}\n{warning}\nTrust: /trust/client_trust_config.json\nLog:   /api/v2/checkpoint\nCT:    /ct/checkpoint\n",
+        instance.settings.url
     );
     router.route("/", get(async move || page.clone()))
 }
 
-/// An instance whose logs did not open does not listen. A log that halts later, because its storage
-/// contradicts itself, says so to whoever appends.
-/// Ready while every log takes entries; alive, see [`healthy`], all the same.
-fn ready(instance: &Instance) -> Router {
-    let logs = instance.logs();
-    let answer = move || {
-        let halted = logs.iter().find(|log| log.is_halted());
-        let halted = halted.map(|log| log.key().origin().to_owned());
-        async move {
-            match halted {
-                None => healthy().await,
-                Some(origin) => {
-                    let reason =
-                        format!("log {origin:?} is halted; this program's log has the cause");
-                    let body = json!({ "status": "NOT_SERVING", "reason": reason }).to_string();
-                    let kind = [(header::CONTENT_TYPE, "application/json")];
-                    (StatusCode::SERVICE_UNAVAILABLE, kind, body).into_response()
-                }
+/// When it was found out, and what is in the way.
+type Readiness = (Instant, Vec<String>);
+
+/// Ready while it can do its work; alive, see [`healthy`], all the same. An instance whose logs did not
+/// open does not listen.
+fn ready(instance: Arc<Instance>) -> Router {
+    let last: Arc<Mutex<Option<Readiness>>> = Arc::default();
+    let answer = async move || {
+        let known = {
+            let last = last.lock();
+            last.as_ref()
+                .filter(|(when, _)| when.elapsed() < READINESS)
+                .map(|(_, reasons)| reasons.clone())
+        };
+        let reasons = match known {
+            Some(reasons) => reasons,
+            None => {
+                let instance = Arc::clone(&instance);
+                let found = tokio::task::spawn_blocking(move || instance.unready()).await;
+                let found = found
+                    .unwrap_or_else(|_| vec!["could not be found out: see the log".to_owned()]);
+                *last.lock() = Some((Instant::now(), found.clone()));
+                found
             }
+        };
+        if reasons.is_empty() {
+            return healthy().await;
         }
+        let reason = reasons.join("; ");
+        let body = json!({ "status": "NOT_SERVING", "reason": reason }).to_string();
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        (StatusCode::SERVICE_UNAVAILABLE, kind, body).into_response()
     };
     Router::new().route("/readyz", get(answer))
 }
@@ -152,7 +239,7 @@ async fn unknown() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::Directory;
+    use crate::instance::{Directory, development};
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
@@ -165,9 +252,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let url = format!("http://{address}").parse().unwrap();
         let directory = Directory::open(folder.path()).unwrap();
-        let instance = Instance::open(directory, &url, Vec::new(), None).await.unwrap();
+        let instance = development::open(directory, &url, Vec::new(), None).await.unwrap();
         let head = Duration::from_millis(200);
-        let server = Server::start(instance, listener, Limits { head, ..Limits::default() });
+        let limits = Limits { head, ..Limits::default() };
+        let server = Server::start(instance, listener, limits, None, &Role::ALL);
         let whole = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
         for (sent, answered) in [("", false), ("GET /heal", false), (whole, true)] {
             let mut stream = TcpStream::connect(address).await.unwrap();

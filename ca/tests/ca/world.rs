@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_ca::audit::Audit;
 use countersign_ca::ceremony::{self, Ceremony};
+use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts, Refusal};
 use countersign_ca::limits::Limits;
@@ -162,8 +163,11 @@ impl World {
             [&issuer[..], "http://127.0.0.1:1"].map(|url| Issuer::new(url, Mapping::EMAIL));
         let authority = Authority::new(Parts {
             tokens: Verifier::new(accepted).unwrap(),
-            signer: Box::new(ceremony.issuing.0),
-            chain: vec![ceremony.issuing.1, ceremony.root.1.clone()],
+            issuing: vec![Credential {
+                signer: Arc::new(ceremony.issuing.0),
+                chain: vec![ceremony.issuing.1, ceremony.root.1.clone()],
+                from: Timestamp::MIN,
+            }],
             log: Arc::clone(&log) as Arc<dyn CertificateLog>,
             log_key: log_spki.clone(),
             gate: Arc::new(|identity| {
@@ -180,7 +184,8 @@ impl World {
             clock: Arc::new(Timestamp::now),
         });
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
-        let timestamps = TimestampAuthority::new(Box::new(ceremony.timestamps.0), chain).unwrap();
+        let timestamps = TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain).unwrap();
+        let timestamps = Succession::new(vec![(Timestamp::MIN, timestamps)]).unwrap();
         let router = countersign_ca::http::router(Arc::new(authority.unwrap())).merge(
             countersign_ca::http::timestamp_router(Arc::new(timestamps), Arc::new(Timestamp::now)),
         );

@@ -2,10 +2,10 @@
 
 use crate::cmd::dev::listen;
 use crate::failure::Failure;
-use crate::idp::{Job, Whom};
-use crate::instance::{Directory, Instance};
+use crate::idp::{Job, Provider, Whom};
+use crate::instance::{Directory, development};
 use crate::output;
-use crate::server::{Limits, Server};
+use crate::server::{Limits, Role, Server};
 use console::style;
 use countersign_client::sign::{Patience, Subject, sign};
 use countersign_client::token::IdentityToken;
@@ -19,6 +19,7 @@ use countersign_verify::{Artifact, Bundle, Report, TrustedRoot, signed_checkpoin
 use jiff::Timestamp;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) fn run() -> Result<ExitCode, Failure> {
@@ -30,6 +31,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
 /// An instance of the demo, and what a client knows of it.
 struct Demo {
     server: Server,
+    provider: Arc<Provider>,
     root: TrustedRoot,
     services: Services,
     _folder: tempfile::TempDir,
@@ -42,18 +44,18 @@ impl Demo {
         let folder = tempfile::tempdir().map_err(failed)?;
         let directory = Directory::open(folder.path())?;
         let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None, None).await?;
-        let server = Server::start(
-            Instance::open(directory, &url, Vec::new(), None).await?,
-            listener,
-            Limits::default(),
-        );
+        let instance = development::open(directory, &url, Vec::new(), None).await?;
+        let server = Server::start(instance, listener, Limits::default(), None, &Role::ALL);
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
-        let json = server.instance().trust.client_trust_config.as_bytes();
+        let running = server.instance().services();
+        let json = running.trust.client_trust_config.as_bytes();
         let config = ClientTrustConfig::parse(json).map_err(|error| unclear(&error))?;
         let root = config.trusted_root().map_err(|error| unclear(&error))?;
         let services = config.signing_config.select(Timestamp::now());
         let services = services.map_err(|error| unclear(&error))?;
-        Ok(Self { server, root, services, _folder: folder })
+        let provider = running.provider.clone();
+        let provider = provider.ok_or_else(|| Failure::unclear("there is no identity provider"))?;
+        Ok(Self { server, provider, root, services, _folder: folder })
     }
 
     async fn sign(&self, artifact: &Artifact) -> Result<Bundle, Failure> {
@@ -63,7 +65,7 @@ impl Demo {
             workflow: "release.yml".to_owned(),
             event: "push".to_owned(),
         };
-        let token = self.server.instance().provider.mint(&Whom::Github(job))?;
+        let token = self.provider.mint(&Whom::Github(job))?;
         let token =
             IdentityToken::parse(&token).map_err(|error| Failure::unclear(error.to_string()))?;
         let (subject, patience) = (Subject::Artifact(artifact), Patience::default());
@@ -77,7 +79,7 @@ async fn story() -> Result<ExitCode, Failure> {
     say("Two private instances start, each with its own keys, logs and authorities.")?;
     let (demo, other) = (Demo::start().await?, Demo::start().await?);
     let started = start.elapsed();
-    let people = |demo: &Demo| demo.server.instance().provider.people();
+    let people = |demo: &Demo| demo.provider.people();
     note(&format!("{} and {}", people(&demo), people(&other)))?;
 
     let path = std::env::current_exe();
@@ -103,7 +105,7 @@ async fn story() -> Result<ExitCode, Failure> {
     let report = verify_json(json.as_bytes(), &artifact, &demo.root);
     let verified = now.elapsed();
     let workflow = "https://github.com/acme/widget/.github/workflows/release.yml@refs/tags/v1.0.0";
-    let issuer = format!("{}/ci", demo.server.instance().url.as_str().trim_end_matches('/'));
+    let issuer = demo.provider.ci();
     let policy = Policy::exactly(workflow, &issuer);
     accepted(&report, &policy)?;
 

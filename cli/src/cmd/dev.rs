@@ -2,30 +2,25 @@
 
 use super::witness;
 use crate::args::Dev;
+use crate::cmd::serve;
 use crate::failure::Failure;
-use crate::instance::{Directory, Instance};
-use crate::server::{Limits, Server};
-use crate::{logging, output};
+use crate::instance::{Directory, Instance, development, production};
+use crate::output;
+use crate::server::{Limits, Role, Server};
 use console::style;
-use countersign_ca::identity::{FulcioConfig, Issuer};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 /// Where an instance listens unless told otherwise.
 const DEFAULT: &str = "127.0.0.1:8420";
 
 pub(crate) fn run(args: Dev) -> Result<ExitCode, Failure> {
-    logging::init(args.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    runtime.block_on(serve(args))
+    serve::run_with_log(args.log_format, "warn", run_instance(args))
 }
 
-async fn serve(args: Dev) -> Result<ExitCode, Failure> {
+async fn run_instance(args: Dev) -> Result<ExitCode, Failure> {
     let directory = Directory::open(&args.dir)?;
     let remembered = directory.settings()?.map(|settings| settings.url);
     let address = address(&args, remembered.as_ref())?;
@@ -35,36 +30,15 @@ async fn serve(args: Dev) -> Result<ExitCode, Failure> {
         return Err(Failure::unclear(message)
             .hint("listen on 127.0.0.1, or add --listen-beyond-loopback if nothing but tests can reach this machine"));
     }
-    let others = args.fulcio_config.as_deref().map_or_else(|| Ok(Vec::new()), issuers)?;
+    let others =
+        args.fulcio_config.as_deref().map_or_else(|| Ok(Vec::new()), production::issuers)?;
     let (listener, url) = listen(address, args.url, remembered).await?;
     let witnesses = witness::witnesses(&args.witnesses)?;
-    let instance = Instance::open(directory, &url, others, witnesses).await?;
-    let mut terminate = handler(SignalKind::terminate())?;
-    let mut interrupt = handler(SignalKind::interrupt())?;
-    let server = Server::start(instance, listener, Limits::default());
+    let instance = development::open(directory, &url, others, witnesses).await?;
+    let server = Server::start(instance, listener, Limits::default(), None, &Role::ALL);
     output::print(&welcome(server.instance()))?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    eprintln!("stopping: finishing what is under way");
-    server.stop().await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The issuers of a Fulcio configuration.
-pub(crate) fn issuers(path: &Path) -> Result<Vec<Issuer>, Failure> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
-    let config = FulcioConfig::parse(&text).map_err(|mistakes| {
-        Failure::unclear(format!("{} is not accepted:\n{mistakes}", path.display()))
-            .hint("mend these lines; nothing of the file is used until all of it is understood")
-    })?;
-    Ok(config.issuers)
-}
-
-pub(super) fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
-    signal(kind).map_err(|error| Failure::unclear(format!("cannot handle signals: {error}")))
+    // A terminal that went away ends it, too.
+    serve::until_stopped(server, async |_| false).await
 }
 
 /// The flag, else where the directory's instance was last, else the default.
@@ -105,7 +79,7 @@ pub(crate) async fn listen(
 }
 
 fn welcome(instance: &Instance) -> String {
-    let url = instance.url.as_str().trim_end_matches('/');
+    let url = instance.settings.url.as_str().trim_end_matches('/');
     let trust = instance.directory.file("trust");
     let config = trust.join("client_trust_config.json");
     let (config, root, signing) = (

@@ -7,10 +7,10 @@
 //! instance.lock   held by the process that runs it
 //! ```
 
-use super::dev;
+use super::{dev, serve};
 use crate::args::witness::{Witness as Args, Witnesses as Flags};
 use crate::failure::Failure;
-use crate::instance::{self, Directory};
+use crate::instance::{Directory, keys};
 use crate::trust::read_bounded;
 use crate::{logging, output};
 use axum::http::StatusCode;
@@ -61,7 +61,7 @@ pub(crate) fn witnesses(flags: &Flags) -> Result<Option<Arc<Witnesses>>, Failure
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    logging::init(args.log_format);
+    logging::init(args.log_format, "warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
     runtime.block_on(serve(args))
@@ -76,10 +76,10 @@ async fn serve(args: Args) -> Result<ExitCode, Failure> {
         Err(error) => return Err(Failure::file("read", &directory.file("witness.vkey"), &error)),
     };
     let name = name(known.as_deref(), args.name)?;
-    let key = directory.secret("witness.pem", instance::ed25519_key)?;
+    let key = directory.secret("witness.pem", keys::ed25519_key)?;
     let clock: countersign_log::Clock = Arc::new(Timestamp::now);
     let (known_logs, path) = (logs.len(), directory.file("witness.db"));
-    let cosigner = Cosigner::open(&name, &instance::pkcs8(&key)?, logs, &path, clock).await;
+    let cosigner = Cosigner::open(&name, &keys::pkcs8(&key)?, logs, &path, clock).await;
     let cosigner = cosigner.map_err(|error| {
         Failure::unclear(format!("the witness in {}: {error}", args.dir.display()))
     })?;
@@ -98,8 +98,8 @@ async fn serve(args: Args) -> Result<ExitCode, Failure> {
         None => directory.write("witness.vkey", format!("{vkey}\n").as_bytes())?,
     }
     let (listener, url) = dev::listen(args.listen, None, None).await?;
-    let mut terminate = dev::handler(SignalKind::terminate())?;
-    let mut interrupt = dev::handler(SignalKind::interrupt())?;
+    let mut terminate = serve::handler(SignalKind::terminate())?;
+    let mut interrupt = serve::handler(SignalKind::interrupt())?;
     let cosigner = Arc::new(cosigner);
     let routes = countersign_log::http::cosigner(Arc::clone(&cosigner))
         .route("/healthz", get(async || "SERVING\n"))

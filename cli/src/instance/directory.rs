@@ -17,11 +17,11 @@ pub(crate) struct Settings {
     #[serde(serialize_with = "without_slash")]
     pub(crate) url: Url,
     /// The signature log's origin: the host of the URL.
-    pub(super) log_origin: String,
+    pub(crate) log_origin: String,
     /// The certificate log's origin: host and port of the URL at the time it was made.
-    pub(super) certificate_log_origin: String,
+    pub(crate) certificate_log_origin: String,
     /// When it was made; its keys are trusted from an hour before.
-    pub(super) created: String,
+    pub(crate) created: String,
 }
 
 /// As it stands in tokens and certificates, so that whoever copies it from here gets it right.
@@ -80,7 +80,7 @@ impl Directory {
     }
 
     /// The settings for `url`: those remembered, or new ones.
-    pub(super) fn settle(&self, url: &Url) -> Result<Settings, Failure> {
+    pub(crate) fn settle(&self, url: &Url) -> Result<Settings, Failure> {
         let host = url.host_str().ok_or_else(|| Failure::unclear(format!("{url} has no host")))?;
         let host = host.trim_matches(['[', ']']).to_owned();
         let settings = match self.settings()? {
@@ -110,7 +110,7 @@ impl Directory {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -136,16 +136,24 @@ impl Directory {
         }
     }
 
-    /// Puts a file in place whole and durably, readable by its owner only (the default of tempfile).
+    /// Puts a file in place, see [`write`].
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
-        let path = self.file(name);
-        let failed = |error: std::io::Error| Failure::file("write", &path, &error);
-        let folder = path.parent().unwrap_or(&self.path);
-        fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(content).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        write(&self.file(name), content)
     }
+}
+
+/// Puts a file in place whole and durably, readable by its owner only (the default of tempfile); makes its
+/// folder if need be.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::file("write", path, &error);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }

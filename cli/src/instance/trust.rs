@@ -1,8 +1,9 @@
 //! What clients need to know of an instance: trusted root, signing config, and both in one.
 
+use super::Plan;
 use super::directory::Settings;
 use crate::failure::Failure;
-use countersign_ca::ceremony::Ceremony;
+use countersign_ca::credential::Credential;
 use countersign_client::trust::{
     CLIENT_TRUST_CONFIG, ClientTrustConfig, SIGNING_CONFIG, Selector, Service, ServiceConfig,
     SigningConfig,
@@ -33,7 +34,7 @@ pub(super) fn trust_files(
     signatures: &rekor_v2::Face,
     older: &P256Key,
     certificates: &P256Key,
-    ceremony: &Ceremony,
+    plan: &Plan,
 ) -> Result<TrustFiles, Failure> {
     let created: Timestamp = settings
         .created
@@ -54,41 +55,47 @@ pub(super) fn trust_files(
         checkpoint_key_id: None,
         operator: None,
     };
-    let authority = |uri: String, chain: [&[u8]; 2]| wire::Authority {
-        subject: wire::DistinguishedName {
-            organization: "Countersign development".to_owned(),
-            common_name: "Countersign development root".to_owned(),
-        },
-        uri,
-        cert_chain: wire::CertificateChain {
-            certificates: chain.map(|der| wire::Certificate { raw_bytes: der.to_vec() }).into(),
-        },
-        valid_for: Some(window()),
-        operator: None,
+    let authorities = |uri: String, all: &[Credential]| -> Vec<wire::Authority> {
+        all.iter()
+            .map(|credential| {
+                // All stay, and their certificates say how long: what they signed stays good.
+                let chain = credential.chain.iter();
+                wire::Authority {
+                    subject: wire::DistinguishedName {
+                        organization: plan.organization.clone(),
+                        common_name: format!("{} root", plan.organization),
+                    },
+                    uri: uri.clone(),
+                    cert_chain: wire::CertificateChain {
+                        certificates: chain
+                            .map(|der| wire::Certificate { raw_bytes: der.clone() })
+                            .collect(),
+                    },
+                    valid_for: Some(window()),
+                    operator: None,
+                }
+            })
+            .collect()
     };
     let signatures = signatures.shards().active();
     let spki = signatures.key().spki();
     let public: [u8; 32] = *spki.last_chunk().expect("an Ed25519 key ends in its 32 bytes");
     debug_assert_eq!(spki, ed25519_spki(&public));
     let id = ed25519_key_id(&settings.log_origin, &public);
-    let root = &ceremony.root.1[..];
     let trusted_root = wire::TrustedRoot {
         media_type: trusted_root::MEDIA_TYPE.to_owned(),
         tlogs: vec![
             log(base.clone(), spki, "PKIX_ED25519", &id),
             log(base.clone(), older.spki(), "PKIX_ECDSA_P256_SHA_256", older.log_id()),
         ],
-        certificate_authorities: vec![authority(base.clone(), [&ceremony.issuing.1, root])],
+        certificate_authorities: authorities(base.clone(), &plan.issuing),
         ctlogs: vec![log(
             format!("{base}/ct"),
             certificates.spki(),
             "PKIX_ECDSA_P256_SHA_256",
             certificates.log_id(),
         )],
-        timestamp_authorities: vec![authority(
-            format!("{base}/api/v1/timestamp"),
-            [&ceremony.timestamps.1, root],
-        )],
+        timestamp_authorities: authorities(format!("{base}/api/v1/timestamp"), &plan.timestamps),
     };
     let service = |url: String, major_api_version| Service {
         url: Url::parse(&url).expect("a base URL with a path is one"),
@@ -100,7 +107,7 @@ pub(super) fn trust_files(
     let signing_config = SigningConfig {
         media_type: SIGNING_CONFIG.to_owned(),
         ca_urls: vec![service(base.clone(), 1)],
-        oidc_urls: vec![service(base.clone(), 1)],
+        oidc_urls: plan.login.iter().map(|url| service(url.clone(), 1)).collect(),
         rekor_tlog_urls: vec![
             service(base.clone(), 2),
             // Some clients take the service that began last, whatever its version.

@@ -92,7 +92,7 @@ pub(super) async fn answer(instance: Arc<Instance>) -> Response {
         gauge!("countersign_log_halted", &name).set(f64::from(u8::from(log.is_halted())));
     }
     let now = jiff::Timestamp::now();
-    for (certificate, expires) in instance.expiries() {
+    for (certificate, expires) in instance.services().expiries() {
         let days = (expires - now).total(jiff::Unit::Second).unwrap_or_default() / 86_400.0;
         gauge!("countersign_expiry_days", "certificate" => certificate).set(days);
     }

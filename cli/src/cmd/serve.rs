@@ -1,0 +1,133 @@
+//! `countersign serve`: an instance by its configuration.
+
+use crate::args::serve::Serve;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::instance::keys::Lifetime;
+use crate::instance::{Directory, Instance, production};
+use crate::logging::{self, LogFormat};
+use crate::output;
+use crate::server::{Limits, Role, Server};
+use axum_server::tls_rustls::RustlsConfig;
+use jiff::Timestamp;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the program's log tells of what ends soon.
+const REMIND: Duration = Duration::from_secs(24 * 3600);
+
+pub(crate) fn run(args: Serve) -> Result<ExitCode, Failure> {
+    run_with_log(args.log_format, "info", serve(args))
+}
+
+/// Runs a server, with the program's log at `level` unless `COUNTERSIGN_LOG` differs.
+pub(super) fn run_with_log(
+    format: LogFormat,
+    level: &str,
+    server: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    logging::init(format, level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
+    runtime.block_on(server)
+}
+
+async fn serve(args: Serve) -> Result<ExitCode, Failure> {
+    let path = args.place.file();
+    let config = Config::load(&path)?;
+    let directory = Directory::open(&config.directory)?;
+    let passphrase = production::passphrase(&config)?;
+    let passphrase = passphrase.as_ref().map(|passphrase| &passphrase[..]);
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.map_err(|error| {
+        Failure::unclear(format!("cannot listen on {}: {error}", config.listen))
+            .hint("change \"listen\" in the configuration, or stop the other program")
+    })?;
+    let settings = directory.settle(&config.url)?;
+    let plan = production::plan(&config, passphrase)?;
+    let instance = Instance::open(directory, settings, plan, passphrase).await?;
+    let tls = match &config.tls {
+        Some(files) => Some((RustlsConfig::from_config(files.read()?), files.clone())),
+        None => None,
+    };
+    let address = listener.local_addr();
+    let address = address.map_err(|error| Failure::unclear(format!("cannot listen: {error}")))?;
+    let roles = if args.role.is_empty() { &Role::ALL[..] } else { &args.role };
+    let acceptor = tls.as_ref().map(|(server, _)| server.clone());
+    let server = Server::start(instance, listener, Limits::default(), acceptor, roles);
+    if let Some((server, files)) = &tls {
+        tokio::spawn(files.clone().watch(server.clone()));
+    }
+    tokio::spawn(remind(Arc::clone(server.instance())));
+    output::print(&format!(
+        "Serving {} on {address} by {}. SIGHUP reads the configuration again; SIGTERM stops.\n",
+        config.url.as_str().trim_end_matches('/'),
+        path.display(),
+    ))?;
+    let reload = async |server: &Server| {
+        let outcome = Config::load(&path).and_then(|new| {
+            new.fits(&config)?;
+            let plan = production::plan(&new, passphrase)?;
+            let certificate = new.tls.as_ref().map(crate::server::tls::Files::read).transpose()?;
+            server.reload(plan)?;
+            if let (Some(certificate), Some((server, _))) = (certificate, &tls) {
+                server.reload_from_config(certificate);
+            }
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => tracing::info!("the configuration was read again and is in use"),
+            Err(error) => {
+                tracing::error!("the old configuration stays in use: {}", error.text());
+            }
+        }
+        true
+    };
+    until_stopped(server, reload).await
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what is under way. `hung_up` says whether to go on after
+/// SIGHUP.
+pub(super) async fn until_stopped(
+    server: Server,
+    hung_up: impl AsyncFn(&Server) -> bool,
+) -> Result<ExitCode, Failure> {
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut hangup = handler(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                if !hung_up(&server).await {
+                    break;
+                }
+            }
+        }
+    }
+    eprintln!("stopping: finishing what is under way");
+    server.stop().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn handler(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::unclear(format!("cannot handle signals: {error}")))
+}
+
+/// Tells the program's log, at once and every day, of keys and certificates that end soon.
+async fn remind(instance: Arc<Instance>) {
+    loop {
+        let now = Timestamp::now();
+        for lifetime in instance.services().lifetimes(now) {
+            if let Some(warning) = lifetime.warning(now) {
+                let Lifetime { key, in_use, from, .. } = lifetime;
+                tracing::warn!(key, in_use, %from, "{warning}");
+            }
+        }
+        tokio::time::sleep(REMIND).await;
+    }
+}

@@ -1,0 +1,109 @@
+//! An instance by its configuration: keys in files, issuers as configured, no identity provider.
+
+use super::{Plan, keys};
+use crate::config::{Config, Key, KeyPlace};
+use crate::failure::Failure;
+use crate::passphrase;
+use countersign_ca::credential::Credential;
+use countersign_ca::identity::{FulcioConfig, Issuer, Verifier};
+use countersign_ca::signer::pkcs11::TokenSigner;
+use countersign_ca::signer::{FileSigner, Signer};
+use der::pem;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use url::Url;
+use zeroize::Zeroizing;
+
+/// The passphrase of the encrypted keys, if there are any.
+pub(crate) fn passphrase(config: &Config) -> Result<Option<Zeroizing<String>>, Failure> {
+    let keys = config.issuing.iter().chain(&config.timestamps);
+    let files = keys.filter_map(|key| match &key.key {
+        KeyPlace::File(path) => Some(path.clone()),
+        KeyPlace::Token(_) => None,
+    });
+    let logs = super::keys::LOGS.map(|(name, _)| config.directory.join(name));
+    if !files.chain(logs).any(|path| keys::is_sealed(&path)) {
+        return Ok(None);
+    }
+    passphrase::find(config.passphrase_file.as_deref()).map(Some)
+}
+
+/// What the configuration asks for, with its keys opened.
+pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Failure> {
+    let credentials = |all: &[Key]| {
+        all.iter().map(|key| credential(key, passphrase)).collect::<Result<Vec<_>, _>>()
+    };
+    let issuers = config.issuers.as_deref().map(issuers).transpose()?.unwrap_or_default();
+    let tokens = Verifier::new(issuers);
+    let tokens = tokens.map_err(|error| Failure::unclear(format!("the issuers: {error}")))?;
+    Ok(Plan {
+        organization: config.organization.clone(),
+        issuing: credentials(&config.issuing)?,
+        timestamps: credentials(&config.timestamps)?,
+        tokens,
+        login: config.login.as_ref().map(Url::to_string),
+        provider: None,
+        witnesses: None,
+    })
+}
+
+/// The issuers of a Fulcio configuration.
+pub(crate) fn issuers(path: &Path) -> Result<Vec<Issuer>, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+    let config = FulcioConfig::parse(&text).map_err(|mistakes| {
+        Failure::unclear(format!("{} is not accepted:\n{mistakes}", path.display()))
+            .hint("mend these lines; nothing of the file is used until all of it is understood")
+    })?;
+    Ok(config.issuers)
+}
+
+fn credential(key: &Key, passphrase: Option<&str>) -> Result<Credential, Failure> {
+    let signer = match &key.key {
+        KeyPlace::File(path) => signer(path, passphrase)?,
+        KeyPlace::Token(uri) => {
+            let signer = TokenSigner::open(uri);
+            Arc::new(signer.map_err(|error| Failure::unclear(format!("{uri:?}: {error}")))?)
+        }
+    };
+    let chain = read_chain(&key.certificates)?;
+    Ok(Credential { signer, chain, from: key.from })
+}
+
+/// The key in a file.
+pub(crate) fn signer(path: &Path, passphrase: Option<&str>) -> Result<Arc<dyn Signer>, Failure> {
+    let signer = FileSigner::from_pkcs8(&keys::read(path, passphrase)?);
+    let signer =
+        signer.map_err(|error| Failure::unclear(format!("{}: {error}", path.display())))?;
+    Ok(Arc::new(signer))
+}
+
+/// Certificates in PEM, one after the other, as DER.
+pub(crate) fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
+    let mut chain = Vec::new();
+    let mut rest = text.trim();
+    while let Some(end) = rest.find(END) {
+        let (one, after) = rest.split_at(end + END.len());
+        match pem::decode_vec(one.trim().as_bytes()) {
+            Ok(("CERTIFICATE", der)) => chain.push(der),
+            _ => break,
+        }
+        rest = after.trim();
+    }
+    if chain.is_empty() || !rest.is_empty() {
+        let message = format!("{}: expected certificates in PEM and nothing else", path.display());
+        return Err(Failure::unclear(message));
+    }
+    Ok(chain)
+}
+
+/// Certificates, DER, one after the other in PEM.
+pub(crate) fn write_chain(chain: &[Vec<u8>]) -> String {
+    let pem = |der: &Vec<u8>| {
+        pem::encode_string("CERTIFICATE", pem::LineEnding::LF, der)
+            .expect("memory is the only limit")
+    };
+    chain.iter().map(pem).collect()
+}
