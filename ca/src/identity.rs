@@ -12,6 +12,8 @@ pub mod pattern;
 pub mod providers;
 pub mod template;
 pub mod token;
+#[cfg(test)]
+pub(crate) mod vectors;
 
 pub use claims::Claims;
 pub use config::{FulcioConfig, Issuer, IssuerUrl, Mistakes};
