@@ -169,6 +169,22 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// The same out of bytes that nobody needs any more: a large attestation is then in memory once.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_owned(json: Vec<u8>) -> Result<Self, Error> {
+        if json.len() > MAX_BUNDLE {
+            return Err(Error::TooLong { limit: MAX_BUNDLE, found: json.len() });
+        }
+        if legacy::is_legacy(&json) {
+            return Self::parse(&json);
+        }
+        let bundle = wire::read_owned(json)?;
+        bundle.check_generation()?;
+        Ok(bundle)
+    }
+
     /// A bundle of generation 0.3 out of its parts.
     ///
     /// # Errors
@@ -189,6 +205,13 @@ impl Bundle {
     #[must_use]
     pub fn to_json(&self) -> String {
         wire::write_bundle(self)
+    }
+
+    /// The JSON before an attestation's payload and after it; the payload is base64 between the two. Of a
+    /// message all of it comes first. For writing what is large piece by piece.
+    #[must_use]
+    pub fn json_around_payload(&self) -> (String, String) {
+        wire::write_around(self)
     }
 
     /// The generation it was read as.

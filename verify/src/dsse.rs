@@ -27,18 +27,22 @@ impl Envelope {
         pae(&self.payload_type, &self.payload)
     }
 
-    /// The digest of the signed bytes, as a Rekor v2 entry carries it.
+    /// The digest of the signed bytes, as a Rekor v2 entry carries it; they are not put together for it.
     #[must_use]
     pub fn pae_digest(&self, hash: HashAlgorithm) -> Vec<u8> {
-        hash.digest(&self.pae())
+        let head = head(&self.payload_type, self.payload.len());
+        hash.digest_of([head.as_bytes(), &self.payload])
     }
 }
 
 /// See [`Envelope::pae`].
 #[must_use]
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
-    [head.as_bytes(), payload].concat()
+    [head(payload_type, payload.len()).as_bytes(), payload].concat()
+}
+
+fn head(payload_type: &str, length: usize) -> String {
+    format!("DSSEv1 {} {payload_type} {length} ", payload_type.len())
 }
 
 #[cfg(test)]

@@ -69,6 +69,14 @@ impl HashAlgorithm {
         digest::digest(self.algorithm(), data).as_ref().to_vec()
     }
 
+    /// The digest of several pieces, one after the other.
+    #[must_use]
+    pub fn digest_of<'a>(self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut context = digest::Context::new(self.algorithm());
+        pieces.into_iter().for_each(|piece| context.update(piece));
+        context.finish().as_ref().to_vec()
+    }
+
     fn algorithm(self) -> &'static digest::Algorithm {
         match self {
             Self::Sha256 => &digest::SHA256,

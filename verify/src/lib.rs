@@ -17,6 +17,7 @@ pub mod merkle;
 pub mod note;
 pub mod report;
 pub mod sct;
+pub mod simple_signing;
 pub mod statement;
 pub mod tile;
 pub mod timestamp;

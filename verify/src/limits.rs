@@ -2,10 +2,11 @@
 
 /// Largest bundle that is read, in bytes. A bundle carries an attestation's payload (SBOMs of tens of
 /// megabytes exist, see [`MAX_PAYLOAD`]) in base64; everything else in it is small.
-pub const MAX_BUNDLE: usize = 48 << 20;
+pub const MAX_BUNDLE: usize = 144 << 20;
 
-/// Largest DSSE payload, in bytes. Ours: 32 MiB, twice what GitHub's attestation action allows.
-pub const MAX_PAYLOAD: usize = 32 << 20;
+/// Largest DSSE payload, in bytes. Ours: 104 MiB, a bill of material of 100 MB with room to spare; GitHub's
+/// attestation action allows 16 MiB, cosign attachments of 128 MiB.
+pub const MAX_PAYLOAD: usize = 104 << 20;
 
 /// Largest trusted root file, in bytes. The public-good one is 7 KiB; ours: room for a thousand keys.
 pub const MAX_TRUSTED_ROOT: usize = 4 << 20;
@@ -18,6 +19,9 @@ pub const MAX_TIMESTAMPS: usize = 32;
 
 /// Most certificates in a bundle's chain (Rekor takes at most ten).
 pub const MAX_CHAIN: usize = 10;
+
+/// Largest simple signing payload, in bytes. Cosign's have some 300; ours: room for annotations.
+pub const MAX_SIMPLE_SIGNING: usize = 64 << 10;
 
 /// Most subjects of one in-toto statement (sigstore-go has the same limit).
 pub const MAX_SUBJECTS: usize = 1024;

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// What a statement is written as.
 pub const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
 
+/// The predicate type of a statement that is a signature over a container image, as cosign 3 writes it.
+pub const IMAGE_SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
+
 const TYPES: [&str; 2] = [STATEMENT_V1, "https://in-toto.io/Statement/v0.1"];
 
 /// A statement that was read, not verified.
@@ -30,6 +33,8 @@ pub struct Subject {
     pub name: String,
     /// Digests by algorithm, lower-case hexadecimal.
     pub digests: BTreeMap<String, String>,
+    /// What the signer says of it besides; texts only.
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +50,7 @@ struct WireStatement {
 struct WireSubject {
     name: Option<String>,
     digest: Digests,
+    annotations: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// A map that has each name once: readers differ in which of two they would take.
@@ -94,9 +100,8 @@ impl Statement {
             return Err(Error::Subjects { limit: MAX_SUBJECTS, found });
         }
         let mut subjects = Vec::with_capacity(found);
-        for (subject, WireSubject { name, digest: Digests(digest) }) in
-            wire.subject.into_iter().enumerate()
-        {
+        for (subject, wire) in wire.subject.into_iter().enumerate() {
+            let WireSubject { name, digest: Digests(digest), annotations } = wire;
             if digest.is_empty() || digest.len() > MAX_SUBJECT_DIGESTS {
                 let (limit, found) = (MAX_SUBJECT_DIGESTS, digest.len());
                 return Err(Error::Digests { subject, limit, found });
@@ -109,7 +114,13 @@ impl Statement {
                 }
                 digests.insert(algorithm, value.to_ascii_lowercase());
             }
-            subjects.push(Subject { name: name.unwrap_or_default(), digests });
+            let text = |(name, value)| match value {
+                serde_json::Value::String(text) => Some((name, text)),
+                _ => None,
+            };
+            let annotations = annotations.unwrap_or_default().into_iter().filter_map(text);
+            let (name, annotations) = (name.unwrap_or_default(), annotations.collect());
+            subjects.push(Subject { name, digests, annotations });
         }
         Ok(Self { subjects, predicate_type: wire.predicate_type })
     }

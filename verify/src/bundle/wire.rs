@@ -9,6 +9,10 @@ use crate::limits::{
 };
 use crate::merkle::Hash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
+use std::ops::Range;
+
+const PAYLOAD: &str = "dsseEnvelope.payload";
 
 /// Protobuf `bytes`: standard base64, padded.
 #[derive(Clone, Debug)]
@@ -88,13 +92,13 @@ impl Serialize for HashName {
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WireBundle {
+struct WireBundle<'a> {
     media_type: String,
     verification_material: WireMaterial,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_signature: Option<WireMessage>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dsse_envelope: Option<WireEnvelope>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    dsse_envelope: Option<WireEnvelope<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -158,8 +162,10 @@ struct WireDigest {
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WireEnvelope {
-    payload: Bytes,
+struct WireEnvelope<'a> {
+    /// Base64. It may be large, so it is decoded where there is room.
+    #[serde(borrow)]
+    payload: Cow<'a, str>,
     payload_type: String,
     signatures: Vec<WireSignature>,
 }
@@ -224,13 +230,78 @@ struct WireCheckpoint {
 }
 
 pub(super) fn read_bundle(json: &[u8]) -> Result<Bundle, Error> {
+    let (mut bundle, payload) = read(json)?;
+    if let (Content::Dsse(envelope), Some(text)) = (&mut bundle.content, payload) {
+        envelope.payload = decode_payload(&text)?;
+    }
+    Ok(bundle)
+}
+
+/// The same out of bytes that nobody needs any more: the payload takes their place.
+pub(super) fn read_owned(json: Vec<u8>) -> Result<Bundle, Error> {
+    let (mut bundle, payload) = read(&json)?;
+    let Content::Dsse(envelope) = &mut bundle.content else { return Ok(bundle) };
+    match payload {
+        Some(Cow::Borrowed(text)) => {
+            let start = text.as_ptr().addr() - json.as_ptr().addr();
+            let range = start..start + text.len();
+            check_payload(text.len() / 4 * 3)?;
+            envelope.payload = decode_in_place(json, range)?;
+        }
+        Some(Cow::Owned(text)) => envelope.payload = decode_payload(&text)?,
+        None => {}
+    }
+    Ok(bundle)
+}
+
+fn decode_payload(text: &str) -> Result<Vec<u8>, Error> {
+    check_payload(text.len() / 4 * 3)?;
+    from_base64(text).map_err(|_| Error::Base64 { member: PAYLOAD })
+}
+
+/// `found` may be two more than there are: padding.
+fn check_payload(found: usize) -> Result<(), Error> {
+    match found {
+        0 => Err(Error::Empty { member: PAYLOAD }),
+        found if found > MAX_PAYLOAD + 2 => {
+            Err(Error::MemberTooLong { member: PAYLOAD, limit: MAX_PAYLOAD, found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Decodes the base64 in `range`, and keeps only that.
+fn decode_in_place(mut bytes: Vec<u8>, range: Range<usize>) -> Result<Vec<u8>, Error> {
+    const PIECE: usize = 16 << 10;
+    let malformed = || Error::Base64 { member: PAYLOAD };
+    let (mut read, mut write) = (range.start, range.start);
+    while read < range.end {
+        let end = range.end.min(read + PIECE);
+        let text = std::str::from_utf8(&bytes[read..end]).map_err(|_| malformed())?;
+        let piece = from_base64(text).map_err(|_| malformed())?;
+        // Padding ends the whole text and nothing before.
+        if end < range.end && piece.len() != PIECE / 4 * 3 {
+            return Err(malformed());
+        }
+        bytes[write..write + piece.len()].copy_from_slice(&piece);
+        (read, write) = (end, write + piece.len());
+    }
+    bytes.truncate(write);
+    bytes.drain(..range.start);
+    bytes.shrink_to_fit();
+    Ok(bytes)
+}
+
+/// All but an attestation's payload, which is left as text.
+fn read(json: &[u8]) -> Result<(Bundle, Option<Cow<'_, str>>), Error> {
     let wire: WireBundle = serde_json::from_slice(json).map_err(json_error)?;
     let version = Version::from_media_type(&wire.media_type)
         .ok_or_else(|| Error::MediaType { found: shortened(&wire.media_type) })?;
     let material = wire.verification_material;
+    let mut payload = None;
     let entries = material.tlog_entries.unwrap_or_default();
     let timestamps = material.timestamp_verification_data.and_then(|data| data.rfc3161_timestamps);
-    Ok(Bundle {
+    let bundle = Bundle {
         version,
         entries: entries.into_iter().map(entry).collect::<Result<_, _>>()?,
         timestamps: timestamps
@@ -267,30 +338,38 @@ pub(super) fn read_bundle(json: &[u8]) -> Result<Bundle, Error> {
                 digest: filled("messageDigest.digest", message.message_digest.digest)?,
                 signature: filled("messageSignature.signature", message.signature)?,
             }),
-            (None, Some(envelope)) => Content::Dsse(read_envelope(envelope)?),
+            (None, Some(envelope)) => {
+                let (envelope, text) = read_envelope(envelope)?;
+                payload = Some(text);
+                Content::Dsse(envelope)
+            }
             (message, _) => {
                 let found = if message.is_some() { 2 } else { 0 };
                 return Err(Error::Choice { members: "messageSignature, dsseEnvelope", found });
             }
         },
-    })
+    };
+    Ok((bundle, payload))
 }
 
-fn read_envelope(envelope: WireEnvelope) -> Result<Envelope, Error> {
+/// The envelope without its payload, and that as text.
+fn read_envelope(envelope: WireEnvelope<'_>) -> Result<(Envelope, Cow<'_, str>), Error> {
     let found = envelope.signatures.len();
     let [signature] =
         <[_; 1]>::try_from(envelope.signatures).map_err(|_| Error::EnvelopeSignatures { found })?;
-    Ok(Envelope {
+    let read = Envelope {
         payload_type: envelope.payload_type,
-        payload: sized("dsseEnvelope.payload", envelope.payload, MAX_PAYLOAD)?,
+        payload: Vec::new(),
         signature: filled("dsseEnvelope.signatures[0].sig", signature.sig)?,
         key_id: signature.keyid.unwrap_or_default(),
-    })
+    };
+    Ok((read, envelope.payload))
 }
 
 /// An envelope that stands alone, as JSON.
 pub(super) fn parse_envelope(json: &[u8]) -> Result<Envelope, Error> {
-    read_envelope(serde_json::from_slice(json).map_err(json_error)?)
+    let (envelope, text) = read_envelope(serde_json::from_slice(json).map_err(json_error)?)?;
+    Ok(Envelope { payload: decode_payload(&text)?, ..envelope })
 }
 
 pub(super) fn read_entry(json: &[u8]) -> Result<LogEntry, Error> {
@@ -369,7 +448,31 @@ fn shortened(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
+/// The JSON before an attestation's payload and after it; the payload is base64 between the two. Of a
+/// message all of it comes first.
+pub(super) fn write_around(bundle: &Bundle) -> (String, String) {
+    let whole = write_but_payload(bundle);
+    // Within strings each quotation mark has a backslash before it.
+    const MARK: &str = r#""payload":""#;
+    match whole.find(MARK) {
+        Some(place) => {
+            let (head, tail) = whole.split_at(place + MARK.len());
+            (head.to_owned(), tail.to_owned())
+        }
+        None => (whole, String::new()),
+    }
+}
+
 pub(super) fn write_bundle(bundle: &Bundle) -> String {
+    let (mut text, tail) = write_around(bundle);
+    if let Content::Dsse(envelope) = &bundle.content {
+        text.push_str(&base64(&envelope.payload));
+    }
+    text.push_str(&tail);
+    text
+}
+
+fn write_but_payload(bundle: &Bundle) -> String {
     let mut material = WireMaterial {
         public_key: None,
         x509_certificate_chain: None,
@@ -409,7 +512,7 @@ pub(super) fn write_bundle(bundle: &Bundle) -> String {
         Content::Dsse(envelope) => {
             let keyid = (!envelope.key_id.is_empty()).then(|| envelope.key_id.clone());
             let signatures = vec![WireSignature { sig: Bytes(envelope.signature.clone()), keyid }];
-            let payload = Bytes(envelope.payload.clone());
+            let payload = Cow::Borrowed("");
             let payload_type = envelope.payload_type.clone();
             (None, Some(WireEnvelope { payload, payload_type, signatures }))
         }
@@ -497,6 +600,12 @@ pub enum Error {
         members: &'static str,
         /// How many there are.
         found: usize,
+    },
+    /// Not standard base64 with padding.
+    #[error("{member}: expected standard base64 with padding")]
+    Base64 {
+        /// The member.
+        member: &'static str,
     },
     /// Nothing where something is needed.
     #[error("{member} is empty")]
