@@ -26,12 +26,50 @@ pub struct Http {
     waiting: fn(&Error),
 }
 
-/// A reply that was read whole.
-struct Reply {
-    status: u16,
-    body: Vec<u8>,
-    retry_after: Option<Duration>,
-    location: Option<String>,
+/// A reply of whatever status.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    headers: reqwest::header::HeaderMap,
+    /// Read whole, unless it was left in `rest`.
+    pub(crate) body: Vec<u8>,
+    pub(crate) rest: Option<reqwest::Response>,
+}
+
+impl Reply {
+    /// A header's value, if it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The values of a header that may come several times.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// The reply if its status is a success, else the error that it stands for.
+    pub(crate) fn success(self, url: &Url) -> Result<Self, Error> {
+        let retry_after = self.header("retry-after").and_then(|value| value.parse().ok());
+        let location = self.header("location").map(str::to_owned);
+        match self.status {
+            200..=299 => Ok(self),
+            status => Err(Error::Status {
+                url: url.to_string(),
+                status,
+                message: message(&self.body),
+                retry_after: retry_after.map(Duration::from_secs),
+                location,
+            }),
+        }
+    }
+}
+
+/// How a reply's body is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Read {
+    /// Whole, if it has at most so many bytes.
+    Whole(usize),
+    /// Not at all: the caller does, piece by piece.
+    Later,
 }
 
 impl Http {
@@ -40,13 +78,23 @@ impl Http {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new<'a>(urls: impl IntoIterator<Item = &'a Url>) -> Result<Self, Error> {
-        let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .connect_timeout(Duration::from_secs(10))
-            .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")));
+        let builder = builder();
         let plain = urls.into_iter().all(|url| url.scheme() == "http");
         let builder = if plain { builder.tls_certs_only([]).no_proxy() } else { builder };
+        Self::build(if plain { builder.tls_certs_only([]).no_proxy() } else { builder })
+    }
+
+    /// The same, which trusts these authorities beside the system's: PEM, one or more certificates.
+    ///
+    /// # Errors
+    /// When that is not PEM, or TLS cannot be set up.
+    pub fn with_authorities(pem: &[u8]) -> Result<Self, Error> {
+        let setup = |error: reqwest::Error| Error::Setup { reason: chain(&error) };
+        let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(setup)?;
+        Self::build(builder().tls_certs_merge(authorities))
+    }
+
+    fn build(builder: reqwest::ClientBuilder) -> Result<Self, Error> {
         let client = builder.build().map_err(|error| Error::Setup { reason: chain(&error) })?;
         Ok(Self { client, deadline: None, insist: false, waiting: |_| {} })
     }
@@ -80,12 +128,16 @@ impl Http {
         self.send_for(|| self.client.get(url.clone()), url, limit).await
     }
 
-    /// Fetches `url` with a bearer token.
+    /// Fetches `url` with one header more.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn get_with_token(&self, url: &Url, token: &str) -> Result<Vec<u8>, Error> {
-        self.send(|| self.client.get(url.clone()).bearer_auth(token), url).await
+    pub async fn get_with_header(
+        &self,
+        url: &Url,
+        (name, value): (&str, &str),
+    ) -> Result<Vec<u8>, Error> {
+        self.send(|| self.client.get(url.clone()).header(name, value), url).await
     }
 
     /// Fetches `url` without a second attempt, for questions of health.
@@ -163,14 +215,43 @@ impl Http {
         url: &Url,
         limit: usize,
     ) -> Result<Vec<u8>, Error> {
+        let request = |_: &reqwest::Client| request();
+        let reply = self.exchange(request, url, Read::Whole(limit), Duration::ZERO).await?;
+        Ok(reply.success(url)?.body)
+    }
+
+    /// Sends a request until its reply is one that no repeat could better, whatever its status. `longer` is
+    /// added to the longest wait, for bodies that are large.
+    pub(crate) async fn exchange(
+        &self,
+        request: impl Fn(&reqwest::Client) -> reqwest::RequestBuilder,
+        url: &Url,
+        how: Read,
+        longer: Duration,
+    ) -> Result<Reply, Error> {
         let deadline = self.deadline.unwrap_or_else(|| Instant::now() + retry::BUDGET);
         let patience = Patience { deadline, insist: self.insist };
-        let once = || {
+        let once = async || {
             let left = deadline.saturating_duration_since(Instant::now());
-            attempt(request().timeout(left.clamp(LEAST, TIMEOUT)), url, limit)
+            let timeout = left.clamp(LEAST, TIMEOUT) + longer;
+            let reply = read(request(&self.client).timeout(timeout), url, how).await?;
+            if is_passing(reply.status) { reply.success(url) } else { Ok(reply) }
         };
         retry::repeat(patience, self.waiting, once).await
     }
+}
+
+/// Statuses by which a service says that the same request may succeed later.
+const fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .connect_timeout(Duration::from_secs(10))
+        .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
 }
 
 async fn attempt(
@@ -178,46 +259,51 @@ async fn attempt(
     url: &Url,
     limit: usize,
 ) -> Result<Vec<u8>, Error> {
-    let reply = read(request, url, limit).await?;
-    match reply.status {
-        200..=299 => Ok(reply.body),
-        status => Err(Error::Status {
-            url: url.to_string(),
-            status,
-            message: message(&reply.body),
-            retry_after: reply.retry_after,
-            location: reply.location,
-        }),
-    }
+    Ok(read(request, url, Read::Whole(limit)).await?.success(url)?.body)
 }
 
-async fn read(request: reqwest::RequestBuilder, url: &Url, limit: usize) -> Result<Reply, Error> {
-    let unreachable = |error: reqwest::Error| Error::Unreachable {
-        url: url.to_string(),
-        reason: chain(&error.without_url()),
+async fn read(request: reqwest::RequestBuilder, url: &Url, how: Read) -> Result<Reply, Error> {
+    let response = request.send().await.map_err(|error| unreachable(url, error))?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let limit = match how {
+        Read::Whole(limit) => limit,
+        Read::Later if (200..=299).contains(&status) => {
+            return Ok(Reply { status, headers, body: Vec::new(), rest: Some(response) });
+        }
+        Read::Later => MAX_REPLY,
     };
-    let mut response = request.send().await.map_err(unreachable)?;
-    let status = response.status().as_u16();
-    let retry_after = response.headers().get("retry-after");
-    let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
-    let location = response.headers().get("location");
-    let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+    let body = read_whole(response, url, limit).await?;
+    Ok(Reply { status, headers, body, rest: None })
+}
+
+/// The body, at most `limit` bytes of it.
+async fn read_whole(
+    mut response: reqwest::Response,
+    url: &Url,
+    limit: usize,
+) -> Result<Vec<u8>, Error> {
+    // What is announced is believed up to a point, so that a large body is not moved while it grows.
+    let announced = usize::try_from(response.content_length().unwrap_or_default());
+    let mut body = Vec::with_capacity(announced.unwrap_or(limit).min(limit));
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, error))? {
         if body.len() + chunk.len() > limit {
             return Err(Error::TooLong { url: url.to_string(), limit });
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Reply { status, body, retry_after: retry_after.map(Duration::from_secs), location })
+    Ok(body)
+}
+
+pub(crate) fn unreachable(url: &Url, error: reqwest::Error) -> Error {
+    Error::Unreachable { url: url.to_string(), reason: chain(&error.without_url()) }
 }
 
 /// What the service says went wrong: `message` of the error body all Sigstore services use, with our
-/// own `next` step where there is one; else the beginning of the text.
+/// own `next` step where there is one, or that of a registry's first error; else the beginning of the text.
 fn message(body: &[u8]) -> String {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let text = |pointer| json.as_ref().and_then(|json| json.pointer(pointer)?.as_str());
-    match (text("/message"), text("/details/0/next")) {
+    match (text("/message").or(text("/errors/0/message")), text("/details/0/next")) {
         (Some(message), Some(next)) => format!("{message} ({next})"),
         (Some(message), None) => message.to_owned(),
         (None, _) => String::from_utf8_lossy(body).chars().take(300).collect(),
@@ -280,7 +366,7 @@ impl Error {
     /// Whether the service read the request and refused it for good.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Status { status: 400..=428 | 430..=499, .. })
+        matches!(self, Self::Status { status: status @ 400..=499, .. } if !is_passing(*status))
     }
 }
 
@@ -288,7 +374,7 @@ impl Retryable for Error {
     fn retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Status { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+            Self::Status { status, .. } => is_passing(*status),
             Self::Setup { .. } | Self::TooLong { .. } => false,
         }
     }

@@ -7,6 +7,8 @@
 pub mod complete;
 pub mod embedded;
 pub mod http;
+pub mod login;
+pub mod oci;
 pub mod retry;
 pub mod services;
 pub mod sign;

@@ -13,16 +13,17 @@ use countersign_verify::certificate::{self, Certificate};
 use countersign_verify::dsse::{Envelope, IN_TOTO};
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use countersign_verify::{Artifact, Bundle, Report, Thresholds, TrustedRoot, Verifier, verify};
+use jiff::Timestamp;
 use std::time::Duration;
 
 /// What to sign.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Subject<'a> {
     /// An artifact, known by its SHA-256 digest.
     Artifact(&'a Artifact),
     /// An in-toto statement, as the bytes of its JSON; and one of the artifacts it is about, by which
     /// the bundle is verified.
-    Statement(&'a [u8], &'a Artifact),
+    Statement(Vec<u8>, &'a Artifact),
 }
 
 /// How to meet services that are slow or away.
@@ -67,47 +68,88 @@ pub async fn sign(
     root: &TrustedRoot,
     patience: Patience,
 ) -> Result<Signed, Error> {
-    if patience.defer {
-        can_wait(services)?;
-    }
-    let http = Http::new(services.urls())?.within(patience.budget, patience.waiting);
-    let key = EphemeralKey::generate()?;
-    let proof = key.sign(token.challenge().as_bytes())?;
-    let certificate =
-        services::certificate(&http, &services.certificate_authority, token, &key.spki, &proof)
+    Signer::new(token, services, root, patience).await?.sign(subject, services).await
+}
+
+/// An ephemeral key and its certificate: signs as often as one likes, for as long as the certificate lasts.
+/// The key exists in memory only, and is wiped with the signer.
+pub struct Signer<'a> {
+    http: Http,
+    root: &'a TrustedRoot,
+    defer: bool,
+    key: EphemeralKey,
+    certificate: Vec<u8>,
+    expires: Timestamp,
+}
+
+impl<'a> Signer<'a> {
+    /// Makes the key, and gets the certificate for the identity in `token`.
+    ///
+    /// # Errors
+    /// Names the step that failed.
+    pub async fn new(
+        token: &IdentityToken,
+        services: &Services,
+        root: &'a TrustedRoot,
+        patience: Patience,
+    ) -> Result<Self, Error> {
+        if patience.defer {
+            can_wait(services)?;
+        }
+        let http = Http::new(services.urls())?.within(patience.budget, patience.waiting);
+        let key = EphemeralKey::generate()?;
+        let proof = key.sign(token.challenge().as_bytes())?;
+        let authority = &services.certificate_authority;
+        let certificate = services::certificate(&http, authority, token, &key.spki, &proof)
             .await
             .map_err(Error::Certificate)?;
-    check_certificate(&certificate, &key, root)?;
-    let (content, artifact) = match subject {
-        Subject::Artifact(artifact) => (key.sign_artifact(artifact)?, artifact),
-        Subject::Statement(statement, artifact) => (key.sign_statement(statement)?, artifact),
-    };
-    drop(key);
-    // The instance is there, and a certificate is too much to lose for a moment's silence.
-    let http = http.insisting();
-    let details = KeyDetails::EcdsaP256Sha256;
-    let submission = Submission { content: &content, certificate: &certificate, details };
-    let timestamps = services
-        .timestamp_authorities
-        .iter()
-        .map(|url| services::timestamp(&http, url, content.signature()));
-    let timestamps = futures_util::future::try_join_all(timestamps);
-    // Both cover the signature and nothing of each other.
-    let (entries, timestamps) = tokio::join!(log_entries(&http, services, submission), timestamps);
-    let timestamps = timestamps.map_err(Error::Timestamp)?;
-    let (entries, deferred) = match entries {
-        Ok(entries) => (entries, None),
-        Err(away) if patience.defer && away.is_away() => (Vec::new(), Some(away)),
-        Err(error) => return Err(Error::Log(error)),
-    };
-    let bundle = Bundle::new(Material::Certificate(certificate), entries, timestamps, content)?;
-    let report = match deferred {
-        None => verify(&bundle, artifact, root),
-        Some(_) => verify_unlogged(&bundle, artifact, root),
-    };
-    match report.result() {
-        Ok(_) => Ok(Signed { bundle, report, deferred }),
-        Err(_) => Err(Error::Unverified(Box::new(report))),
+        let expires = check_certificate(&certificate, &key, root)?;
+        // The instance is there, and a certificate is too much to lose for a moment's silence.
+        let http = http.insisting();
+        Ok(Self { http, root, defer: patience.defer, key, certificate, expires })
+    }
+
+    /// When the certificate expires.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Signs, with an entry and a timestamp by `services`, and verifies what comes of it.
+    ///
+    /// # Errors
+    /// Names the step that failed.
+    pub async fn sign(&self, subject: Subject<'_>, services: &Services) -> Result<Signed, Error> {
+        let (content, artifact) = match subject {
+            Subject::Artifact(artifact) => (self.key.sign_artifact(artifact)?, artifact),
+            Subject::Statement(text, artifact) => (self.key.sign_statement(text)?, artifact),
+        };
+        let (http, certificate) = (&self.http, self.certificate.clone());
+        let details = KeyDetails::EcdsaP256Sha256;
+        let submission = Submission { content: &content, certificate: &certificate, details };
+        let timestamps = services
+            .timestamp_authorities
+            .iter()
+            .map(|url| services::timestamp(http, url, content.signature()));
+        let timestamps = futures_util::future::try_join_all(timestamps);
+        // Both cover the signature and nothing of each other.
+        let (entries, timestamps) =
+            tokio::join!(log_entries(http, services, submission), timestamps);
+        let timestamps = timestamps.map_err(Error::Timestamp)?;
+        let (entries, deferred) = match entries {
+            Ok(entries) => (entries, None),
+            Err(away) if self.defer && away.is_away() => (Vec::new(), Some(away)),
+            Err(error) => return Err(Error::Log(error)),
+        };
+        let bundle = Bundle::new(Material::Certificate(certificate), entries, timestamps, content)?;
+        let report = match deferred {
+            None => verify(&bundle, artifact, self.root),
+            Some(_) => verify_unlogged(&bundle, artifact, self.root),
+        };
+        match report.result() {
+            Ok(_) => Ok(Signed { bundle, report, deferred }),
+            Err(_) => Err(Error::Unverified(Box::new(report))),
+        }
     }
 }
 
@@ -135,7 +177,7 @@ fn can_wait(services: &Services) -> Result<(), Error> {
     if late && timed { Ok(()) } else { Err(Error::NotDeferrable) }
 }
 
-/// A key for one signature; it exists in memory only, and aws-lc wipes it when dropped.
+/// It exists in memory only, and aws-lc wipes it when dropped.
 struct EphemeralKey {
     pair: EcdsaKeyPair,
     spki: Vec<u8>,
@@ -154,32 +196,36 @@ impl EphemeralKey {
         Ok(signature.as_ref().to_vec())
     }
 
-    fn sign_artifact(&self, artifact: &Artifact) -> Result<Content, Error> {
+    fn sign_digest(&self, digest: &[u8]) -> Result<Vec<u8>, Error> {
         use aws_lc_rs::digest::{Digest, SHA256};
-        let hash = HashAlgorithm::Sha256;
-        let digest = artifact.digest(hash).ok_or(Error::Digest)?;
         let imported = Digest::import_less_safe(digest, &SHA256).map_err(|_| Error::Digest)?;
-        let signature = self.pair.sign_digest(&imported).map_err(|_| Error::Key)?;
-        let (digest, signature) = (digest.to_vec(), signature.as_ref().to_vec());
+        Ok(self.pair.sign_digest(&imported).map_err(|_| Error::Key)?.as_ref().to_vec())
+    }
+
+    fn sign_artifact(&self, artifact: &Artifact) -> Result<Content, Error> {
+        let hash = HashAlgorithm::Sha256;
+        let digest = artifact.digest(hash).ok_or(Error::Digest)?.to_vec();
+        let signature = self.sign_digest(&digest)?;
         Ok(Content::Message(MessageSignature { hash, digest, signature }))
     }
 
-    fn sign_statement(&self, statement: &[u8]) -> Result<Content, Error> {
-        let mut envelope = Envelope {
-            payload_type: IN_TOTO.to_owned(),
-            payload: statement.to_vec(),
-            signature: Vec::new(),
-            key_id: String::new(),
-        };
-        envelope.signature = self.sign(&envelope.pae())?;
+    fn sign_statement(&self, payload: Vec<u8>) -> Result<Content, Error> {
+        let (payload_type, key_id) = (IN_TOTO.to_owned(), String::new());
+        let mut envelope = Envelope { payload_type, payload, signature: Vec::new(), key_id };
+        envelope.signature = self.sign_digest(&envelope.pae_digest(HashAlgorithm::Sha256))?;
         Ok(Content::Dsse(envelope))
     }
 }
 
 /// What the CA returned must be for our key and lead to an authority of the trusted root: an entry in
 /// the log is for ever, so none is made for a certificate that nobody here would accept. All else about
-/// it is checked with the whole bundle. The time is the certificate's own: our clock may differ.
-fn check_certificate(der: &[u8], key: &EphemeralKey, root: &TrustedRoot) -> Result<(), Error> {
+/// it is checked with the whole bundle. The time is the certificate's own: our clock may differ. Returns when
+/// it expires.
+fn check_certificate(
+    der: &[u8],
+    key: &EphemeralKey,
+    root: &TrustedRoot,
+) -> Result<Timestamp, Error> {
     let certificate = Certificate::parse(der).map_err(Error::CertificateFormat)?;
     if certificate.spki() != key.spki {
         return Err(Error::CertificateForOtherKey);
@@ -187,7 +233,7 @@ fn check_certificate(der: &[u8], key: &EphemeralKey, root: &TrustedRoot) -> Resu
     let times = [certificate.not_before()];
     let mut authorities = root.certificate_authorities().iter();
     if authorities.any(|authority| authority.verify(&certificate, &times).is_ok()) {
-        Ok(())
+        Ok(certificate.not_after())
     } else {
         Err(Error::CertificateUntrusted)
     }

@@ -1,13 +1,20 @@
 //! Identity tokens: where a job's or a person's token comes from.
 //!
-//! In this order: the caller's own (a token, a file, or standard input), `SIGSTORE_ID_TOKEN`, GitHub
-//! Actions' request URL. Nothing in a token is verified here, the CA does that; its claims are read to
-//! know what to sign as proof of possession. A token never appears in errors or `Debug`.
+//! In this order: the caller's own (a token, a file, or standard input), `SIGSTORE_ID_TOKEN`, what the
+//! surroundings offer ([`Ambient`]), a file that Kubernetes mounts. Nothing in a token is verified here, the
+//! CA does that; its claims are read to know what to sign as proof of possession. A token never appears
+//! in errors or `Debug`.
 
-use crate::http::{self, Http};
+mod ambient;
+
+pub use ambient::Ambient;
+
+use crate::http;
 use serde::Deserialize;
-use std::path::PathBuf;
-use url::Url;
+use std::path::{Path, PathBuf};
+
+/// Where a projected service account token is expected, as cosign has it.
+const MOUNTED: &str = "/var/run/sigstore/cosign/oidc-token";
 
 /// The audience that Sigstore's authorities expect.
 pub const AUDIENCE: &str = "sigstore";
@@ -26,6 +33,16 @@ pub struct IdentityToken {
 struct Claims {
     sub: String,
     email: Option<String>,
+    aud: Option<Audiences>,
+    nonce: Option<String>,
+}
+
+/// One audience, or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    Several(Vec<String>),
 }
 
 impl std::fmt::Debug for IdentityToken {
@@ -64,6 +81,24 @@ impl IdentityToken {
         &self.text
     }
 
+    /// The token, if it claims to be for `audience`: what a provider was asked for.
+    fn for_audience(self, audience: &'static str) -> Result<Self, Error> {
+        let found = match &self.claims.aud {
+            None => Vec::new(),
+            Some(Audiences::One(one)) => vec![one.clone()],
+            Some(Audiences::Several(several)) => several.clone(),
+        };
+        if found.iter().any(|found| found == audience) {
+            return Ok(self);
+        }
+        Err(Error::Audience { expected: audience, found: found.join(", ") })
+    }
+
+    /// What ties it to one login.
+    pub(crate) fn nonce(&self) -> Option<&String> {
+        self.claims.nonce.as_ref()
+    }
+
     /// What the CA wants signed as proof of possession: the e-mail address if the token has one, else
     /// the subject.
     #[must_use]
@@ -81,8 +116,8 @@ pub enum Source {
     File(PathBuf),
     /// Standard input.
     Stdin,
-    /// GitHub Actions: URL, and the token that the runner gives the job for it.
-    GitHubActions(Url, String),
+    /// What the CI system, the cloud or the workload's surroundings offer.
+    Ambient(Ambient),
 }
 
 impl Source {
@@ -90,7 +125,7 @@ impl Source {
     /// the environment, which `env` reads.
     ///
     /// # Errors
-    /// When there is none; in a GitHub Actions job the error says which permission is missing.
+    /// When there is none; in a CI job that could have one the error says what to add to it.
     pub fn find(
         explicit: Option<&str>,
         env: impl Fn(&str) -> Option<String>,
@@ -109,13 +144,10 @@ impl Source {
         if let Some(text) = env("SIGSTORE_ID_TOKEN").filter(|text| !text.trim().is_empty()) {
             return IdentityToken::parse(&text).map(Self::Token);
         }
-        let request = (env("ACTIONS_ID_TOKEN_REQUEST_URL"), env("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
-        match request {
-            (Some(url), Some(token)) => Url::parse(&url)
-                .map(|url| Self::GitHubActions(url, token))
-                .map_err(|_| Error::RequestUrl),
-            _ if env("GITHUB_ACTIONS").is_some() => Err(Error::GitHubPermission),
-            _ => Err(Error::None),
+        match Ambient::find(env)? {
+            Some(ambient) => Ok(Self::Ambient(ambient)),
+            None if Path::new(MOUNTED).exists() => Ok(Self::File(MOUNTED.into())),
+            None => Err(Error::None),
         }
     }
 
@@ -134,17 +166,7 @@ impl Source {
                 let text = std::io::read_to_string(std::io::stdin()).map_err(Error::Stdin)?;
                 IdentityToken::parse(&text)
             }
-            Self::GitHubActions(mut url, token) => {
-                url.query_pairs_mut().append_pair("audience", AUDIENCE);
-                let http = Http::new([&url]).map_err(Error::Provider)?;
-                let reply = http.get_with_token(&url, &token).await.map_err(Error::Provider)?;
-                #[derive(Deserialize)]
-                struct Answer {
-                    value: String,
-                }
-                let answer: Answer = serde_json::from_slice(&reply).map_err(|_| Error::Shape)?;
-                IdentityToken::parse(&answer.value)
-            }
+            Self::Ambient(ambient) => ambient.fetch().await,
         }
     }
 }
@@ -163,9 +185,41 @@ pub enum Error {
         "this GitHub Actions job may not ask for identity tokens; add to the job in the workflow file:\n\n    permissions:\n      id-token: write\n      contents: read\n"
     )]
     GitHubPermission,
-    /// The request URL is none.
-    #[error("ACTIONS_ID_TOKEN_REQUEST_URL is not a URL")]
-    RequestUrl,
+    /// A GitLab job that declares no token.
+    #[error(
+        "this GitLab job has no identity token; add to the job in .gitlab-ci.yml:\n\n    id_tokens:\n      SIGSTORE_ID_TOKEN:\n        aud: sigstore\n"
+    )]
+    GitLabToken,
+    /// The provider gave a token for somebody else.
+    #[error("asked for an identity token for audience {expected}, found one for {found:?}")]
+    Audience {
+        /// As asked for.
+        expected: &'static str,
+        /// What it claims.
+        found: String,
+    },
+    /// A program that gets tokens.
+    #[error("{program} gave no identity token: {reason}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What failed.
+        reason: String,
+    },
+    /// The SPIFFE Workload API.
+    #[error("the SPIFFE Workload API at {socket} gave no identity token: {reason}")]
+    Spiffe {
+        /// Where it was asked.
+        socket: String,
+        /// What failed.
+        reason: String,
+    },
+    /// A variable that should hold a URL.
+    #[error("{variable} is not a URL")]
+    RequestUrl {
+        /// Its name.
+        variable: &'static str,
+    },
     /// Not a token.
     #[error(
         "expected an identity token (a JWT: three parts of base64url divided by dots, with a subject)"
@@ -228,9 +282,28 @@ mod tests {
 
     #[test]
     fn a_job_without_the_permission_is_told_which() {
-        let env = |name: &str| (name == "GITHUB_ACTIONS").then(|| "true".to_owned());
-        let refused = Source::find(None, env).unwrap_err();
-        assert!(refused.to_string().contains("id-token: write"), "{refused}");
+        for (variable, expected) in [
+            ("GITHUB_ACTIONS", "permissions:\n      id-token: write"),
+            ("GITLAB_CI", "id_tokens:\n      SIGSTORE_ID_TOKEN:\n        aud: sigstore"),
+        ] {
+            let env = |name: &str| (name == variable).then(|| "true".to_owned());
+            let refused = Source::find(None, env).unwrap_err();
+            assert!(refused.to_string().contains(expected), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_provider_must_give_what_it_was_asked_for() {
+        for (payload, fits) in [
+            (r#"{"sub":"a","aud":"sigstore"}"#, true),
+            (r#"{"sub":"a","aud":["x","sigstore"]}"#, true),
+            (r#"{"sub":"a","aud":"sigstore.example"}"#, false),
+            (r#"{"sub":"a","aud":["x"]}"#, false),
+            (r#"{"sub":"a"}"#, false),
+        ] {
+            let token = IdentityToken::parse(&token(payload)).unwrap();
+            assert_eq!(token.for_audience(AUDIENCE).is_ok(), fits, "{payload}");
+        }
     }
 
     #[test]

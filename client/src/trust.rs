@@ -187,6 +187,23 @@ impl SigningConfig {
         })
     }
 
+    /// Where people log in at `now`, if the config says.
+    #[must_use]
+    pub fn login(&self, now: Timestamp) -> Option<Url> {
+        let one = Some(ServiceConfig { selector: Selector::Any, count: None });
+        choose("identity provider", &self.oidc_urls, 1, one, now).ok()?.into_iter().next()
+    }
+
+    /// The same with logs of Rekor v1 alone, for verifiers that know nothing newer.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    pub fn select_v1(&self, now: Timestamp) -> Result<Services, Error> {
+        let v1 = |log: &&Service| log.major_api_version == 1;
+        let logs = self.rekor_tlog_urls.iter().filter(v1).cloned().collect();
+        Self { rekor_tlog_urls: logs, ..self.clone() }.select(now)
+    }
+
     /// The logs of the highest version that is offered now.
     fn choose_logs(&self, now: Timestamp) -> Result<(Vec<Url>, LogVersion), Error> {
         let choose =
