@@ -15,6 +15,7 @@ test:
 # Ratios to a floor or a peer of the same run, see docs/performance.md
 bench:
     cargo bench --locked -p countersign-cli --bench process
+    cargo bench --locked -p countersign-cli --bench image
     cargo bench --locked -p countersign-differential --bench verify
     cargo bench --locked -p countersign-log --bench append
     cargo bench --locked -p countersign-ca --bench issue

@@ -1,5 +1,6 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
+pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod serve;
 pub(crate) mod witness;
@@ -47,6 +48,29 @@ pub(crate) enum Command {
     AttestBlob(AttestBlob),
     /// Verify attestations about files, what they attest, and who made them
     VerifyBlobAttestation(VerifyBlobAttestation),
+    /// Sign container images; the signature goes into the registry
+    Sign(image::Sign),
+    /// Verify that container images are signed, and by whom
+    Verify(image::Verify),
+    /// Sign a statement about container images, such as an SBOM or provenance
+    Attest(image::Attest),
+    /// Verify statements about container images, and who made them
+    VerifyAttestation(image::VerifyAttestation),
+    /// Show what refers to a container image
+    Tree(image::Tree),
+    /// Copy a container image with all that refers to it
+    Copy(image::Copy),
+    /// Save a container image with all that refers to it in a folder, an OCI layout
+    Save(image::Save),
+    /// Put a saved container image with all that refers to it into a registry
+    Load(image::Load),
+    /// Print what refers to a container image
+    #[command(subcommand)]
+    Download(image::Download),
+    /// Store bundles made elsewhere with the container image they are about
+    Attach(image::Attach),
+    /// Remove what refers to a container image from its registry
+    Clean(image::Clean),
     /// What the Sigstore client conformance suite calls
     #[command(subcommand, hide = true)]
     Conformance(Conformance),
@@ -194,6 +218,9 @@ pub(crate) struct Signing {
         value_name = "TOKEN|FILE|-"
     )]
     pub(crate) identity_token: Option<String>,
+    /// Log in as a person, in a browser here or by another device [default: on a terminal without a token]
+    #[arg(long, env = "COUNTERSIGN_LOGIN", value_name = "HOW", conflicts_with = "identity_token")]
+    pub(crate) login: Option<Login>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
     /// Accepted for scripts written for cosign: nothing asks here
@@ -201,6 +228,15 @@ pub(crate) struct Signing {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// How a person logs in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Login {
+    /// In a browser on this machine
+    Browser,
+    /// On any other device
+    Device,
 }
 
 /// What becomes of a bundle about files.

@@ -5,6 +5,7 @@ mod ca;
 mod conformance;
 mod demo;
 mod dev;
+mod image;
 mod init;
 mod log;
 mod serve;
@@ -35,6 +36,17 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::VerifyBlob(args) => verify::blobs(&args),
         Command::AttestBlob(args) => sign::attestation(&args),
         Command::VerifyBlobAttestation(args) => verify::attestations(&args),
+        Command::Sign(args) => image::sign(&args),
+        Command::Verify(args) => image::signatures(&args),
+        Command::Attest(args) => image::attest(&args),
+        Command::VerifyAttestation(args) => image::attestations(&args),
+        Command::Tree(args) => image::tree(&args),
+        Command::Copy(args) => image::copy(&args),
+        Command::Save(args) => image::save(&args),
+        Command::Load(args) => image::load(&args),
+        Command::Download(args) => image::download(&args),
+        Command::Attach(args) => image::attach(&args),
+        Command::Clean(args) => image::clean(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Bundle(args) => bundle::run(&args),

@@ -5,6 +5,7 @@ mod artifact;
 mod cmd;
 mod config;
 mod failure;
+mod identity;
 mod idp;
 mod instance;
 mod logging;

@@ -206,6 +206,11 @@ impl Result {
         Self::without_evidence(file, Verdict::Undecided, "UNREADABLE", failure.text())
     }
 
+    /// Something that could not be looked at, for a reason with a code of its own.
+    pub(crate) fn unread(file: &str, code: &'static str, failure: &Failure) -> Self {
+        Self::without_evidence(file, Verdict::Undecided, code, failure.text())
+    }
+
     /// A file that nothing speaks of.
     pub(crate) fn refused(file: &str, code: &'static str, reason: String) -> Self {
         Self::without_evidence(file, Verdict::Refused, code, reason)

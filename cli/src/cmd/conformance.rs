@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Conformance) -> Result<ExitCode, Failure> {
             let bytes = read_bounded(file, MAX_PAYLOAD)?;
             let artifact = if *in_toto { about(&bytes)? } else { Artifact::from_bytes(&bytes) };
             let subject = match in_toto {
-                true => Subject::Statement(&bytes, &artifact),
+                true => Subject::Statement(bytes, &artifact),
                 false => Subject::Artifact(&artifact),
             };
             let signed = block_on(sign(subject, &token, &services, &root, Patience::default()))?;

@@ -4,12 +4,12 @@ use super::verify::predicate;
 use crate::args::{AttestBlob, Keeping, SignBlob, Signing, Timeout, Trust};
 use crate::artifact;
 use crate::failure::{self, Failure};
+use crate::identity::Identity;
 use crate::output::NewFile;
 use crate::report::{self, Results};
 use crate::trust::{self, block_on, read_bounded};
 use countersign_client::http;
 use countersign_client::sign::{self, Patience, Signed, Subject, sign};
-use countersign_client::token::Source;
 use countersign_client::trust::{Services, SigningConfig};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
@@ -56,8 +56,7 @@ pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
     }
     let statement = serde_json::json!({ "_type": STATEMENT_V1, "subject": subjects,
         "predicateType": kind, "predicate": predicate });
-    let statement = statement.to_string();
-    let subject = Subject::Statement(statement.as_bytes(), &artifacts[0]);
+    let subject = Subject::Statement(statement.to_string().into_bytes(), &artifacts[0]);
     prepared.sign(&args.signing, args.keeping.defer, first, subject)
 }
 
@@ -67,7 +66,7 @@ fn read(file: &Path) -> Result<Artifact, Failure> {
 
 /// All that can fail before anything is signed.
 struct Prepared {
-    source: Source,
+    identity: Identity,
     root: TrustedRoot,
     services: Services,
     bundle: PathBuf,
@@ -82,12 +81,12 @@ impl Prepared {
             return Err(Failure::unclear("standard input cannot be both the file and the token")
                 .hint("put the token into a file, or into SIGSTORE_ID_TOKEN"));
         }
-        let source = Source::find(args.identity_token.as_deref(), |name| std::env::var(name).ok());
-        let source = source.map_err(|error| Failure::unclear(error.to_string()))?;
-        let (root, services) = services(&args.trust, args.signing_config.as_deref())?;
+        let (root, config) = config(&args.trust, args.signing_config.as_deref())?;
+        let identity = Identity::find(args, &config)?;
+        let services = select(&config)?;
         // Opened before anything is signed: what cannot be kept should not be logged.
         let file = NewFile::begin(&bundle)?;
-        Ok(Self { source, root, services, bundle, file })
+        Ok(Self { identity, root, services, bundle, file })
     }
 
     fn sign(
@@ -97,11 +96,10 @@ impl Prepared {
         file: &Path,
         subject: Subject<'_>,
     ) -> Result<ExitCode, Failure> {
-        let Self { source, root, services, bundle: path, file: new } = self;
+        let Self { identity, root, services, bundle: path, file: new } = self;
         let patience = Patience { defer, ..patience(args.timeout) };
         let Signed { bundle, report, deferred } = block_on(async {
-            let token =
-                source.fetch().await.map_err(|error| Failure::unclear(error.to_string()))?;
+            let token = identity.token().await?;
             sign(subject, &token, &services, &root, patience).await.map_err(failure)
         })??;
         new.finish(format!("{}\n", bundle.to_json()).as_bytes())?;
@@ -127,6 +125,20 @@ pub(super) fn services(
     trust: &Trust,
     signing_config: Option<&Path>,
 ) -> Result<(TrustedRoot, Services), Failure> {
+    let (root, signing) = config(trust, signing_config)?;
+    let services = select(&signing)?;
+    Ok((root, services))
+}
+
+fn select(config: &SigningConfig) -> Result<Services, Failure> {
+    config.select(Timestamp::now()).map_err(|error| Failure::unclear(error.to_string()))
+}
+
+/// Whom to trust, and all the services there are to sign with.
+pub(super) fn config(
+    trust: &Trust,
+    signing_config: Option<&Path>,
+) -> Result<(TrustedRoot, SigningConfig), Failure> {
     let (root, signing) = trust::load(trust)?.root()?;
     let signing = match (trust::signing_config(signing_config, trust), signing) {
         (Some(path), _) => read_signing_config(&path)?,
@@ -136,19 +148,20 @@ pub(super) fn services(
                 .hint("add --signing-config FILE, or give --trust-config FILE, which holds both"));
         }
     };
-    let services = signing.select(Timestamp::now());
-    Ok((root, services.map_err(|error| Failure::unclear(error.to_string()))?))
+    Ok((root, signing))
 }
 
 /// Tells of waiting on standard error, so that nobody wonders why nothing happens.
 pub(super) fn patience(timeout: Timeout) -> Patience {
-    let waiting = |error: &http::Error| {
-        static TOLD: AtomicBool = AtomicBool::new(false);
-        if !TOLD.swap(true, Ordering::Relaxed) {
-            eprintln!("waiting: {}", crate::output::visible(&error.to_string()));
-        }
-    };
     Patience { budget: timeout.timeout, defer: false, waiting }
+}
+
+/// Tells of the first failure that is waited for.
+pub(super) fn waiting(error: &http::Error) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        eprintln!("waiting: {}", crate::output::visible(&error.to_string()));
+    }
 }
 
 fn bundle_path(args: &Keeping, files: &[PathBuf]) -> Result<PathBuf, Failure> {

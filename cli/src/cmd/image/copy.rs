@@ -1,0 +1,59 @@
+//! `copy`, `save` and `load`: an image with all that refers to it.
+
+use super::{failure, image, registries};
+use crate::args::image::{Copy, Load, Save};
+use crate::failure::Failure;
+use crate::output;
+use crate::trust::block_on;
+use countersign_client::oci::{self, Copied, Layout, Reference, Where};
+use std::process::ExitCode;
+
+/// `copy`
+pub(crate) fn copy(args: &Copy) -> Result<ExitCode, Failure> {
+    let [source, target] = [&args.source, &args.target].map(|name| Reference::parse(name));
+    let (source, target) = (source.map_err(failure)?, target.map_err(failure)?);
+    let registries = registries(&args.registry, args.timeout)?;
+    let place = |name| registries.repository(name).map(Where::Registry).map_err(failure);
+    let (from, to) = (place(&source)?, place(&target)?);
+    let named = args.target.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let tag = if named { target.tag() } else { source.tag() };
+    let copied = block_on(oci::copy(&from, &to, &source, tag))?.map_err(failure)?;
+    told(&copied, &target.name())
+}
+
+/// `save`
+pub(crate) fn save(args: &Save) -> Result<ExitCode, Failure> {
+    let (reference, repository) = image(&args.image)?;
+    let layout = Layout::create(&args.dir).map_err(failure)?;
+    let name = match reference.tag() {
+        Some(tag) => format!("{}:{tag}", reference.name()),
+        None => reference.to_string(),
+    };
+    let (from, to) = (Where::Registry(repository), Where::Layout(layout));
+    let copied = block_on(oci::copy(&from, &to, &reference, Some(&name)))?.map_err(failure)?;
+    told(&copied, &args.dir.display().to_string())
+}
+
+/// `load`
+pub(crate) fn load(args: &Load) -> Result<ExitCode, Failure> {
+    let (reference, repository) = image(&args.image)?;
+    let layout = Layout::open(&args.dir).map_err(failure)?;
+    let images = layout.images().map_err(failure)?;
+    // The one that is there, or else the one with the name.
+    let wanted = match images.as_slice() {
+        [only] => reference.at(&only.digest),
+        _ => reference.clone(),
+    };
+    let (from, to) = (Where::Layout(layout), Where::Registry(repository));
+    let copied = block_on(oci::copy(&from, &to, &wanted, reference.tag()))?.map_err(failure)?;
+    told(&copied, &reference.name())
+}
+
+fn told(copied: &Copied, target: &str) -> Result<ExitCode, Failure> {
+    let Copied { image, manifests, blobs, attachments } = copied;
+    output::print(&format!(
+        "copied {} to {target}\n  {manifests} manifests, {attachments} of them refer to it; {blobs} blobs were sent\n",
+        image.digest
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

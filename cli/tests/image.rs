@@ -1,0 +1,202 @@
+//! Container images by the binary: a development instance signs, a registry in memory stores, and what verification
+//! says of each way in which the two can be wrong.
+
+mod common;
+
+use common::{Dev, assert_fails, run, verdict};
+use countersign_testkit::registry::{Registry, Reply};
+use std::path::Path;
+use std::process::Output;
+
+struct Case {
+    dev: Dev,
+    registry: Registry,
+    folder: tempfile::TempDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dev = Dev::start(&folder.path().join("dev"));
+        Self { dev, registry: Registry::start(true), folder }
+    }
+
+    fn image(&self, name: &str) -> String {
+        format!("{}/acme/{name}", self.registry.address)
+    }
+
+    /// A signing command by `email`.
+    fn sign(&self, email: &str, args: &[&str]) -> Output {
+        let (token, config) = (self.dev.token(email), self.dev.config());
+        let (verb, rest) = args.split_first().unwrap();
+        let config = config.to_str().unwrap();
+        let fixed = [*verb, "--trust-config", config, "--identity-token", &token];
+        run(fixed.iter().chain(rest))
+    }
+
+    /// A verifying command that demands `email`.
+    fn verify(&self, email: &str, args: &[&str]) -> Output {
+        let config = self.dev.config();
+        let (verb, rest) = args.split_first().unwrap();
+        let fixed = [
+            *verb,
+            "--trust-config",
+            config.to_str().unwrap(),
+            "--certificate-identity",
+            email,
+            "--certificate-oidc-issuer",
+            &self.dev.url,
+            "--timeout",
+            "0s",
+        ];
+        run(fixed.iter().chain(rest))
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn succeeds(output: &Output) -> String {
+    let (status, errors) = verdict(output);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(status, 0, "{errors}{text}");
+    text
+}
+
+#[test]
+fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
+    let case = Case::new();
+    let digests: Vec<_> = ["one", "two"]
+        .map(|name| case.registry.push_image(&format!("acme/{name}"), "v1", name))
+        .into();
+    let (one, two) = (case.image("one:v1"), case.image("two:v1"));
+    let certificates = || {
+        let audit = std::fs::read_to_string(case.dev.dir.join("audit.jsonl")).unwrap();
+        audit.lines().filter(|line| line.contains("issued")).count()
+    };
+    let before = certificates();
+    let text = succeeds(&case.sign("a@example.com", &["sign", "-a", "build=7", &one, &two]));
+    assert!(text.contains("2 signed, 0 refused"), "{text}");
+    assert_eq!(certificates(), before + 1, "one for both");
+
+    let _ = case.registry.requests();
+    let by_digest = format!("{}@{}", case.image("one"), digests[0]);
+    let text = succeeds(&case.verify("a@example.com", &["verify", &by_digest]));
+    assert!(text.contains(&digests[0]), "{text}");
+    assert!(case.registry.requests().len() <= 3, "the budget when the digest is given");
+    let text = succeeds(&case.verify("a@example.com", &["verify", "-a", "build=7", &one, &two]));
+    assert!(text.contains("2 verified"), "{text}");
+    let text = succeeds(&case.verify("a@example.com", &["verify", &one]));
+    assert!(text.contains(&format!("{one}@{}", digests[0])), "which digest was meant: {text}");
+
+    // What does not hold is no, with its reason.
+    let refused = |email: &str, args: &[&str], expected: &str| {
+        assert_fails(&case.verify(email, args), 1, expected);
+    };
+    refused("b@example.com", &["verify", &one], "b@example.com");
+    refused("a@example.com", &["verify", "-a", "build=8", &one], "expected \"8\", found \"7\"");
+    let _ = case.registry.push_image("acme/one", "v1", "forged");
+    refused("a@example.com", &["verify", &one], "no signature refers to this digest");
+    succeeds(&case.verify("a@example.com", &["verify", &by_digest]));
+
+    // What cannot be told is neither.
+    let missing = case.image("three:v1");
+    let found = case.verify("a@example.com", &["verify", &missing]);
+    assert_fails(&found, 2, "does not exist in the registry");
+    for status in [429, 503] {
+        case.registry.meddle(move |request, honest| match request.path.contains("/referrers/") {
+            true => Reply::new(status, ""),
+            false => honest,
+        });
+        let found = case.verify("a@example.com", &["verify", &by_digest]);
+        assert_fails(&found, 2, &format!("answered {status}"));
+    }
+    case.registry.behave();
+    let found = case.verify("a@example.com", &["verify", "UPPER"]);
+    assert_fails(&found, 2, "names no image");
+    let found = case.verify("a@example.com", &["verify", "--offline", &by_digest]);
+    assert_fails(&found, 2, "--local-image");
+}
+
+#[test]
+fn an_attestation_is_no_signature_and_each_part_of_an_index_is_its_own() {
+    let case = Case::new();
+    let parts = ["amd64", "arm64"].map(|name| case.registry.push_image("acme/app", name, name));
+    let index = case.registry.push_index("acme/app", "v1", &[&parts[0], &parts[1]]);
+    let image = case.image("app:v1");
+    let sbom = case.file("sbom.json", r#"{"bomFormat":"CycloneDX"}"#);
+    let attest = ["attest", "--type", "cyclonedx", "--predicate", &sbom, &image];
+    succeeds(&case.sign("a@example.com", &attest));
+    let verify = ["verify-attestation", "--type", "cyclonedx", &image];
+    let text = succeeds(&case.verify("a@example.com", &verify));
+    assert!(text.contains("https://cyclonedx.org/bom"), "{text}");
+    let found = case.verify("a@example.com", &["verify", &image]);
+    assert_fails(&found, 1, "verify-attestation --type cyclonedx");
+    let found = case.verify("a@example.com", &["verify-attestation", "--type", "spdxjson", &image]);
+    assert_fails(&found, 1, "no attestation of type https://spdx.dev/Document");
+
+    succeeds(&case.sign("a@example.com", &["sign", &image]));
+    succeeds(&case.verify("a@example.com", &["verify", &image]));
+    let found = case.verify("a@example.com", &["verify", "--recursive", &image]);
+    assert_eq!(verdict(&found).0, 1, "the parts are not signed");
+    succeeds(&case.sign("a@example.com", &["sign", "--recursive", "--legacy", &image]));
+    let text = succeeds(&case.verify("a@example.com", &["verify", "--recursive", &image]));
+    assert!(text.contains("3 verified"), "{text}");
+
+    // Legacy signatures alone suffice, and are about one image.
+    succeeds(&run(["clean", "--type", "signature", &image]));
+    let tree = succeeds(&run(["tree", &image]));
+    assert!(tree.contains("cyclonedx") && !tree.contains("sha256-"), "{tree}");
+    let part = format!("{}@{}", case.image("app"), parts[0]);
+    let tag = format!("sha256-{}.sig", parts[0].strip_prefix("sha256:").unwrap());
+    case.registry.meddle(|request, honest| match request.path.contains("/referrers/") {
+        true => Reply::new(404, ""),
+        false => honest,
+    });
+    succeeds(&case.verify("a@example.com", &["verify", &part]));
+    let signature = case.registry.manifest("acme/app", &tag).unwrap();
+    let other = format!("sha256-{}.sig", parts[1].strip_prefix("sha256:").unwrap());
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let _ = case.registry.push_manifest("acme/app", &other, kind, &signature);
+    let part = format!("{}@{}", case.image("app"), parts[1]);
+    let found = case.verify("a@example.com", &["verify", &part]);
+    assert_fails(&found, 1, "the signature is over another image");
+    let _ = index;
+}
+
+#[test]
+fn a_saved_image_verifies_without_a_network_and_a_bundle_is_attached_where_it_belongs() {
+    let case = Case::new();
+    let digest = case.registry.push_image("acme/app", "v1", "app");
+    let _ = case.registry.push_image("acme/other", "v1", "other");
+    let (image, folder) = (case.image("app:v1"), case.folder.path().join("saved"));
+    let folder = folder.to_str().unwrap();
+    succeeds(&case.sign("a@example.com", &["sign", &image]));
+    succeeds(&run(["save", "--dir", folder, &image]));
+    let offline = ["verify", "--offline", "--local-image", folder];
+    let text = succeeds(&case.verify("a@example.com", &offline));
+    assert!(text.contains(&digest), "{text}");
+    assert_fails(&case.verify("b@example.com", &offline), 1, "b@example.com");
+    let bundles = succeeds(&run(["download", "signature", &image]));
+    let bundle = case.file("bundle.json", &bundles);
+    let other = case.image("other:v1");
+    assert_fails(&run(["attach", "--bundle", &bundle, &other]), 2, "it is not about sha256:");
+    succeeds(&run(["copy", &image, &case.image("copied")]));
+    succeeds(&case.verify("a@example.com", &["verify", &case.image("copied:v1")]));
+    succeeds(&run(["clean", &image]));
+    assert_eq!(verdict(&case.verify("a@example.com", &["verify", &image])).0, 1, "nothing is left");
+    succeeds(&run(["attach", "--bundle", &bundle, &image]));
+    succeeds(&case.verify("a@example.com", &["verify", &image]));
+    let tree: serde_json::Value =
+        serde_json::from_str(&succeeds(&run(["tree", "--output", "json", &image]))).unwrap();
+    assert_eq!(tree["referrers"].as_array().unwrap().len(), 1);
+
+    // A changed folder is found out.
+    let blobs = Path::new(folder).join("blobs/sha256");
+    std::fs::write(blobs.join(digest.strip_prefix("sha256:").unwrap()), "{}").unwrap();
+    let (status, _) = verdict(&case.verify("a@example.com", &offline));
+    assert_eq!(status, 1);
+}
