@@ -233,7 +233,7 @@ fn read_body(body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes,
         if too_long {
             refusal.reason = "REQUEST_TOO_LONG";
             refusal.message = format!("a request has at most {limit} bytes");
-            refusal.expected = Some(format!("at most {limit} bytes"));
+            refusal.expected = Some(format!("at most {limit} bytes").into());
         }
         refusal
     })
@@ -269,8 +269,10 @@ struct Refusal {
     code: u8,
     reason: &'static str,
     message: String,
-    expected: Option<String>,
-    found: Option<String>,
+    /// The member of the request that is at fault.
+    field: Option<&'static str>,
+    expected: Option<Box<str>>,
+    found: Option<Box<str>>,
     next: Option<&'static str>,
     retry: bool,
 }
@@ -278,8 +280,8 @@ struct Refusal {
 impl Refusal {
     fn new(status: StatusCode, code: u8, reason: &'static str, message: impl ToString) -> Self {
         let message = message.to_string();
-        let (expected, found, next, retry) = (None, None, None, false);
-        Self { status, code, reason, message, expected, found, next, retry }
+        let (field, expected, found, next, retry) = (None, None, None, None, false);
+        Self { status, code, reason, message, field, expected, found, next, retry }
     }
 
     fn invalid(reason: &'static str, message: &impl ToString) -> Self {
@@ -304,8 +306,9 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut detail = serde_json::Map::new();
         detail.insert("reason".into(), self.reason.into());
+        detail.extend(self.field.map(|field| ("field".to_owned(), field.into())));
         for (name, value) in [("expected", self.expected), ("found", self.found)] {
-            detail.extend(value.map(|value| (name.to_owned(), value.into())));
+            detail.extend(value.map(|value| (name.to_owned(), String::from(value).into())));
         }
         detail.extend(self.next.map(|next| ("next".to_owned(), next.into())));
         let body = json!({ "code": self.code, "message": self.message, "details": [detail] });
@@ -345,7 +348,7 @@ impl From<AppendError> for Refusal {
             AppendError::Held(missing) => {
                 let message = "the log waits for its witnesses; nothing was acknowledged";
                 let refusal = Self::unavailable("WITNESSES_MISSING", message);
-                Self { found: Some(missing.to_string()), ..refusal }
+                Self { found: Some(missing.to_string().into()), ..refusal }
             }
             AppendError::Closed => Self::unavailable("LOG_CLOSED", "the log is shutting down"),
             AppendError::Signing => {
@@ -359,8 +362,8 @@ impl From<AppendError> for Refusal {
                 Self { next, ..Self::internal("LOG_HALTED", message) }
             }
             AppendError::TooLong { limit, found } => Self {
-                expected: Some(format!("at most {limit} bytes")),
-                found: Some(format!("{found} bytes")),
+                expected: Some(format!("at most {limit} bytes").into()),
+                found: Some(format!("{found} bytes").into()),
                 ..Self::invalid("ENTRY_TOO_LONG", &error)
             },
         }
@@ -377,13 +380,23 @@ impl From<crate::proof::Error> for Refusal {
 impl From<rekor_v2::Error> for Refusal {
     fn from(error: rekor_v2::Error) -> Self {
         use rekor_v2::Error;
+        let field = error.field();
         let reason = match error {
             Error::Append(error) => return error.into(),
             Error::Proof(error) => return error.into(),
+            Error::Refused(refused) => {
+                return Self {
+                    field,
+                    expected: Some(refused.expected().into()),
+                    found: Some(refused.found().into()),
+                    ..Self::invalid("SIGNER_NOT_ACCEPTED", &refused)
+                };
+            }
             Error::OtherKey { expected, found } => {
                 return Self {
-                    expected: Some(expected.name().to_owned()),
-                    found: Some(found.to_string()),
+                    field,
+                    expected: Some(expected.name().into()),
+                    found: Some(found.to_string().into()),
                     ..Self::invalid("KEY_MISMATCH", &error)
                 };
             }
@@ -400,7 +413,7 @@ impl From<rekor_v2::Error> for Refusal {
             Error::Algorithm { .. } => "ALGORITHM",
             Error::Key(_) => "SIGNATURE",
         };
-        Self::invalid(reason, &error)
+        Self { field, ..Self::invalid(reason, &error) }
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) async fn recover(
         (None, None) => begin(signer, lock).await?,
     };
     let checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
+    signer.resume(&signed);
     let published = match &published {
         None => None,
         Some(bytes) => {

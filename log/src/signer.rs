@@ -22,6 +22,7 @@ use countersign_verify::note::{
     self, KeyType, Note, Signature, VerifierKey, ed25519_key_id, rfc6962_key_id,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The private side of a log: its origin and its key. The key's bytes stay inside aws-lc-rs, which
 /// wipes them.
@@ -33,7 +34,12 @@ pub struct Signer {
 enum Private {
     Ed25519(Ed25519KeyPair),
     Text(Arc<P256Key>),
-    TreeHead { pair: Arc<P256Key>, clock: Clock },
+    /// `last` is the time of the newest tree head, ms: the clock may be set back, tree heads may not.
+    TreeHead {
+        pair: Arc<P256Key>,
+        clock: Clock,
+        last: AtomicU64,
+    },
 }
 
 /// A log's ECDSA P-256 key: of a certificate log it signs tree heads and certificate timestamps, of a
@@ -99,7 +105,7 @@ impl Signer {
     /// When the public key does not read back.
     pub fn rfc6962(origin: &str, pair: Arc<P256Key>, clock: Clock) -> Result<Self, Error> {
         let key = LogKey::from_spki(origin, pair.spki())?;
-        Ok(Self { key, private: Private::TreeHead { pair, clock } })
+        Ok(Self { key, private: Private::TreeHead { pair, clock, last: AtomicU64::new(0) } })
     }
 
     /// The signer of a log that speaks Rekor v1, see [`LogKey::rekor_v1`].
@@ -115,6 +121,16 @@ impl Signer {
     #[must_use]
     pub const fn key(&self) -> &LogKey {
         &self.key
+    }
+
+    /// Goes on from a note that was signed before: no later tree head is older than that one.
+    pub(crate) fn resume(&self, note: &str) {
+        let Private::TreeHead { last, .. } = &self.private else { return };
+        let note = Note::parse(note).ok();
+        let signatures = note.iter().flat_map(Note::signatures);
+        let own = signatures.filter(|line| line.key_id == self.key.key_id);
+        let times = own.filter_map(|line| line.signature.first_chunk().copied());
+        last.fetch_max(times.map(u64::from_be_bytes).max().unwrap_or_default(), Ordering::Relaxed);
     }
 
     /// The signed note of a tree of `size` leaves with that `root`.
@@ -143,8 +159,9 @@ impl Signer {
         let signature = match &self.private {
             Private::Ed25519(pair) => pair.sign(text.as_bytes()).as_ref().to_vec(),
             Private::Text(pair) => pair.sign(text.as_bytes())?,
-            Private::TreeHead { pair, clock } => {
-                let timestamp = u64::try_from(clock().as_millisecond()).unwrap_or_default();
+            Private::TreeHead { pair, clock, last } => {
+                let now = u64::try_from(clock().as_millisecond()).unwrap_or_default();
+                let timestamp = last.fetch_max(now, Ordering::Relaxed).max(now);
                 let head = tree_head(timestamp, checkpoint.size, &checkpoint.root);
                 let signature = pair.sign(&head)?;
                 let length = u16::try_from(signature.len()).expect("at most 72 bytes");

@@ -4,8 +4,9 @@
 //! {"apiVersion": …, "kind": …, "spec": …}
 //! ```
 //! Checked before an entry is taken: the signature holds over the digest (over the envelope, for dsse and
-//! intoto) by the key or certificate beside it. Not checked, as with Rekor v2: the certificate's dates,
-//! chain and issuer. Unknown members are passed over, as upstream does; they are not stored.
+//! intoto) by the key or certificate beside it; and what [`Accepted`] demands of the signer. Unless it does,
+//! the certificate's dates, chain and issuer are not checked, as with Rekor v2. Unknown members are passed
+//! over, as upstream does; they are not stored.
 //!
 //! An entry is named by the tree's ID, 16 hexadecimal digits, and its leaf hash. A repeat gets the first
 //! entry, as success. An entry's index counts through the trees of all shards in order; its proof has the
@@ -14,6 +15,7 @@
 use crate::Clock;
 use crate::engine::{Head, Log};
 use crate::face::OwnedVerifier;
+use crate::face::accept::{self, Accepted};
 use crate::pool::{AppendError, Candidate, Leaf};
 use crate::proof;
 use crate::shards::Shards;
@@ -40,6 +42,7 @@ pub const MAX_REQUEST: usize = 16 << 20;
 pub struct Face {
     shards: Arc<Shards<Tree>>,
     clock: Clock,
+    accepted: Arc<Accepted>,
 }
 
 /// One shard: a log of format [`Timed`](crate::Format::Timed), and the key that signs its checkpoints and
@@ -170,10 +173,16 @@ fn candidate(body: &[u8], clock: &Clock) -> Result<Candidate, AppendError> {
 }
 
 impl Face {
-    /// Shards, seen as Rekor v1.
+    /// Shards, seen as Rekor v1. Anybody's entries are taken.
     #[must_use]
     pub fn new(shards: impl Into<Shards<Tree>>, clock: Clock) -> Self {
-        Self { shards: Arc::new(shards.into()), clock }
+        Self { shards: Arc::new(shards.into()), clock, accepted: Arc::default() }
+    }
+
+    /// The same, that takes those entries only.
+    #[must_use]
+    pub fn accepting(self, accepted: Accepted) -> Self {
+        Self { accepted: Arc::new(accepted), ..self }
     }
 
     /// Its shards.
@@ -212,7 +221,7 @@ impl Face {
     /// # Errors
     /// When the request is refused or the log cannot take it, see [`Error`].
     pub async fn submit(&self, request: &[u8]) -> Result<Logged, Error> {
-        self.append(canonical_body(request)?).await
+        self.append(canonical_body(request, &self.accepted)?).await
     }
 
     async fn append(&self, body: Vec<u8>) -> Result<Logged, Error> {
@@ -286,7 +295,8 @@ impl Face {
     /// # Errors
     /// As [`submit`](Self::submit), but that nothing is appended.
     pub async fn proposed(&self, request: &[u8]) -> Result<Option<Logged>, Error> {
-        self.find(None, leaf_hash(&canonical_body(request)?)).await
+        // Whoever asks for an entry need not be one whose entries are taken.
+        self.find(None, leaf_hash(&canonical_body(request, &Accepted::default())?)).await
     }
 
     /// What `GET /api/v1/log` answers.
@@ -367,15 +377,15 @@ struct Request {
 }
 
 /// The body that a request makes, after its signatures were checked.
-fn canonical_body(request: &[u8]) -> Result<Vec<u8>, Error> {
+fn canonical_body(request: &[u8], accepted: &Accepted) -> Result<Vec<u8>, Error> {
     if request.len() > MAX_REQUEST {
         return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
     }
     let Request { api_version, kind, spec } = serde_json::from_slice(request).map_err(malformed)?;
     match (kind.as_str(), api_version.as_str()) {
-        ("hashedrekord", "0.0.1") => hashedrekord(spec),
-        ("dsse", "0.0.1") => dsse(spec),
-        ("intoto", "0.0.2") => intoto(spec),
+        ("hashedrekord", "0.0.1") => hashedrekord(spec, accepted),
+        ("dsse", "0.0.1") => dsse(spec, accepted),
+        ("intoto", "0.0.2") => intoto(spec, accepted),
         _ => Err(Error::Kind { found: format!("{kind} {api_version}").chars().take(64).collect() }),
     }
 }
@@ -413,7 +423,7 @@ struct WireContent {
     content: String,
 }
 
-fn hashedrekord(spec: Value) -> Result<Vec<u8>, Error> {
+fn hashedrekord(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
     let RekordSpec { data, signature } = serde_json::from_value(spec).map_err(malformed)?;
     let hash = HashAlgorithm::ALL
         .into_iter()
@@ -421,7 +431,8 @@ fn hashedrekord(spec: Value) -> Result<Vec<u8>, Error> {
         .ok_or(Error::Member { member: "data.hash.algorithm" })?;
     let digest = from_hex(&data.hash.value).ok().filter(|digest| digest.len() == hash.digest_len());
     let digest = digest.ok_or(Error::Member { member: "data.hash.value" })?;
-    let (verifier, key) = verifier("signature.publicKey.content", &signature.public_key.content)?;
+    let member = "signature.publicKey.content";
+    let (verifier, key) = verifier(member, &signature.public_key.content, accepted)?;
     let signature = decode("signature.content", &signature.content)?;
     key.verify_digest(hash, &digest, &signature)?;
     Ok(entry::hashedrekord_v1_body(hash, &digest, &signature, verifier.borrow()))
@@ -458,7 +469,7 @@ struct WireSignature {
 }
 
 /// Every signature of the envelope must be by one of the verifiers.
-fn dsse(spec: Value) -> Result<Vec<u8>, Error> {
+fn dsse(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
     let DsseSpec { proposed_content: Proposed { envelope: text, verifiers } } =
         serde_json::from_value(spec).map_err(malformed)?;
     let envelope: WireEnvelope = serde_json::from_str(&text).map_err(malformed)?;
@@ -471,7 +482,7 @@ fn dsse(spec: Value) -> Result<Vec<u8>, Error> {
     let payload = decode("envelope.payload", &envelope.payload)?;
     let verifiers = verifiers
         .iter()
-        .map(|pem| verifier("proposedContent.verifiers", pem))
+        .map(|pem| verifier("proposedContent.verifiers", pem, accepted))
         .collect::<Result<Vec<_>, _>>()?;
     let signed = pae(&envelope.payload_type, &payload);
     let mut signatures = Vec::new();
@@ -509,7 +520,7 @@ struct IntotoContent {
 }
 
 /// Payload and signatures come in base64 of base64; the payload is not kept.
-fn intoto(spec: Value) -> Result<Vec<u8>, Error> {
+fn intoto(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
     let IntotoSpec { content } = serde_json::from_value(spec).map_err(malformed)?;
     let IntotoContent { envelope, hash: claimed } = content;
     if envelope.signatures.is_empty() || envelope.signatures.len() > MAX_SIGNATURES {
@@ -524,7 +535,7 @@ fn intoto(spec: Value) -> Result<Vec<u8>, Error> {
     let mut signatures = Vec::new();
     for WireSignature { sig, keyid, public_key } in envelope.signatures {
         let pem = public_key.ok_or(Error::Member { member: "envelope.signatures.publicKey" })?;
-        let (by, key) = verifier("envelope.signatures.publicKey", &pem)?;
+        let (by, key) = verifier("envelope.signatures.publicKey", &pem, accepted)?;
         let signature = decode_twice("envelope.signatures.sig", &sig)?;
         verify_envelope(&key, &signed, &signature)?;
         let mut stored =
@@ -563,16 +574,25 @@ fn verify_envelope(key: &PublicKey, signed: &[u8], signature: &[u8]) -> Result<(
 }
 
 /// Reads base64 of one PEM block, a certificate or a public key.
-fn verifier(member: &'static str, text: &str) -> Result<(OwnedVerifier, PublicKey), Error> {
+fn verifier(
+    member: &'static str,
+    text: &str,
+    accepted: &Accepted,
+) -> Result<(OwnedVerifier, PublicKey), Error> {
     let pem = decode(member, text)?;
     let (label, der) = der::pem::decode_vec(pem.trim_ascii()).map_err(|_| Error::Pem { member })?;
     match label {
         "CERTIFICATE" => {
-            let key = PublicKey::from_spki(Certificate::parse(&der)?.spki())?;
+            let certificate = Certificate::parse(&der)?;
+            let key = PublicKey::from_spki(certificate.spki())?;
+            accepted
+                .certificate(&certificate)
+                .map_err(|refused| Error::Refused { member, refused })?;
             Ok((OwnedVerifier::Certificate(der), key))
         }
         "PUBLIC KEY" => {
             let key = PublicKey::from_spki(&der)?;
+            accepted.key(&der).map_err(|refused| Error::Refused { member, refused })?;
             Ok((OwnedVerifier::PublicKey(der), key))
         }
         _ => Err(Error::Pem { member }),
@@ -622,6 +642,14 @@ pub enum Error {
     Pem {
         /// Its path below `spec`.
         member: &'static str,
+    },
+    /// A signer whose entries this log does not take.
+    #[error("{member}: {refused}")]
+    Refused {
+        /// Its path below `spec`.
+        member: &'static str,
+        /// Why.
+        refused: accept::Refused,
     },
     /// The certificate does not parse.
     #[error(transparent)]

@@ -6,13 +6,15 @@
 //! ```
 //! Checked before an entry is taken: strict protobuf JSON (lowerCamel or snake_case; unknown and
 //! repeated members are refused), the key parses and is what `keyDetails` says, the digest has the
-//! length of its hash, the signature holds over the digest. Not checked: the certificate's dates,
-//! chain and issuer; whoever verifies a bundle does that.
+//! length of its hash, the signature holds over the digest; and what [`Accepted`] demands of the signer.
+//! Unless it does, the certificate's dates, chain and issuer are not checked: whoever verifies a bundle does
+//! that.
 //!
 //! A repeat gets the first entry, with a fresh proof, as success.
 
 use crate::engine::Log;
 use crate::face::OwnedVerifier;
+use crate::face::accept::{self, Accepted};
 use crate::pool::{AppendError, Candidate};
 use crate::proof;
 use crate::shards::Shards;
@@ -36,13 +38,20 @@ pub const MAX_REQUEST: usize = 256 << 10;
 #[derive(Clone)]
 pub struct Face {
     shards: Arc<Shards<Log>>,
+    accepted: Arc<Accepted>,
 }
 
 impl Face {
-    /// Shards of format [`Entries`](crate::Format::Entries), seen as Rekor v2.
+    /// Shards of format [`Entries`](crate::Format::Entries), seen as Rekor v2. Anybody's entries are taken.
     #[must_use]
     pub fn new(shards: impl Into<Shards<Log>>) -> Self {
-        Self { shards: Arc::new(shards.into()) }
+        Self { shards: Arc::new(shards.into()), accepted: Arc::default() }
+    }
+
+    /// The same, that takes those entries only.
+    #[must_use]
+    pub fn accepting(self, accepted: Accepted) -> Self {
+        Self { accepted: Arc::new(accepted), ..self }
     }
 
     /// Its shards.
@@ -56,7 +65,7 @@ impl Face {
     /// # Errors
     /// When the request is refused or the log cannot take it, see [`Error`].
     pub async fn submit(&self, request: &[u8]) -> Result<LogEntry, Error> {
-        let body = Checked::read(request)?.body();
+        let body = Checked::read(request, &self.accepted)?.body();
         self.append(body).await
     }
 
@@ -176,7 +185,7 @@ struct Checked {
 
 impl Checked {
     /// The checks in the order of rekor-tiles; the first that fails decides.
-    fn read(request: &[u8]) -> Result<Self, Error> {
+    fn read(request: &[u8], accepted: &Accepted) -> Result<Self, Error> {
         if request.len() > MAX_REQUEST {
             return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
         }
@@ -196,12 +205,15 @@ impl Checked {
         let (verifier, key) = match (wire.x509_certificate, wire.public_key) {
             (Some(raw), None) => {
                 let der = bytes("signature.verifier.x509Certificate.rawBytes", raw.raw_bytes)?;
-                let key = PublicKey::from_spki(Certificate::parse(&der)?.spki())?;
+                let certificate = Certificate::parse(&der)?;
+                let key = PublicKey::from_spki(certificate.spki())?;
+                accepted.certificate(&certificate)?;
                 (OwnedVerifier::Certificate(der), key)
             }
             (None, Some(raw)) => {
                 let spki = bytes("signature.verifier.publicKey.rawBytes", raw.raw_bytes)?;
                 let key = PublicKey::from_spki(&spki)?;
+                accepted.key(&spki)?;
                 (OwnedVerifier::PublicKey(spki), key)
             }
             (Some(_), Some(_)) => return Err(Error::TwoVerifiers),
@@ -238,6 +250,22 @@ impl Checked {
 fn bytes(member: &'static str, text: Option<String>) -> Result<Vec<u8>, Error> {
     let text = text.filter(|text| !text.is_empty()).ok_or(Error::Missing { member })?;
     from_base64(&text).map_err(|_| Error::Base64 { member })
+}
+
+impl Error {
+    /// The member of the request that is at fault, where it is one.
+    #[must_use]
+    pub const fn field(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Missing { member } | Self::Base64 { member } => member,
+            Self::Certificate(_) => "signature.verifier.x509Certificate.rawBytes",
+            Self::Algorithm { .. } | Self::OtherKey { .. } => "signature.verifier.keyDetails",
+            Self::Key(key::Error::DigestLength { .. }) => "digest",
+            Self::Key(key::Error::Signature { .. }) => "signature.content",
+            Self::Key(_) | Self::Refused(_) | Self::TwoVerifiers => "signature.verifier",
+            _ => return None,
+        })
+    }
 }
 
 /// Why a request got no entry.
@@ -282,6 +310,9 @@ pub enum Error {
     /// The certificate does not parse.
     #[error(transparent)]
     Certificate(#[from] certificate::Error),
+    /// A signer whose entries this log does not take.
+    #[error(transparent)]
+    Refused(#[from] accept::Refused),
     /// An algorithm that is unknown, weak, or does not sign digests.
     #[error("{found:?} is no algorithm that this log takes")]
     Algorithm {

@@ -84,14 +84,14 @@ fn json_reply(value: &Value) -> Response {
     (headers, value.to_string()).into_response()
 }
 
+/// What is not asked for is left out, or null as Go clients write an empty list.
 #[derive(Deserialize)]
 struct Retrieve {
-    #[serde(default, rename = "entryUUIDs")]
-    ids: Vec<String>,
-    #[serde(default, rename = "logIndexes")]
-    indexes: Vec<u64>,
-    #[serde(default)]
-    entries: Vec<Value>,
+    #[serde(rename = "entryUUIDs")]
+    ids: Option<Vec<String>>,
+    #[serde(rename = "logIndexes")]
+    indexes: Option<Vec<u64>>,
+    entries: Option<Vec<Value>>,
 }
 
 async fn retrieve(
@@ -102,6 +102,8 @@ async fn retrieve(
     let body = read(&headers, body)?;
     let Retrieve { ids, indexes, entries } = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let (ids, indexes) = (ids.unwrap_or_default(), indexes.unwrap_or_default());
+    let entries = entries.unwrap_or_default();
     let asked = ids.len() + indexes.len() + entries.len();
     if asked == 0 || asked > MAX_RETRIEVED {
         let message =

@@ -1,5 +1,5 @@
 use crate::support::{Memory, Place, append, body, fill};
-use countersign_log::store::CheckpointLock as _;
+use countersign_log::store::{CheckpointLock as _, Files};
 use countersign_log::{AppendError, OpenError, fsck};
 use countersign_verify::merkle::Hash;
 use std::fs;
@@ -90,6 +90,10 @@ async fn a_log_whose_parts_disagree_does_not_open() {
     fill(&log, 0, 3).await;
     log.close().await;
     let older = fs::read(place.log_folder().join("checkpoint")).unwrap();
+    let copy = place.log_folder().with_file_name("copy");
+    let mut cp = std::process::Command::new("cp");
+    assert!(cp.arg("-a").args([&place.log_folder(), &copy]).status().unwrap().success());
+    let copied = Files::open(copy).unwrap();
     let log = place.open().await;
     fill(&log, 3, 300).await;
     log.close().await;
@@ -115,6 +119,9 @@ async fn a_log_whose_parts_disagree_does_not_open() {
     assert!(matches!(refused, OpenError::Disagree { .. }), "{refused}");
     // The tiles were lost.
     let refused = place.open_on((empty, lock)).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Missing { .. }), "{refused}");
+    // The folder is an older copy.
+    let refused = place.open_on((Arc::new(copied), place.parts().await.1)).await.err().unwrap();
     assert!(matches!(refused, OpenError::Missing { .. }), "{refused}");
     // The key is another one.
     let refused = other.open_on(place.parts().await).await.err().unwrap();

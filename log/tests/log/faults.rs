@@ -6,12 +6,13 @@ use crate::support::{Parts, Place, append, body};
 use crate::witnesses;
 use async_trait::async_trait;
 use bytes::Bytes;
-use countersign_log::Log;
 use countersign_log::store::{CheckpointLock, Growth, Source, StoreError, SwapError, TileStore};
 use countersign_log::witness::Lacking;
+use countersign_log::{AppendError, Log};
 use countersign_verify::merkle::Hash;
 use countersign_verify::witness::Policy;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +27,12 @@ enum Fault {
     DeadBefore,
     /// After one write, nothing works any more; nobody hears that this one did.
     DeadAfter,
+    /// One write comes half, and says that it failed.
+    Short,
+    /// One write comes half, and nothing works any more.
+    Torn,
+    /// From one write on, each comes half for want of room, until there is room again.
+    Full,
 }
 
 struct Faults {
@@ -40,37 +47,45 @@ enum Verdict {
     Work,
     Fail,
     WorkAndFail,
+    HalfAndFail,
 }
 
 impl Faults {
     fn write(&self) -> Verdict {
-        if self.dead.load(Ordering::SeqCst) {
-            return Verdict::Fail;
+        match (self.dead.load(Ordering::SeqCst), self.fault) {
+            (true, Fault::Full) => return Verdict::HalfAndFail,
+            (true, _) => return Verdict::Fail,
+            (false, _) => {}
         }
         if self.writes.fetch_add(1, Ordering::SeqCst) != self.place {
             return Verdict::Work;
         }
-        let dies = matches!(self.fault, Fault::DeadBefore | Fault::DeadAfter);
-        self.dead.store(dies, Ordering::SeqCst);
+        let lives = matches!(self.fault, Fault::Refused | Fault::AppliedUnheard | Fault::Short);
+        self.dead.store(!lives, Ordering::SeqCst);
         match self.fault {
             Fault::Refused | Fault::DeadBefore => Verdict::Fail,
             Fault::AppliedUnheard | Fault::DeadAfter => Verdict::WorkAndFail,
+            Fault::Short | Fault::Torn | Fault::Full => Verdict::HalfAndFail,
         }
     }
 
     fn read(&self) -> Result<(), StoreError> {
-        if self.dead.load(Ordering::SeqCst) { Err(error()) } else { Ok(()) }
+        let dead = self.dead.load(Ordering::SeqCst) && self.fault != Fault::Full;
+        if dead { Err(self.error()) } else { Ok(()) }
+    }
+
+    fn error(&self) -> StoreError {
+        let source = match self.fault {
+            Fault::Full => ErrorKind::StorageFull.into(),
+            _ => std::io::Error::other("a fault of the test"),
+        };
+        StoreError::Io { operation: "use", path: "the storage".into(), source: Arc::new(source) }
     }
 
     /// Whether the run was so short that the fault did not come up.
     fn unused(&self) -> bool {
         self.writes.load(Ordering::SeqCst) <= self.place
     }
-}
-
-fn error() -> StoreError {
-    let source = Arc::new(std::io::Error::other("a fault of the test"));
-    StoreError::Io { operation: "use", path: "the storage".into(), source }
 }
 
 struct FaultyStore(Arc<dyn TileStore>, Arc<Faults>);
@@ -88,16 +103,21 @@ impl TileStore for FaultyStore {
     async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
         match self.1.write() {
             Verdict::Work => self.0.put(path, bytes).await,
-            Verdict::Fail => Err(error()),
-            Verdict::WorkAndFail => self.0.put(path, bytes).await.and(Err(error())),
+            // It is whole or not there: half of it is none.
+            Verdict::Fail | Verdict::HalfAndFail => Err(self.1.error()),
+            Verdict::WorkAndFail => self.0.put(path, bytes).await.and(Err(self.1.error())),
         }
     }
 
     async fn stage(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
         match self.1.write() {
             Verdict::Work => self.0.stage(name, bytes).await,
-            Verdict::Fail => Err(error()),
-            Verdict::WorkAndFail => self.0.stage(name, bytes).await.and(Err(error())),
+            Verdict::Fail => Err(self.1.error()),
+            Verdict::WorkAndFail => self.0.stage(name, bytes).await.and(Err(self.1.error())),
+            Verdict::HalfAndFail => {
+                let half = bytes.slice(..bytes.len() / 2);
+                self.0.stage(name, half).await.and(Err(self.1.error()))
+            }
         }
     }
 
@@ -111,8 +131,14 @@ impl TileStore for FaultyStore {
         for part in growth.chunks(1) {
             match self.1.write() {
                 Verdict::Work => self.0.grow(part).await?,
-                Verdict::Fail => return Err(error()),
-                Verdict::WorkAndFail => return self.0.grow(part).await.and(Err(error())),
+                Verdict::Fail => return Err(self.1.error()),
+                Verdict::WorkAndFail => return self.0.grow(part).await.and(Err(self.1.error())),
+                Verdict::HalfAndFail => {
+                    let mut half = part[0].clone();
+                    half.bytes.truncate(half.bytes.len() / 2);
+                    half.width -= 1; // so it is not full
+                    return self.0.grow(&[half]).await.and(Err(self.1.error()));
+                }
             }
         }
         Ok(())
@@ -136,10 +162,11 @@ impl CheckpointLock for FaultyLock {
     ) -> Result<(), SwapError> {
         match self.1.write() {
             Verdict::Work => self.0.compare_and_swap(expected, new, leaves).await,
-            Verdict::Fail => Err(error().into()),
+            // A transaction is done or not: half of it is none.
+            Verdict::Fail | Verdict::HalfAndFail => Err(self.1.error().into()),
             Verdict::WorkAndFail => {
                 self.0.compare_and_swap(expected, new, leaves).await?;
-                Err(error().into())
+                Err(self.1.error().into())
             }
         }
     }
@@ -192,7 +219,7 @@ async fn run(home: &Place, fault: Fault, place: u64, witnessed: bool) -> bool {
         acknowledged = live(&log).await;
         log.close().await;
     }
-    let survives = matches!(fault, Fault::Refused | Fault::AppliedUnheard);
+    let survives = matches!(fault, Fault::Refused | Fault::AppliedUnheard | Fault::Short);
     if survives {
         assert_eq!(acknowledged.len() as u64, ENTRIES, "{fault:?} {place}");
     }
@@ -265,5 +292,62 @@ async fn faults_around_a_witness_lose_nothing_either() {
             place += 1;
         }
         assert!(place >= 25, "expected a fault at each of 25 writes, found {place}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_cut_short_is_made_good() {
+    at_every_write(Fault::Short).await;
+}
+
+#[tokio::test]
+async fn death_within_any_write_loses_nothing_acknowledged() {
+    at_every_write(Fault::Torn).await;
+}
+
+/// The disk runs full at any write, and stays full for a while.
+#[tokio::test]
+async fn a_full_disk_is_said_and_the_log_goes_on_when_there_is_room() {
+    for place in 0.. {
+        let home = Place::new();
+        let (store, lock) = home.parts().await;
+        let (writes, dead) = (AtomicU64::new(0), AtomicBool::new(false));
+        let faults = Arc::new(Faults { fault: Fault::Full, place, writes, dead });
+        let parts = || -> Parts {
+            let store = FaultyStore(Arc::clone(&store), Arc::clone(&faults));
+            (Arc::new(store), Arc::new(FaultyLock(Arc::clone(&lock), Arc::clone(&faults))))
+        };
+        let room = || faults.dead.store(false, Ordering::SeqCst);
+        let log = match home.open_on(parts()).await {
+            Ok(log) => log,
+            Err(error) => {
+                assert!(error.is_transient(), "{place}: {error}");
+                room();
+                home.open_on(parts()).await.unwrap()
+            }
+        };
+        let mut acknowledged = BTreeMap::new();
+        for number in (0..20).chain(0..20) {
+            match append(&log, &body(number)).await {
+                Ok(appended) => {
+                    let first = acknowledged.insert(number, appended.index);
+                    assert!(first.is_none_or(|first| first == appended.index), "{place}");
+                }
+                Err(AppendError::Store(StoreError::Io { source, .. })) => {
+                    assert_eq!(source.kind(), ErrorKind::StorageFull, "{place}");
+                }
+                Err(error) => panic!("{place}: {error}"),
+            }
+        }
+        room();
+        for number in 0..20 {
+            let index = append(&log, &body(number)).await.unwrap().index;
+            assert_eq!(*acknowledged.entry(number).or_insert(index), index, "{place}");
+        }
+        let report = home.fsck().await.unwrap();
+        assert_eq!((report.size, report.repeated), (20, 0), "{place}");
+        if faults.unused() {
+            return;
+        }
     }
 }

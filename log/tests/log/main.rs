@@ -1,6 +1,8 @@
 //! The log through its public door: appended to, killed, damaged, read as an outsider.
 
+mod accept;
 mod append;
+mod clock;
 mod cosigner;
 mod damage;
 mod faults;

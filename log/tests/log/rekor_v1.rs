@@ -247,6 +247,11 @@ async fn several_entries_are_retrieved_at_once_and_misses_left_out() {
             answers.as_array().unwrap().iter().map(|answer| server.check(answer).3).collect();
         assert_eq!(indices, [1, 0, 1]);
     }
+    // As Go clients ask for one alone.
+    let request = json!({ "entryUUIDs": null, "logIndexes": null, "entries": [first] });
+    let reply = server.post("/api/v1/log/entries/retrieve", &request).await;
+    let answers: Value = reply.json().await.unwrap();
+    assert_eq!(server.check(&answers[0]).3, 1);
     for asked in [0, 11] {
         let reply = server
             .post("/api/v1/log/entries/retrieve", &json!({ "logIndexes": vec![0; asked] }))

@@ -23,7 +23,7 @@ pub(crate) struct Hammer {
     /// Which part of the submissions must be refused
     #[arg(long, default_value = "0.01", value_name = "PART", value_parser = part)]
     pub(crate) invalid: f64,
-    /// How long to write, such as 10s or 2h
+    /// How long to write, such as 10s or 2h; Ctrl-C ends it early
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// Write entries with certificates that the instance issues for this token, a file that holds it,

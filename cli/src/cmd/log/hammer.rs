@@ -2,7 +2,8 @@
 //!
 //! Each answer is checked as it comes: body, proof, the checkpoint's signature. What was acknowledged and
 //! signed is kept in a [`ledger`], and in the end compared with the tree of the newest checkpoint, read
-//! from tiles. Servers that go away are waited for, and the same entry is sent again.
+//! from tiles. Servers that go away are waited for, and the same entry is sent again. Ctrl-C ends the
+//! writing early.
 
 mod entry;
 mod ledger;
@@ -99,6 +100,16 @@ async fn hammer(
         tokio::spawn(work::read(target, load.stop, number))
     });
     let workers: Vec<_> = writers.chain(readers).collect();
+    // Ctrl-C ends the writing, not the reckoning; a second one ends all.
+    let ended = Arc::clone(&target);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            ended.ended.store(true, Ordering::Relaxed);
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
     let mut tally = Tally::default();
     for worker in workers {
         tally.add(worker.await.map_err(|error| unclear(&error))??);

@@ -18,6 +18,7 @@ use countersign_verify::trusted_root::Log;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use url::Url;
 
 /// Notes whose signature was verified and that are still remembered. Many replies carry the same one.
@@ -28,6 +29,8 @@ pub(super) struct Target {
     pub(super) http: Http,
     pub(super) url: Url,
     pub(super) signers: Signers,
+    /// Somebody has seen enough.
+    pub(super) ended: AtomicBool,
     trust: Trust,
     shards: RwLock<Vec<Arc<Shard>>>,
     refreshing: tokio::sync::Mutex<()>,
@@ -50,7 +53,8 @@ impl Target {
     ) -> Result<Self, Failure> {
         let url = submission_url(root)?;
         let (shards, refreshing) = (RwLock::default(), tokio::sync::Mutex::default());
-        let target = Self { http, url, signers, trust: trust.clone(), shards, refreshing };
+        let (trust, ended) = (trust.clone(), AtomicBool::new(false));
+        let target = Self { http, url, signers, ended, trust, shards, refreshing };
         target.learn(root)?;
         Ok(target)
     }

@@ -9,6 +9,7 @@ use countersign_log::read::Reader;
 use countersign_log::store::Source;
 use countersign_log::{Format, OpenError, proof};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -52,7 +53,7 @@ pub(super) async fn write(target: Arc<Target>, load: Load, number: u64) -> Resul
     let mut acknowledged: Vec<(Entry, [u8; 32], u64)> = Vec::new();
     for count in 0.. {
         let due = load.due(number, count);
-        if due >= load.stop {
+        if due >= load.stop || target.ended.load(Ordering::Relaxed) {
             break;
         }
         tokio::time::sleep_until(due).await;
@@ -132,7 +133,7 @@ pub(super) async fn read(
     let mut tally = Tally::default();
     for count in 0.. {
         let shards = target.shards();
-        if Instant::now() >= stop {
+        if Instant::now() >= stop || target.ended.load(Ordering::Relaxed) {
             break;
         }
         let shard = &shards[usize::try_from(count).unwrap_or_default() % shards.len()];
