@@ -1,5 +1,6 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
+pub(crate) mod backup;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod serve;
@@ -85,6 +86,10 @@ pub(crate) enum Command {
     Log(log::Log),
     /// Run a witness: it cosigns the checkpoints of logs, and of each log one history only
     Witness(witness::Witness),
+    /// Copy an instance, which may be running, into a folder
+    Backup(backup::Backup),
+    /// Make an instance out of a backup; its logs go on in new shards, so that nothing can fork
+    Restore(backup::Restore),
     /// Ask an instance whether it is ready; for health checks
     Health(Health),
     /// Print shell completions

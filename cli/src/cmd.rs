@@ -1,5 +1,6 @@
 //! One verb a file.
 
+mod backup;
 mod bundle;
 mod ca;
 mod conformance;
@@ -52,6 +53,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Bundle(args) => bundle::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Witness(args) => witness::run(args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Health(args) => health(&args.instance),
         Command::Completion { shell } => {
             let mut text = Vec::new();

@@ -6,7 +6,10 @@
 //! keys/*.pem           PKCS#8, readable by the owner only
 //! keys/*.crt           certificates
 //! countersign.db       the logs' latest checkpoints, and which entry is where
+//! shards.json          which shards the logs have; each after the first has a number in the names of its
+//!                      folder and key
 //! log/, log-v1/, ct/   tiles and checkpoints, as they are served
+//! control/             where a running instance takes orders
 //! trust/*.json         what clients need
 //! audit.jsonl          every issuance and refusal
 //! ```
@@ -16,12 +19,17 @@
 pub(crate) mod development;
 pub(crate) mod directory;
 pub(crate) mod keys;
+mod logs;
 pub(crate) mod production;
 mod readiness;
+mod rotation;
+mod shards;
 mod trust;
 
 pub(crate) use directory::{Directory, Settings};
-pub(crate) use trust::{TrustFiles, log_keys};
+pub(crate) use logs::Logs;
+pub(crate) use shards::{LogName, Shards, folder};
+pub(crate) use trust::{Stored, TrustFiles, stored_logs};
 
 use crate::failure::Failure;
 use crate::idp::Provider;
@@ -30,17 +38,15 @@ use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::Verifier;
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::timestamp::TimestampAuthority;
-use countersign_log::face::{rekor_v1, rekor_v2, static_ct};
-use countersign_log::signer::{P256Key, Signer};
-use countersign_log::store::CheckpointLock;
-use countersign_log::store::files::Files;
-use countersign_log::store::sqlite::Sqlite;
+use countersign_log::face::static_ct;
+use countersign_log::store::Sqlite;
 use countersign_log::witness::Witnesses;
-use countersign_log::{Format, Log, Options};
 use countersign_verify::sct::Sct;
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use logs::Opening;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// What an instance is to be; the rest is in its directory.
 pub(crate) struct Plan {
@@ -64,22 +70,26 @@ pub(crate) struct Plan {
 pub(crate) struct Instance {
     pub(crate) directory: Directory,
     pub(crate) settings: Settings,
-    pub(crate) signatures: rekor_v2::Face,
-    pub(crate) older: rekor_v1::Face,
-    pub(crate) certificates: static_ct::Face,
-    older_key: Arc<P256Key>,
-    certificates_key: Arc<P256Key>,
+    pub(crate) logs: Logs,
+    shards: RwLock<Shards>,
     audit: Audit,
     services: RwLock<Arc<Services>>,
+    /// Held while what clients need to know changes.
+    publishing: Mutex<()>,
     database: Sqlite,
+    passphrase: Option<Zeroizing<String>>,
+    witnesses: Option<Arc<Witnesses>>,
 }
 
-/// What depends on the configuration alone.
+/// What depends on the configuration alone, and what clients are told.
+#[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) authority: Arc<Authority>,
     pub(crate) timestamps: Arc<Succession<TimestampAuthority>>,
     pub(crate) provider: Option<Arc<Provider>>,
     pub(crate) trust: TrustFiles,
+    organization: String,
+    login: Option<String>,
     issuing: Vec<Credential>,
     stamping: Vec<Credential>,
 }
@@ -93,67 +103,38 @@ impl Instance {
         plan: Plan,
         passphrase: Option<&str>,
     ) -> Result<Self, Failure> {
-        let clock: countersign_log::Clock = Arc::new(Timestamp::now);
-        let log_failed = |error: &dyn std::fmt::Display| {
-            Failure::unclear(format!(
-                "the logs in {} do not open: {error}",
-                directory.path().display()
-            ))
-        };
         let database = Sqlite::open(&directory.file("countersign.db")).await;
-        let database = database.map_err(|error| log_failed(&error))?;
-        let key = |name: &str| keys::read(&directory.file(name), passphrase);
-        let p256 = |name: &str| {
-            let key = P256Key::from_pkcs8(&key(name)?).map_err(|error| log_failed(&error))?;
-            Ok::<_, Failure>(Arc::new(key))
+        let database = database.map_err(|error| {
+            let path = directory.path().display();
+            Failure::unclear(format!("the logs in {path} do not open: {error}"))
+        })?;
+        let chain = plan.issuing.first().map(|credential| credential.chain.clone());
+        let chain = chain.ok_or_else(|| Failure::unclear("there is no issuing CA"))?;
+        let shards = Shards::read(directory.path(), settings.created()?)?;
+        let (logs, shards) = {
+            let (directory, settings, database) = (&directory, &settings, &database);
+            let witnesses = plan.witnesses.clone();
+            let mut opening =
+                Opening { directory, settings, database, passphrase, witnesses, shards };
+            let logs = Logs::open(&mut opening, &roots(&plan), &chain).await?;
+            (logs, opening.shards)
         };
-
-        let signer = Signer::ed25519(&settings.log_origin, &key("keys/log.pem")?)
-            .map_err(|error| log_failed(&error))?;
-        let witnesses = plan.witnesses.clone();
-        let options = Options { witnesses, ..Options::new(Format::Entries) };
-        let log = open_log(&directory, &database, "log", options, signer).await?;
-        rekor_v2::Face::seed(&log).await.map_err(|error| log_failed(&error))?;
-        let signatures = rekor_v2::Face::new(log);
-
-        let older_key = p256("keys/log-v1.pem")?;
-        let tree_id = rekor_v1::tree_id(older_key.spki());
-        let signer = Signer::rekor_v1(&settings.log_origin, tree_id, Arc::clone(&older_key));
-        let signer = signer.map_err(|error| log_failed(&error))?;
-        let log =
-            open_log(&directory, &database, "log-v1", Options::new(Format::Timed), signer).await?;
-        let tree = rekor_v1::Tree::new(log, Arc::clone(&older_key));
-        tree.seed(&clock).await.map_err(|error| log_failed(&error))?;
-        let older = rekor_v1::Face::new(tree, Arc::clone(&clock));
-
-        let certificates_key = p256("keys/ct.pem")?;
-        let key = Arc::clone(&certificates_key);
-        let origin = &settings.certificate_log_origin;
-        let signer = Signer::rfc6962(origin, Arc::clone(&key), Arc::clone(&clock));
-        let signer = signer.map_err(|error| log_failed(&error))?;
-        let log = open_log(&directory, &database, "ct", Options::new(Format::Data), signer).await?;
-        let certificates = static_ct::Face::new(log, key, &roots(&plan), Arc::clone(&clock));
-        let certificates = certificates.map_err(|error| log_failed(&error))?;
-        let first = plan.issuing.first();
-        let first = first.ok_or_else(|| Failure::unclear("there is no issuing CA"))?;
-        certificates.seed(&first.chain).await.map_err(|error| log_failed(&error))?;
-
         let audit = Audit::open(&directory.file("audit.jsonl"));
         let audit = audit.map_err(|error| Failure::unclear(error.to_string()))?;
-        let keys = [&*older_key, &*certificates_key];
-        let services = Services::new(&settings, &signatures, keys, &certificates, &audit, plan)?;
+        let witnesses = plan.witnesses.clone();
+        let services = Services::new(&settings, &logs, &shards, &audit, plan)?;
         services.publish(&directory)?;
         Ok(Self {
+            witnesses,
             services: RwLock::new(Arc::new(services)),
-            signatures,
-            older,
-            certificates,
-            older_key,
-            certificates_key,
+            publishing: Mutex::default(),
+            logs,
+            shards: RwLock::new(shards),
             audit,
             database,
             settings,
             directory,
+            passphrase: passphrase.map(|passphrase| Zeroizing::new(passphrase.to_owned())),
         })
     }
 
@@ -164,32 +145,33 @@ impl Instance {
 
     /// Changes over to another plan. If that cannot be, all stays as it is.
     pub(crate) fn reload(&self, plan: Plan) -> Result<(), Failure> {
-        let known: Vec<_> = self.certificates.roots().collect();
+        let known: Vec<_> = self.logs.certificates.roots().collect();
         if roots(&plan).iter().any(|root| !known.contains(&&root[..])) {
             return Err(Failure::unclear("the certificate log does not know this root yet")
                 .hint("restart the server to have its certificate log take a new root"));
         }
-        let keys = [&*self.older_key, &*self.certificates_key];
-        let (signatures, certificates) = (&self.signatures, &self.certificates);
-        let services =
-            Services::new(&self.settings, signatures, keys, certificates, &self.audit, plan)?;
+        let _publishing = self.publishing.lock();
+        let shards = self.shards.read();
+        let services = Services::new(&self.settings, &self.logs, &shards, &self.audit, plan)?;
         services.publish(&self.directory)?;
         *self.services.write() = Arc::new(services);
         Ok(())
     }
 
-    /// All its logs.
-    pub(crate) fn logs(&self) -> Vec<Log> {
-        let older = self.older.shards().all();
-        let signatures = self.signatures.shards().all();
-        let signatures = signatures.iter().map(|log| Log::clone(log));
-        let older = older.iter().map(|tree| Log::clone((**tree).as_ref()));
-        signatures.chain(older).chain([self.certificates.log().clone()]).collect()
+    /// Tells clients of the shards as they are now.
+    fn retrust(&self) -> Result<(), Failure> {
+        let _publishing = self.publishing.lock();
+        let mut services = Services::clone(&self.services());
+        services.trust =
+            trust::trust_files(&self.settings, &self.logs, &self.shards.read(), &services)?;
+        services.publish(&self.directory)?;
+        *self.services.write() = Arc::new(services);
+        Ok(())
     }
 
     /// Finishes what the logs have pending.
     pub(crate) async fn close(&self) {
-        for log in self.logs() {
+        for log in self.logs.all() {
             log.close().await;
         }
         self.database.close().await;
@@ -199,22 +181,22 @@ impl Instance {
 impl Services {
     fn new(
         settings: &Settings,
-        signatures: &rekor_v2::Face,
-        [older, certificates_key]: [&P256Key; 2],
-        certificates: &static_ct::Face,
+        logs: &Logs,
+        shards: &Shards,
         audit: &Audit,
         plan: Plan,
     ) -> Result<Self, Failure> {
-        let trust = trust::trust_files(settings, signatures, older, certificates_key, &plan)?;
         let broken = |what: &str, error: &dyn std::fmt::Display| {
             Failure::unclear(format!("the {what} authority: {error}"))
         };
-        let Plan { issuing, timestamps: stamping, tokens, provider, .. } = plan;
+        let Plan { organization, issuing, timestamps: stamping, tokens, login, provider, .. } =
+            plan;
+        let certificates = &logs.certificates;
         let authority = Authority::new(Parts {
             tokens,
             issuing: issuing.clone(),
             log: Arc::new(InProcess(certificates.clone())),
-            log_key: certificates_key.spki().to_vec(),
+            log_key: certificates.log().key().spki().to_vec(),
             gate: Arc::new(|_| Ok(())),
             limits: countersign_ca::limits::Limits::none(),
             audit: audit.clone(),
@@ -229,7 +211,11 @@ impl Services {
         let timestamps = Succession::new(timestamps.collect::<Result<_, Failure>>()?);
         let timestamps = timestamps.ok_or_else(|| broken("timestamp", &"there is no key"))?;
         let (authority, timestamps) = (Arc::new(authority), Arc::new(timestamps));
-        Ok(Self { authority, timestamps, provider, trust, issuing, stamping })
+        let trust = TrustFiles::default();
+        let mut services =
+            Self { authority, timestamps, provider, trust, organization, login, issuing, stamping };
+        services.trust = trust::trust_files(settings, logs, shards, &services)?;
+        Ok(services)
     }
 
     /// Writes what clients need into the directory.
@@ -252,24 +238,6 @@ fn roots(plan: &Plan) -> Vec<Vec<u8>> {
     roots.sort();
     roots.dedup();
     roots
-}
-
-async fn open_log(
-    directory: &Directory,
-    database: &Sqlite,
-    name: &str,
-    options: Options,
-    signer: Signer,
-) -> Result<Log, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        let folder = directory.file(name);
-        Failure::unclear(format!("the log in {} does not open: {error}", folder.display()))
-    };
-    let store = Files::open(directory.file(name)).map_err(|error| failed(&error))?;
-    let lock: Arc<dyn CheckpointLock> =
-        Arc::new(database.lock(name).await.map_err(|error| failed(&error))?);
-    let log = Log::open(options, signer, Arc::new(store), lock).await;
-    log.map_err(|error| failed(&error))
 }
 
 /// The certificate log beside the authority, without a network between.

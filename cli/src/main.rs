@@ -4,6 +4,7 @@ mod args;
 mod artifact;
 mod cmd;
 mod config;
+mod control;
 mod failure;
 mod identity;
 mod idp;

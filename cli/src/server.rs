@@ -7,9 +7,10 @@ pub(crate) mod tls;
 
 pub(crate) use limits::Limits;
 
+use crate::control;
 use crate::failure::Failure;
 use crate::idp;
-use crate::instance::{Instance, Plan, Services};
+use crate::instance::{Instance, Plan, Services, TrustFiles};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -58,6 +59,8 @@ pub(crate) struct Server {
     handle: Handle<SocketAddr>,
     task: JoinHandle<std::io::Result<()>>,
     upkeep: JoinHandle<()>,
+    /// None where the directory has no room for a socket.
+    orders: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -97,7 +100,8 @@ impl Server {
             }
         };
         let roles = roles.to_vec();
-        Self { instance, roles, limits, current, handle, task, upkeep }
+        let orders = orders(&instance);
+        Self { instance, roles, limits, current, handle, task, upkeep, orders }
     }
 
     /// Changes over to another plan; requests under way end as they began. If it does not do, all stays
@@ -114,6 +118,9 @@ impl Server {
 
     /// Takes no more connections, lets requests finish, and then the logs.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
+        if let Some(orders) = &self.orders {
+            orders.abort();
+        }
         self.handle.graceful_shutdown(Some(self.limits.drain));
         let finished = self.task.await;
         self.upkeep.abort();
@@ -123,6 +130,22 @@ impl Server {
             _ => Ok(()),
         }
     }
+}
+
+/// Has the instance take orders.
+fn orders(instance: &Arc<Instance>) -> Option<JoinHandle<()>> {
+    let instance = Arc::clone(instance);
+    let directory = instance.directory.path().to_owned();
+    let carry_out = move |order| {
+        let instance = Arc::clone(&instance);
+        async move { instance.carry_out(order).await }
+    };
+    let listening = control::listen(&directory, carry_out);
+    listening
+        .inspect_err(|failure| {
+            tracing::warn!("it takes no orders while it runs: {}", failure.text());
+        })
+        .ok()
 }
 
 async fn dispatch(State(current): State<Arc<RwLock<Router>>>, request: Request) -> Response {
@@ -141,12 +164,12 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
     let mut routes = Router::new();
     if roles.contains(&Role::Log) {
         routes = routes
-            .merge(countersign_log::http::rekor_v2(instance.signatures.clone()))
-            .merge(countersign_log::http::rekor_v1(instance.older.clone()));
+            .merge(countersign_log::http::rekor_v2(instance.logs.signatures.clone()))
+            .merge(countersign_log::http::rekor_v1(instance.logs.older.clone()));
     }
     if roles.contains(&Role::Ca) {
         routes = routes
-            .merge(countersign_log::http::static_ct(instance.certificates.clone()))
+            .merge(certificate_logs(instance))
             .merge(countersign_ca::http::router(Arc::clone(&services.authority)));
     }
     if roles.contains(&Role::Tsa) {
@@ -162,18 +185,37 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
         .merge(ready(Arc::clone(instance)))
         .route("/metrics", get(async move || metrics::answer(measured).await))
         .fallback(unknown)
+        .layer(from_fn(request::route))
 }
 
-fn trust(instance: &Instance, services: &Services) -> Router {
-    let files = &services.trust;
+/// Each shard of the certificate log at its place.
+fn certificate_logs(instance: &Instance) -> Router {
     let mut router = Router::new();
-    for (path, json) in [
-        ("/trust/trusted_root.json", &files.trusted_root),
-        ("/trust/signing_config.json", &files.signing_config),
-        ("/trust/client_trust_config.json", &files.client_trust_config),
-    ] {
-        let json = json.clone();
-        let answer = async move || ([(header::CONTENT_TYPE, "application/json")], json.clone());
+    for (number, face) in (1..).zip(&instance.logs.all_certificates) {
+        let routes = countersign_log::http::static_ct(face.clone());
+        router = match number {
+            1 => router.merge(routes),
+            _ => router.nest(&format!("/shards/{number}"), routes),
+        };
+    }
+    router
+}
+
+fn trust(instance: &Arc<Instance>, services: &Services) -> Router {
+    type Choose = fn(&TrustFiles) -> &String;
+    let mut router = Router::new();
+    let files: [(&str, Choose); 3] = [
+        ("/trust/trusted_root.json", |files| &files.trusted_root),
+        ("/trust/signing_config.json", |files| &files.signing_config),
+        ("/trust/client_trust_config.json", |files| &files.client_trust_config),
+    ];
+    for (path, choose) in files {
+        let instance = Arc::clone(instance);
+        // As they are now: a log may have gone on in another shard.
+        let answer = async move || {
+            let json = choose(&instance.services().trust).clone();
+            ([(header::CONTENT_TYPE, "application/json")], json)
+        };
         router = router.route(path, get(answer));
     }
     let (kind, warning) = match services.provider {

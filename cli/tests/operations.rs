@@ -26,11 +26,11 @@ fn metrics_say_what_was_done() {
     assert_eq!(dev.request("GET /api/v2/tile/0/000.p/2", "", "").0, 200);
     let (status, text) = dev.request("GET /metrics", "", "");
     assert_eq!(status, 200);
-    let log = "{log=\"127.0.0.1\"}";
+    let (log, shard) = ("{log=\"127.0.0.1\"}", "{log=\"127.0.0.1\",shard=\"1\"}");
     for (series, expected) in [
-        (format!("countersign_log_entries{log}"), 2.0),
-        (format!("countersign_log_waiting{log}"), 0.0),
-        (format!("countersign_log_halted{log}"), 0.0),
+        (format!("countersign_log_entries{shard}"), 2.0),
+        (format!("countersign_log_waiting{shard}"), 0.0),
+        (format!("countersign_log_halted{shard}"), 0.0),
         (format!("countersign_log_batch_entries_count{log}"), 1.0),
         (format!("countersign_log_commit_seconds_count{log}"), 1.0),
         ("countersign_certificates_issued_total".to_owned(), 1.0),

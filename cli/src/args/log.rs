@@ -5,6 +5,7 @@ mod hammer;
 pub(crate) use hammer::Hammer;
 
 use super::{Format, Output, Timeout, Trust};
+use crate::instance::LogName;
 use clap::{Args as ClapArgs, Subcommand};
 use std::path::PathBuf;
 
@@ -18,6 +19,10 @@ pub(crate) enum Log {
     Prove(Entry),
     /// Read a whole log as an outsider and check every hash
     Fsck(Fsck),
+    /// Have a running instance go on in a new shard of a log, under a new key, without refusing anybody
+    Rotate(Rotate),
+    /// Have a running instance sign the end of a shard that takes no entries any more
+    Freeze(Freeze),
     /// Log bundles that were signed with --defer, and complete them in place
     Submit(Submit),
     /// Write to a log as fast as it takes entries, and hold it to every answer; for measuring and soaking
@@ -51,6 +56,42 @@ pub(crate) struct Fsck {
     pub(crate) certificates: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    /// How to print it
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Rotate {
+    /// The directory of the instance
+    #[arg(long, env = "COUNTERSIGN_DIR")]
+    pub(crate) dir: PathBuf,
+    /// Which log
+    #[arg(long, default_value = "log")]
+    pub(crate) log: LogName,
+    /// Only make the new shard and have clients know its key; rotate when they have refreshed their trust
+    #[arg(long)]
+    pub(crate) announce: bool,
+    /// A host name of the instance that is to be the new shard's origin; witnesses tell logs apart by it
+    /// [default: the instance's]
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// How to print it
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Freeze {
+    /// The directory of the instance
+    #[arg(long, env = "COUNTERSIGN_DIR")]
+    pub(crate) dir: PathBuf,
+    /// Which log
+    #[arg(long, default_value = "log")]
+    pub(crate) log: LogName,
+    /// Its shard, from 1
+    #[arg(long)]
+    pub(crate) shard: usize,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,

@@ -87,7 +87,7 @@ fn welcome(instance: &Instance) -> String {
         trust.join("trusted_root.json").display().to_string(),
         trust.join("signing_config.json").display().to_string(),
     );
-    let size = instance.signatures.shards().active().head().checkpoint().size;
+    let size = instance.logs.signatures.shards().active().head().checkpoint().size;
     let warning =
         style("DEVELOPMENT ONLY: whoever reaches this instance can sign as anyone.").red().bold();
     format!(

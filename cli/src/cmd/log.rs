@@ -6,6 +6,7 @@ mod hammer;
 mod info;
 mod prove;
 mod remote;
+mod rotate;
 mod submit;
 
 use crate::args::log::Log as Args;
@@ -18,6 +19,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Args::Get(args) => prove::get(args),
         Args::Prove(args) => prove::run(args),
         Args::Fsck(args) => fsck::run(args),
+        Args::Rotate(args) => rotate::run(args),
+        Args::Freeze(args) => rotate::freeze(args),
         Args::Submit(args) => submit::run(args),
         Args::Hammer(args) => hammer::run(args),
     }

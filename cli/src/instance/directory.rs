@@ -24,6 +24,27 @@ pub(crate) struct Settings {
     pub(crate) created: String,
 }
 
+impl Settings {
+    /// Those in a directory; `None` when there is no instance.
+    pub(super) fn read(directory: &Path) -> Result<Option<Self>, Failure> {
+        let path = directory.join("instance.json");
+        match fs::read(&path) {
+            Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
+                Failure::unclear(format!("{}: {error}", path.display()))
+                    .hint("restore the file, or start with another --dir")
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::file("read", &path, &error)),
+        }
+    }
+
+    pub(super) fn created(&self) -> Result<Timestamp, Failure> {
+        self.created
+            .parse()
+            .map_err(|_| Failure::unclear("instance.json: \"created\" is not a time in RFC 3339"))
+    }
+}
+
 /// As it stands in tokens and certificates, so that whoever copies it from here gets it right.
 fn without_slash<S: serde::Serializer>(url: &Url, target: S) -> Result<S::Ok, S::Error> {
     target.serialize_str(url.as_str().trim_end_matches('/'))
@@ -68,15 +89,7 @@ impl Directory {
 
     /// What is remembered; `None` for a new instance.
     pub(crate) fn settings(&self) -> Result<Option<Settings>, Failure> {
-        let path = self.file("instance.json");
-        match fs::read(&path) {
-            Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
-                Failure::unclear(format!("{}: {error}", path.display()))
-                    .hint("restore the file, or start with another --dir")
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Failure::file("read", &path, &error)),
-        }
+        Settings::read(&self.path)
     }
 
     /// The settings for `url`: those remembered, or new ones.

@@ -23,19 +23,27 @@ pub(crate) fn make_for_logs(
     directory: &Directory,
     passphrase: Option<&str>,
 ) -> Result<(), Failure> {
-    for (name, ed25519) in LOGS {
-        directory.secret(name, || {
-            let random = SystemRandom::new();
-            let pkcs8 = match ed25519 {
-                true => Ed25519KeyPair::generate_pkcs8(&random),
-                false => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random),
-            };
-            let pkcs8 = pkcs8.map_err(|_| Failure::unclear("the system gave no randomness"))?;
-            sealed::seal(pkcs8.as_ref(), passphrase)
-                .map_err(|error| Failure::unclear(format!("{name}: {error}")))
-        })?;
-    }
-    Ok(())
+    LOGS.iter().try_for_each(|(name, ed25519)| make_for_log(directory, name, *ed25519, passphrase))
+}
+
+/// Makes the key of one shard, unless it is there.
+pub(super) fn make_for_log(
+    directory: &Directory,
+    name: &str,
+    ed25519: bool,
+    passphrase: Option<&str>,
+) -> Result<(), Failure> {
+    let made = directory.secret(name, || {
+        let random = SystemRandom::new();
+        let pkcs8 = match ed25519 {
+            true => Ed25519KeyPair::generate_pkcs8(&random),
+            false => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random),
+        };
+        let pkcs8 = pkcs8.map_err(|_| Failure::unclear("the system gave no randomness"))?;
+        sealed::seal(pkcs8.as_ref(), passphrase)
+            .map_err(|error| Failure::unclear(format!("{name}: {error}")))
+    });
+    made.map(drop)
 }
 
 /// A new Ed25519 key, PEM, not encrypted.

@@ -24,7 +24,7 @@ impl Instance {
                 reasons.push(format!("{what} cannot sign: {error}"));
             }
         }
-        for log in self.logs() {
+        for log in self.logs.active() {
             if log.is_halted() {
                 let origin = log.key().origin();
                 reasons.push(format!("log {origin:?} is halted; this program's log has the cause"));

@@ -1,7 +1,8 @@
 //! What clients need to know of an instance: trusted root, signing config, and both in one.
 
-use super::Plan;
 use super::directory::Settings;
+use super::shards::{base_url, folder};
+use super::{LogName, Logs, Services, Shards};
 use crate::failure::Failure;
 use countersign_ca::credential::Credential;
 use countersign_client::trust::{
@@ -9,20 +10,17 @@ use countersign_client::trust::{
     SigningConfig,
 };
 use countersign_log::face::rekor_v1::tree_id;
-use countersign_log::face::rekor_v2;
-use countersign_log::signer::{LogKey, P256Key};
+use countersign_log::{Format, LogKey};
 use countersign_verify::TrustedRoot;
-use countersign_verify::key::ed25519_spki;
-use countersign_verify::note::ed25519_key_id;
-use countersign_verify::trusted_root::{self, Log, wire};
-use jiff::{SignedDuration, Timestamp};
+use countersign_verify::trusted_root::{self, wire};
+use jiff::SignedDuration;
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
 use url::Url;
 
 /// The files that clients need, JSON.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct TrustFiles {
     pub(crate) trusted_root: String,
     pub(crate) signing_config: String,
@@ -31,29 +29,34 @@ pub(crate) struct TrustFiles {
 
 pub(super) fn trust_files(
     settings: &Settings,
-    signatures: &rekor_v2::Face,
-    older: &P256Key,
-    certificates: &P256Key,
-    plan: &Plan,
+    logs: &Logs,
+    shards: &Shards,
+    services: &Services,
 ) -> Result<TrustFiles, Failure> {
-    let created: Timestamp = settings
-        .created
-        .parse()
-        .map_err(|_| Failure::unclear("instance.json: \"created\" is not a time in RFC 3339"))?;
+    let created = settings.created()?;
     let start = Some(created - SignedDuration::from_hours(1));
     let window = || wire::Window { start, end: None };
     let base = settings.url.as_str().trim_end_matches('/').to_owned();
-    let log = |base_url: String, spki: &[u8], details: &str, id: &[u8]| wire::Log {
-        base_url,
-        hash_algorithm: "SHA2_256".to_owned(),
-        public_key: wire::PublicKey {
-            raw_bytes: spki.to_vec(),
-            key_details: details.to_owned(),
-            valid_for: Some(window()),
-        },
-        log_id: wire::LogId { key_id: id.to_vec() },
-        checkpoint_key_id: None,
-        operator: None,
+    let listed = |log: LogName, path: &str, details: &str| -> Result<Vec<wire::Log>, Failure> {
+        let all = shards.of(log).iter().zip(logs.of(log));
+        let listed = (1..).zip(all).map(|(number, (shard, log_of))| {
+            let url = base_url(&settings.url, shard.host.as_deref(), number)?;
+            let (start, end) = shards.window(log, number);
+            let key = log_of.key();
+            Ok(wire::Log {
+                base_url: format!("{}{path}", url.as_str().trim_end_matches('/')),
+                hash_algorithm: "SHA2_256".to_owned(),
+                public_key: wire::PublicKey {
+                    raw_bytes: key.spki().to_vec(),
+                    key_details: details.to_owned(),
+                    valid_for: Some(wire::Window { start: Some(start), end }),
+                },
+                log_id: wire::LogId { key_id: key.log_id().to_vec() },
+                checkpoint_key_id: None,
+                operator: None,
+            })
+        });
+        listed.collect()
     };
     let authorities = |uri: String, all: &[Credential]| -> Vec<wire::Authority> {
         all.iter()
@@ -62,8 +65,8 @@ pub(super) fn trust_files(
                 let chain = credential.chain.iter();
                 wire::Authority {
                     subject: wire::DistinguishedName {
-                        organization: plan.organization.clone(),
-                        common_name: format!("{} root", plan.organization),
+                        organization: services.organization.clone(),
+                        common_name: format!("{} root", services.organization),
                     },
                     uri: uri.clone(),
                     cert_chain: wire::CertificateChain {
@@ -77,25 +80,17 @@ pub(super) fn trust_files(
             })
             .collect()
     };
-    let signatures = signatures.shards().active();
-    let spki = signatures.key().spki();
-    let public: [u8; 32] = *spki.last_chunk().expect("an Ed25519 key ends in its 32 bytes");
-    debug_assert_eq!(spki, ed25519_spki(&public));
-    let id = ed25519_key_id(&settings.log_origin, &public);
+    let mut older = listed(LogName::LogV1, "", "PKIX_ECDSA_P256_SHA_256")?;
+    // All shards are spoken to at one place.
+    older.iter_mut().for_each(|log| log.base_url.clone_from(&base));
+    let mut tlogs = listed(LogName::Log, "", "PKIX_ED25519")?;
+    tlogs.extend(older);
     let trusted_root = wire::TrustedRoot {
         media_type: trusted_root::MEDIA_TYPE.to_owned(),
-        tlogs: vec![
-            log(base.clone(), spki, "PKIX_ED25519", &id),
-            log(base.clone(), older.spki(), "PKIX_ECDSA_P256_SHA_256", older.log_id()),
-        ],
-        certificate_authorities: authorities(base.clone(), &plan.issuing),
-        ctlogs: vec![log(
-            format!("{base}/ct"),
-            certificates.spki(),
-            "PKIX_ECDSA_P256_SHA_256",
-            certificates.log_id(),
-        )],
-        timestamp_authorities: authorities(format!("{base}/api/v1/timestamp"), &plan.timestamps),
+        tlogs,
+        certificate_authorities: authorities(base.clone(), &services.issuing),
+        ctlogs: listed(LogName::Ct, "/ct", "PKIX_ECDSA_P256_SHA_256")?,
+        timestamp_authorities: authorities(format!("{base}/api/v1/timestamp"), &services.stamping),
     };
     let service = |url: String, major_api_version| Service {
         url: Url::parse(&url).expect("a base URL with a path is one"),
@@ -104,21 +99,26 @@ pub(super) fn trust_files(
         operator: settings.log_origin.clone(),
     };
     let any = Some(ServiceConfig { selector: Selector::Any, count: None });
+    // Clients take the one that began last. Writes to a shard that has ended reach the next one; a frozen
+    // one takes none.
+    let mut rekor_tlog_urls = Vec::new();
+    for (place, shard) in shards.of(LogName::Log).iter().enumerate().rev() {
+        let number = place + 1;
+        let Some(begun) = shard.begun.filter(|_| shard.frozen.is_none()) else { continue };
+        let url = base_url(&settings.url, shard.host.as_deref(), number)?;
+        let start = if number == 1 { start } else { Some(begun) };
+        let valid_for = wire::Window { start, end: shard.ended };
+        rekor_tlog_urls.push(Service { url, valid_for, ..service(base.clone(), 2) });
+    }
+    // Some clients take the service that began last, whatever its version.
+    let start = Some(created - SignedDuration::from_hours(2));
+    let valid_for = wire::Window { start, end: None };
+    rekor_tlog_urls.push(Service { valid_for, ..service(base.clone(), 1) });
     let signing_config = SigningConfig {
         media_type: SIGNING_CONFIG.to_owned(),
         ca_urls: vec![service(base.clone(), 1)],
-        oidc_urls: plan.login.iter().map(|url| service(url.clone(), 1)).collect(),
-        rekor_tlog_urls: vec![
-            service(base.clone(), 2),
-            // Some clients take the service that began last, whatever its version.
-            Service {
-                valid_for: wire::Window {
-                    start: Some(created - SignedDuration::from_hours(2)),
-                    end: None,
-                },
-                ..service(base.clone(), 1)
-            },
-        ],
+        oidc_urls: services.login.iter().map(|url| service(url.clone(), 1)).collect(),
+        rekor_tlog_urls,
         rekor_tlog_config: any,
         tsa_urls: vec![service(format!("{base}/api/v1/timestamp"), 1)],
         tsa_config: any,
@@ -135,44 +135,58 @@ pub(super) fn trust_files(
     })
 }
 
-/// The public keys of an instance's logs.
-pub(crate) struct LogKeys {
-    pub(crate) signatures: LogKey,
-    pub(crate) older: LogKey,
-    pub(crate) certificates: LogKey,
+/// A shard of a log in a directory.
+pub(crate) struct Stored {
+    /// Its folder, and its lock's name.
+    pub(crate) folder: String,
+    pub(crate) key: LogKey,
+    pub(crate) format: Format,
 }
 
-/// The keys of the logs in a directory, out of its settings and trusted root; nothing is locked.
-pub(crate) fn log_keys(path: &Path) -> Result<LogKeys, Failure> {
-    let read = |name: &str| {
-        let path = path.join(name);
-        fs::read(&path).map_err(|error| Failure::file("read", &path, &error))
-    };
+/// The shards of all logs in a directory, out of its settings and trusted root; nothing is locked.
+pub(crate) fn stored_logs(path: &Path) -> Result<Vec<Stored>, Failure> {
     let broken =
         |error: &dyn std::fmt::Display| Failure::unclear(format!("{}: {error}", path.display()));
-    let settings = serde_json::from_slice::<Settings>(&read("instance.json")?)
-        .map_err(|error| broken(&error))?;
-    let root =
-        TrustedRoot::parse(&read("trust/trusted_root.json")?).map_err(|error| broken(&error))?;
-    let key = |logs: &[Log], origin: &str| {
-        let log = logs.first().ok_or_else(|| broken(&"the trusted root lists no log"))?;
-        LogKey::from_spki(origin, log.key().spki()).map_err(|error| broken(&error))
-    };
-    Ok(LogKeys {
-        signatures: key(root.logs(), &settings.log_origin)?,
-        older: older(&root, &settings)?,
-        certificates: key(root.certificate_logs(), &settings.certificate_log_origin)?,
-    })
+    let settings = Settings::read(path)?.ok_or_else(|| broken(&"there is no instance"))?;
+    let shards = Shards::of_directory(path)?;
+    let root = path.join("trust/trusted_root.json");
+    let root = fs::read(&root).map_err(|error| Failure::file("read", &root, &error))?;
+    let root = TrustedRoot::parse(&root).map_err(|error| broken(&error))?;
+    let (mut signatures, mut certificates) = (root.logs().iter(), root.certificate_logs().iter());
+    let mut stored = Vec::new();
+    // In the order in which the trusted root was written.
+    for log in LogName::ALL {
+        for (number, shard) in (1..).zip(shards.of(log)) {
+            let listed = match log {
+                LogName::Ct => certificates.next(),
+                LogName::Log | LogName::LogV1 => signatures.next(),
+            };
+            let listed = listed.ok_or_else(|| {
+                broken(&format!("the trusted root does not list {}", folder(log, number)))
+                    .hint("start the instance once: it makes what it has not yet")
+            })?;
+            let (spki, host) = (listed.key().spki(), shard.host.as_ref());
+            let host = host.unwrap_or(&settings.log_origin);
+            let (key, format) = match log {
+                LogName::Log => (LogKey::from_spki(host, spki), Format::Entries),
+                LogName::LogV1 => (LogKey::rekor_v1(host, tree_id(spki), spki), Format::Timed),
+                LogName::Ct => {
+                    (LogKey::from_spki(&certificate_origin(&settings, number), spki), Format::Data)
+                }
+            };
+            let key = key.map_err(|error| broken(&error))?;
+            stored.push(Stored { folder: folder(log, number), key, format });
+        }
+    }
+    Ok(stored)
 }
 
-fn older(root: &TrustedRoot, settings: &Settings) -> Result<LogKey, Failure> {
-    let log = root.logs().get(1).ok_or_else(|| {
-        Failure::unclear("the trusted root lists no Rekor v1 log")
-            .hint("start the instance once: it makes what it has not yet")
-    })?;
-    let spki = log.key().spki();
-    LogKey::rekor_v1(&settings.log_origin, tree_id(spki), spki)
-        .map_err(|error| Failure::unclear(error.to_string()))
+/// The origin of a shard of the certificate log.
+pub(super) fn certificate_origin(settings: &Settings, number: usize) -> String {
+    match number {
+        1 => settings.certificate_log_origin.clone(),
+        _ => format!("{}/shards/{number}", settings.certificate_log_origin),
+    }
 }
 
 fn json(value: &impl Serialize) -> String {

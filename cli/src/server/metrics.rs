@@ -3,7 +3,7 @@
 //! Counters and histograms are recorded where things happen, through the `metrics` facade. What is a
 //! state, such as the size of a log, is read when it is asked for.
 
-use crate::instance::Instance;
+use crate::instance::{Instance, LogName};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
@@ -82,8 +82,9 @@ pub(super) async fn upkeep() {
 
 /// The answer to `GET /metrics`.
 pub(super) async fn answer(instance: Arc<Instance>) -> Response {
-    for log in instance.logs() {
-        let name = [("log", log.key().origin().to_owned())];
+    let shards = LogName::ALL.map(|log| (1_usize..).zip(instance.logs.of(log)));
+    for (number, log) in shards.into_iter().flatten() {
+        let name = [("log", log.key().origin().to_owned()), ("shard", number.to_string())];
         let load = log.load();
         gauge!("countersign_log_entries", &name).set(log.head().checkpoint().size as f64);
         gauge!("countersign_log_waiting", &name).set(load.waiting as f64);

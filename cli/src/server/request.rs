@@ -24,9 +24,7 @@ pub(super) async fn identify(mut request: Request, next: Next) -> Response {
     let (id, header) = id(&request);
     request.headers_mut().insert(HEADER, header.clone());
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
-    // The path as the route has it: those of tiles and entries would make a series each.
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-    let (route, method) = (route.to_owned(), request.method().clone());
+    let method = request.method().clone();
     // Neither query nor headers: tokens stand there. At the level of errors, so that they have it.
     let span = tracing::error_span!("request", id = &*id, %method, path = request.uri().path());
     let started = Instant::now();
@@ -37,12 +35,23 @@ pub(super) async fn identify(mut request: Request, next: Next) -> Response {
         true => tracing::warn!(status = status.as_u16(), duration_ms, "failed"),
         false => tracing::info!(status = status.as_u16(), duration_ms, "answered"),
     });
-    let labels = [("method", method.to_string()), ("route", route.clone())];
-    let status = ("status", status.as_u16().to_string());
-    let [method, route] = labels;
+    let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let route = ("route", route.to_owned());
+    let (method, status) =
+        (("method", method.to_string()), ("status", status.as_u16().to_string()));
     counter!("countersign_http_requests_total", &[method, route.clone(), status]).increment(1);
     histogram!("countersign_http_request_seconds", &[route]).record(duration);
     response.headers_mut().insert(HEADER, header);
+    response
+}
+
+/// Has the reply carry the path as the route has it, for the metrics: the paths of tiles and entries would
+/// make a series each.
+pub(super) async fn route(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(matched) = matched {
+        response.extensions_mut().insert(matched);
+    }
     response
 }
 

@@ -4,7 +4,8 @@ use super::remote::Remote;
 use crate::args::Format;
 use crate::args::log::Fsck as Args;
 use crate::failure::Failure;
-use crate::{instance, output, trust};
+use crate::instance::{self, Stored};
+use crate::{output, trust};
 use countersign_log::fsck::{self, Report, fsck};
 use countersign_log::store::{Folder, Source};
 use countersign_log::{Format as Records, LogKey};
@@ -25,13 +26,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         check(&name, Arc::new(remote), &key, format, args.output)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let keys = instance::log_keys(dir)?;
-    for (name, key, format) in [
-        ("log", keys.signatures, Records::Entries),
-        ("log-v1", keys.older, Records::Timed),
-        ("ct", keys.certificates, Records::Data),
-    ] {
-        check(name, Arc::new(Folder::new(dir.join(name))), &key, format, args.output)?;
+    for Stored { folder, key, format } in instance::stored_logs(dir)? {
+        check(&folder, Arc::new(Folder::new(dir.join(&folder))), &key, format, args.output)?;
     }
     Ok(ExitCode::SUCCESS)
 }

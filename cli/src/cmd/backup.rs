@@ -1,0 +1,235 @@
+//! `countersign backup` and `countersign restore`.
+//!
+//! A backup is a directory like an instance's own, but for one thing: its `shards.json` says that every shard
+//! has ended. Whoever starts an instance in it, or in a copy of it, goes on in new shards under new keys.
+//! How far the logs went after the backup cannot be known from it; so its keys never sign another tree, and
+//! nothing can fork. What was logged after the backup is not in the copy, and its bundles verify all the
+//! same: they hold their proofs, and the keys stay in the trusted root.
+
+use crate::args::Format;
+use crate::args::backup::{Backup, Restore};
+use crate::failure::Failure;
+use crate::instance::{self, LogName, Shards, Stored, folder};
+use crate::output;
+use crate::trust::block_on;
+use countersign_log::fsck::Report;
+use countersign_log::store::{CheckpointLock as _, Files, Folder, Source, Sqlite};
+use countersign_log::{backup as log_backup, fsck};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What is the process's that runs the instance, or made anew out of the rest.
+const NOT_COPIED: [&str; 3] = ["instance.lock", "control", "shards.json"];
+
+pub(crate) fn run(args: &Backup) -> Result<ExitCode, Failure> {
+    let (from, to) = (&args.dir, &args.target);
+    let whole = Whole::begin(to)?;
+    let (copied, taken) = block_on(copy(from, whole.path()))??;
+    whole.finish(to)?;
+    let logs: Vec<_> = copied.iter().map(|(name, report)| of_log(name, report)).collect();
+    output::print(&match args.output {
+        Format::Json => {
+            let json = json!({ "schema": "countersign.backup/1", "time": taken.to_string(), "logs": logs });
+            format!("{json}\n")
+        }
+        Format::Text => {
+            let lines: String = copied.iter().map(|(name, report)| line(name, report)).collect();
+            format!("backup of {} in {}\n{lines}", from.display(), to.display())
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn restore(args: &Restore) -> Result<ExitCode, Failure> {
+    let (from, to) = (&args.backup, &args.dir);
+    let shards = Shards::of_directory(from)?;
+    let ended = |log: &LogName| shards.active(*log).is_none() && shards.announced(*log).is_none();
+    if !LogName::ALL.iter().all(ended) {
+        let message = format!("{} is no backup: its logs take entries", from.display());
+        return Err(Failure::no(message).hint(
+            "to move an instance, stop it and move its directory; two copies of one must never both run",
+        ));
+    }
+    let mut reports = Vec::new();
+    for Stored { folder, key, format, .. } in instance::stored_logs(from)? {
+        let source: Arc<dyn Source> = Arc::new(Folder::new(from.join(&folder)));
+        let report = block_on(fsck::fsck(&source, &key, format, |_, _| ()))?;
+        let report = report.map_err(|error| Failure::no(format!("{folder}: {error}")))?;
+        reports.push((folder, report));
+    }
+    let whole = Whole::begin(to)?;
+    copy_tree(from, whole.path(), &|_| true)?;
+    whole.finish(to)?;
+    let logs: Vec<_> = reports.iter().map(|(name, report)| of_log(name, report)).collect();
+    output::print(&match args.output {
+        Format::Json => format!("{}\n", json!({ "schema": "countersign.restore/1", "logs": logs })),
+        Format::Text => {
+            let lines: String = reports.iter().map(|(name, report)| line(name, report)).collect();
+            format!(
+                "restored {} to {}\n{lines}These logs are read only from now on: the next start begins new shards under new keys, and\nclients need the new trusted root. What was logged after the backup is not here.\n",
+                from.display(),
+                to.display()
+            )
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_log(name: &str, report: &Report) -> Value {
+    json!({ "log": name, "size": report.size, "root": report.root.to_string() })
+}
+
+fn line(name: &str, report: &Report) -> String {
+    format!("  whole: {name}, {} entries, root {}\n", report.size, report.root)
+}
+
+/// Copies an instance that may be running. The database is a snapshot; the trees are those of its
+/// checkpoints.
+async fn copy(from: &Path, to: &Path) -> Result<(Vec<(String, Report)>, Timestamp), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::unclear(format!("no backup: {error}"));
+    let database = Sqlite::open(&from.join("countersign.db")).await;
+    let database = database.map_err(|error| failed(&error))?;
+    let snapshot = to.join("countersign.db");
+    // A shard that is announced between the two readings is in the one and not in the other.
+    let (mut shards, stored) = loop {
+        let before = Shards::of_directory(from)?;
+        let stored = instance::stored_logs(from)?;
+        database.copy_to(&snapshot).await.map_err(|error| failed(&error))?;
+        if Shards::of_directory(from)? == before {
+            break (before, stored);
+        }
+        fs::remove_file(&snapshot).map_err(|error| Failure::file("remove", &snapshot, &error))?;
+    };
+    let taken = Timestamp::now();
+    database.close().await;
+    let locks = Sqlite::open(&snapshot).await.map_err(|error| failed(&error))?;
+    let mut reports = Vec::new();
+    for Stored { folder, key, format, .. } in &stored {
+        let lock = locks.lock(folder).await.map_err(|error| failed(&error))?;
+        let note = lock.load().await.map_err(|error| failed(&error))?;
+        let note = note.ok_or_else(|| failed(&format!("the lock knows no log {folder}")))?;
+        let (source, target) = (Folder::new(from.join(folder)), Files::open(to.join(folder)));
+        let target = target.map_err(|error| failed(&error))?;
+        let report = log_backup::copy(&source, Arc::new(target), key, *format, &note).await;
+        let report = report.map_err(|error| {
+            failed(&format!("{folder}: {error}")).hint(
+                "if no instance runs there, start it once: it publishes what it has committed",
+            )
+        })?;
+        reports.push((folder.clone(), report));
+        let issuers = from.join(folder).join("issuer");
+        if issuers.exists() {
+            copy_tree(&issuers, &to.join(folder).join("issuer"), &|name| !name.starts_with('.'))?;
+        }
+    }
+    locks.close().await;
+    // A key that no shard has yet could come to have one, here and there.
+    let keys: Vec<_> = LogName::ALL
+        .iter()
+        .flat_map(|log| (1..=shards.of(*log).len()).map(|number| folder(*log, number)))
+        .collect();
+    let of_a_log = |name: &str| {
+        LogName::ALL.iter().any(|log| {
+            let first = folder(*log, 1);
+            let number = name.strip_prefix(&first).and_then(|rest| rest.strip_prefix('-'));
+            name == first || number.is_some_and(|number| number.parse::<usize>().is_ok())
+        })
+    };
+    let wanted = |name: &str| {
+        let stem = name.strip_suffix(".pem").unwrap_or(name);
+        let other_key = of_a_log(stem) && !keys.iter().any(|key| key == stem);
+        let database = [".db", ".db-wal", ".db-shm"].iter().any(|end| name.ends_with(end));
+        !(NOT_COPIED.contains(&name)
+            || other_key
+            || database
+            || name.starts_with('.')
+            || keys.iter().any(|folder| folder == name))
+    };
+    copy_tree(from, to, &wanted)?;
+    shards.end(taken);
+    let path = to.join("shards.json");
+    instance::directory::write(&path, &shards.to_json())?;
+    Ok((reports, taken))
+}
+
+/// Copies files and folders that are wanted by name, durably. Of a file that others append lines to the
+/// last whole line is the end.
+fn copy_tree(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
+    let reading = |error| Failure::file("read", from, &error);
+    fs::create_dir_all(to).map_err(|error| Failure::file("make", to, &error))?;
+    for entry in fs::read_dir(from).map_err(reading)? {
+        let entry = entry.map_err(reading)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !wanted(&name) {
+            continue;
+        }
+        let (source, target) = (entry.path(), to.join(&name));
+        let kind = entry.file_type().map_err(reading)?;
+        if kind.is_dir() {
+            copy_tree(&source, &target, wanted)?;
+        } else if kind.is_file() {
+            copy_file(&source, &target)?;
+        }
+    }
+    let synced = File::open(to).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| Failure::file("write", to, &error))
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), Failure> {
+    let copied = match fs::copy(from, to) {
+        // Replaced while it was being read about.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        copied => copied,
+    };
+    copied.map_err(|error| Failure::file("copy", from, &error))?;
+    let failed = |error| Failure::file("write", to, &error);
+    if to.extension().is_some_and(|end| end == "jsonl") {
+        let bytes = fs::read(to).map_err(failed)?;
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let file = File::options().write(true).open(to).map_err(failed)?;
+        file.set_len(whole as u64).map_err(failed)?;
+    }
+    File::open(to).and_then(|file| file.sync_all()).map_err(failed)
+}
+
+/// A folder that appears whole or not at all.
+struct Whole(tempfile::TempDir);
+
+impl Whole {
+    fn begin(target: &Path) -> Result<Self, Failure> {
+        let taken = match fs::read_dir(target) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        };
+        if taken {
+            let message = format!("{} is there already and not an empty folder", target.display());
+            return Err(Failure::unclear(message).hint("name a folder that is not there"));
+        }
+        let parent = parent(target);
+        fs::create_dir_all(parent).map_err(|error| Failure::file("make", parent, &error))?;
+        let folder = tempfile::Builder::new().prefix(".countersign-").tempdir_in(parent);
+        Ok(Self(folder.map_err(|error| Failure::file("write to", parent, &error))?))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn finish(self, target: &Path) -> Result<(), Failure> {
+        let failed = |error| Failure::file("write", target, &error);
+        fs::rename(self.0.keep(), target).map_err(failed)?;
+        File::open(parent(target)).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

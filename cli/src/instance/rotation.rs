@@ -1,0 +1,120 @@
+//! How the logs of a running instance go on in new shards.
+//!
+//! ```text
+//! announce   key, storage and first entry; shards.json; then the trusted root has the key
+//! rotate     shards.json; then the shard before is closed and the next takes entries; then the signing
+//!            config names it
+//! freeze     the last checkpoint says that none follows; shards.json; then the trusted root has the end
+//! ```
+//! Each can be repeated after a crash at any step.
+
+use super::Instance;
+use super::logs::Opening;
+use super::shards::{LogName, Shards, base_url};
+use crate::control::{Done, Order};
+use crate::failure::Failure;
+use countersign_verify::encoding::base64;
+use jiff::Timestamp;
+
+impl Instance {
+    /// Does as an operator says; one order after the other.
+    pub(crate) async fn carry_out(&self, order: Order) -> Result<Done, Failure> {
+        let (log, number) = match order {
+            Order::Announce { log, host } => (log, self.announce(log, host).await?),
+            Order::Rotate { log, host } => (log, self.rotate(log, host).await?),
+            Order::Freeze { log, shard } => (log, self.freeze(log, shard).await?),
+        };
+        let shards = self.shards.read().clone();
+        let url = base_url(&self.settings.url, shards.of(log)[number - 1].host.as_deref(), number)?;
+        let log = self.logs.of(log).swap_remove(number - 1);
+        Ok(Done {
+            shard: number,
+            url: url.as_str().trim_end_matches('/').to_owned(),
+            entries: log.head().checkpoint().size,
+            log_id: base64(log.key().log_id()),
+        })
+    }
+
+    async fn announce(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {
+        let mut shards = self.shards.read().clone();
+        if let Some(number) = shards.announced(log) {
+            return Err(Failure::no(format!("shard {number} is announced already"))
+                .hint("countersign log rotate has it take entries"));
+        }
+        shards.announce(log, host, Timestamp::now());
+        let number = shards.of(log).len();
+        let opening = Opening {
+            directory: &self.directory,
+            settings: &self.settings,
+            database: &self.database,
+            passphrase: self.passphrase.as_ref().map(|passphrase| &passphrase[..]),
+            witnesses: self.witnesses.clone(),
+            shards,
+        };
+        opening.make_key(log, number)?;
+        // Restart finds a key that no shard has, and this comes again with it.
+        let earlier = self.logs.of(log);
+        match log {
+            LogName::Log => {
+                let next = opening.signatures(number, earlier).await?;
+                self.list(opening.shards)?;
+                self.logs.signatures.shards().announce(next);
+            }
+            LogName::LogV1 => {
+                let next = opening.older(number, earlier).await?;
+                self.list(opening.shards)?;
+                self.logs.older.shards().announce(next);
+            }
+            LogName::Ct => return Err(no_certificate_log()),
+        }
+        self.retrust()?;
+        Ok(number)
+    }
+
+    async fn rotate(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {
+        let announced = self.shards.read().announced(log);
+        let number = match announced {
+            Some(number) => number,
+            None => self.announce(log, host).await?,
+        };
+        let mut shards = self.shards.read().clone();
+        shards.turn(log, Timestamp::now());
+        // First, so that a restart in between does not go back to a shard that has ended for some.
+        self.list(shards)?;
+        match log {
+            LogName::Log => self.logs.signatures.shards().turn().await,
+            LogName::LogV1 => self.logs.older.shards().turn().await,
+            LogName::Ct => return Err(no_certificate_log()),
+        };
+        self.retrust()?;
+        Ok(number)
+    }
+
+    async fn freeze(&self, log: LogName, number: usize) -> Result<usize, Failure> {
+        let mut shards = self.shards.read().clone();
+        let shard = number.checked_sub(1).and_then(|place| shards.of(log).get(place));
+        if shard.is_none_or(|shard| shard.ended.is_none()) {
+            return Err(Failure::no(format!("shard {number} has not ended"))
+                .hint("countersign log rotate ends the one that takes entries"));
+        }
+        let now = Timestamp::now();
+        let frozen = self.logs.of(log).swap_remove(number - 1).freeze(now).await;
+        frozen.map_err(|error| Failure::unclear(error.to_string()))?;
+        // Restart finds the checkpoint that says so; the key stays trusted until this comes again.
+        shards.freeze(log, number, now);
+        self.list(shards)?;
+        self.retrust()?;
+        Ok(number)
+    }
+
+    fn list(&self, shards: Shards) -> Result<(), Failure> {
+        shards.write(&self.directory)?;
+        // Restart finds these shards.
+        *self.shards.write() = shards;
+        Ok(())
+    }
+}
+
+fn no_certificate_log() -> Failure {
+    Failure::no("the certificate log goes on in a new shard only when a backup is restored")
+}
