@@ -232,12 +232,18 @@ fn a_rotated_rekor_v1_log_counts_on_and_both_its_keys_verify() {
         file
     };
     let before = sign_v1("before");
-    done(&order(&dev, &["log", "rotate"], &["--log", "log-v1", "--output", "json"]));
+    let begun = done(&order(&dev, &["log", "rotate"], &["--log", "log-v1", "--output", "json"]));
+    assert_eq!((&begun["shard"], &begun["url"]), (&2.into(), &dev.url.as_str().into()));
     let after = sign_v1("after");
     let places = [&before, &after].map(|file| place_in(&bundle(file)));
     assert_ne!(places[0].0, places[1].0);
     // Two entries in the first tree, and the seed of the second.
     assert_eq!((&*places[0].1, &*places[1].1), ("1", "3"));
+    done(&order(
+        &dev,
+        &["log", "freeze"],
+        &["--log", "log-v1", "--shard", "1", "--output", "json"],
+    ));
     for file in [&before, &after] {
         assert_verifies(&dev, file);
     }

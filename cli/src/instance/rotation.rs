@@ -25,7 +25,10 @@ impl Instance {
             Order::Freeze { log, shard } => (log, self.freeze(log, shard).await?),
         };
         let shards = self.shards.read().clone();
-        let url = base_url(&self.settings.url, shards.of(log)[number - 1].host.as_deref(), number)?;
+        let host = shards.of(log)[number - 1].host.as_deref();
+        // All shards of a Rekor v1 log are at one place.
+        let place = if log == LogName::LogV1 { 1 } else { number };
+        let url = base_url(&self.settings.url, host, place)?;
         let log = self.logs.of(log).swap_remove(number - 1);
         Ok(Done {
             shard: number,

@@ -42,6 +42,7 @@ fn print(done: &Done, log: LogName, what: &str, output: Format) -> Result<ExitCo
                 "begun" => {
                     "entries come to be in it from now on; the signing config names it; the one before is read where it was"
                 }
+                _ if log == LogName::LogV1 => "its last checkpoint says so",
                 _ => "its last checkpoint says so; whoever writes to its URL is sent on",
             };
             format!(
