@@ -14,7 +14,7 @@ mod sign;
 mod token;
 mod trust;
 mod verify;
-mod witness;
+pub(crate) mod witness;
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;

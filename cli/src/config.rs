@@ -8,13 +8,17 @@
 
 mod reader;
 
+use crate::args::duration;
+use crate::args::witness::{Action, Witnesses};
 use crate::failure::Failure;
 use crate::server::tls;
+use clap::ValueEnum as _;
 use countersign_ca::signer::pkcs11;
 use jiff::Timestamp;
 use reader::{Reader, Section};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use url::Url;
 
 /// The configuration's name in an instance's directory.
@@ -41,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) issuers: Option<PathBuf>,
     pub(crate) issuing: Vec<Key>,
     pub(crate) timestamps: Vec<Key>,
+    /// Who cosigns the checkpoints of the signature log.
+    pub(crate) witnesses: Option<Witnesses>,
 }
 
 /// Where a private key is.
@@ -103,6 +109,7 @@ impl Config {
             ("listen", self.listen != old.listen),
             ("directory", self.directory != old.directory),
             ("tls", self.tls.is_some() != old.tls.is_some()),
+            ("witnesses", self.witnesses != old.witnesses),
         ];
         match differs.into_iter().find_map(|(name, differs)| differs.then_some(name)) {
             None => Ok(()),
@@ -134,6 +141,21 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
         let (certificate, key) = (tls.required("certificate", file), tls.required("key", file));
         tls.finish();
         certificate.zip(key).map(|(certificate, key)| tls::Files { certificate, key })
+    });
+    let witnesses = root.table("witnesses").map(|mut table| {
+        let policy = table.required("policy", file);
+        let timeout = table.optional("timeout", |text| {
+            duration(text).map_err(|_| Expected::new("a duration, such as \"1s\""))
+        });
+        let lacking = table.optional("lacking", |text| {
+            Action::from_str(text, false).map_err(|_| Expected::new("\"publish\" or \"hold\""))
+        });
+        table.finish();
+        policy.map(|policy| Witnesses {
+            witness_policy: Some(policy),
+            witness_timeout: timeout.unwrap_or(Duration::from_secs(1)),
+            witness_lacking: lacking.unwrap_or(Action::Publish),
+        })
     });
     let passphrase_file = root.table("keys").and_then(|mut keys| {
         let file = keys.optional("passphrase-file", |text| Ok(folder.join(text)));
@@ -193,6 +215,10 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
         issuers,
         issuing: issuing?,
         timestamps: timestamps?,
+        witnesses: match witnesses {
+            Some(witnesses) => Some(witnesses?),
+            None => None,
+        },
     })
 }
 

@@ -14,6 +14,7 @@ pub mod face;
 pub mod freeze;
 pub mod fsck;
 pub mod http;
+pub mod monitor;
 pub mod pool;
 pub mod proof;
 pub mod read;

@@ -12,7 +12,7 @@ use crate::signer::LogKey;
 use crate::store::{Source, StoreError};
 use bytes::Bytes;
 use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof};
-use countersign_verify::tile::{EntryBundle, FULL, Tile};
+use countersign_verify::tile::{EntryBundle, FULL, Tile, width};
 use std::sync::Arc;
 
 /// The hashes of a tile.
@@ -108,6 +108,20 @@ impl Reader {
         let note = source.get(path).await?;
         let note = note.ok_or_else(|| OpenError::Missing { path: path.to_owned() })?;
         let note = std::str::from_utf8(&note).map_err(|_| OpenError::PublishedText)?.to_owned();
+        Self::at(source, key, format, note).await
+    }
+
+    /// The tree of a checkpoint that was fetched before: checks its signature, and reads the right edge
+    /// that the tree had then.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn at(
+        source: Arc<dyn Source>,
+        key: &LogKey,
+        format: Format,
+        note: String,
+    ) -> Result<Self, OpenError> {
         let checkpoint = key.open(&note).map_err(OpenError::PublishedCheckpoint)?;
         let head = read_head(format, &*source, checkpoint, note.clone(), note).await?;
         Ok(Self { format, head, tiles: Tiles::new(source) })
@@ -133,6 +147,24 @@ impl Reader {
         let leaf = leaf.expect("a record of a bundle is a bundle of one record");
         let proof = proof::inclusion(&self.tiles, &self.head, index, &leaf).await?;
         Ok(Some(Proven { leaf, proof }))
+    }
+
+    /// What is hashed into the tree below the level-0 tile number `bundle`; not checked against it.
+    ///
+    /// # Errors
+    /// When the bundle is missing or does not split into records.
+    pub async fn leaves(&self, bundle: u64) -> Result<Vec<Vec<u8>>, proof::Error> {
+        let width = width(0, bundle, self.head.checkpoint.size);
+        let bundle = EntryBundle { index: bundle, width };
+        let path = || bundle.path(self.format.name());
+        let bytes = match width {
+            FULL => self::bundle(&*self.tiles.source, self.format, bundle).await?,
+            _ => Some(self.head.tail.clone()),
+        };
+        let bytes = bytes.ok_or_else(|| proof::Error::Missing { path: path() })?;
+        let records = self.format.records(&bytes);
+        let records = records.map_err(|_| proof::Error::Damaged { path: path() })?;
+        Ok(records.iter().map(|record| record.leaf()).collect())
     }
 
     /// Proves that the tree of `old_size` leaves with `old_root` is a prefix of this one.

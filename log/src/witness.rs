@@ -12,6 +12,7 @@ use crate::engine::Head;
 use crate::proof::{self, Tiles};
 use countersign_verify::note::{self, Note, Signature, SignatureError};
 use countersign_verify::witness::{AddCheckpoint, Policy, Refusal, Witness, decimal};
+use metrics::counter;
 use reqwest::{StatusCode, Url};
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,6 +182,10 @@ impl Asked {
             }
             _ => {}
         }
+        if answer.is_err() {
+            let labels = [("log", log.clone()), ("witness", witness.clone())];
+            counter!("countersign_log_witness_failures_total", &labels).increment(1);
+        }
         memory.failing = answer.is_err();
         answer.ok()
     }
@@ -241,8 +246,10 @@ async fn post(
 ) -> Result<(StatusCode, String), Error> {
     let failed = |error: reqwest::Error| {
         let error = error.without_url();
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        Error::Unreachable(cause.map_or(error.to_string(), |cause| format!("{error}: {cause}")))
+        let first: &dyn std::error::Error = &error;
+        let causes = std::iter::successors(Some(first), |error| error.source());
+        let causes: Vec<_> = causes.map(ToString::to_string).collect();
+        Error::Unreachable(causes.join(": "))
     };
     let mut response = http.post(url.clone()).body(body).send().await.map_err(failed)?;
     let (status, mut answer) = (response.status(), Vec::new());

@@ -330,6 +330,36 @@ impl Certificate {
         }
     }
 
+    /// Every subject alternative name that is text, whatever its kind, for those who search: none that a
+    /// client may pick is left out. Names that do not decode are.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let names = self.extension(SUBJECT_ALT_NAME);
+        let names = names.and_then(|extension| SubjectAltName::from_der(&extension.value).ok());
+        let text = |name: &GeneralName| match name {
+            GeneralName::UniformResourceIdentifier(text)
+            | GeneralName::DnsName(text)
+            | GeneralName::Rfc822Name(text) => Some(text.to_string()),
+            GeneralName::OtherName(_) => {
+                pick_subject(std::slice::from_ref(name)).map(|name| name.as_str().to_owned())
+            }
+            _ => None,
+        };
+        names.iter().flat_map(|names| &names.0).filter_map(text).collect()
+    }
+
+    /// Every issuer that Fulcio's extensions 8 and 1 name, for those who search: one, unless they disagree.
+    #[must_use]
+    pub fn issuers(&self) -> Vec<String> {
+        let claims = [8, 1].map(|number| {
+            let extension = self.extension(sigstore_oid(number))?;
+            claim_text(number, &extension.value)
+        });
+        let [second, first] = claims;
+        let first = first.filter(|first| second.as_ref() != Some(first));
+        second.into_iter().chain(first).collect()
+    }
+
     fn decode<T>(
         &self,
         id: ObjectIdentifier,

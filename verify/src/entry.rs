@@ -5,6 +5,9 @@
 //! a bundle no longer holds (the envelope as it was sent) are taken from the body they stand in.
 
 mod attestation;
+mod read;
+
+pub use read::{Entry, Error};
 
 pub use attestation::{dsse_v1_matches, dsse_v2_body, intoto_matches};
 
@@ -40,6 +43,22 @@ impl Kind {
         })
     }
 
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::HashedRekordV1, Self::DsseV1, Self::Intoto, Self::HashedRekordV2, Self::DsseV2];
+
+    /// Kind and version: `hashedrekord 0.0.2` and so on.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HashedRekordV1 => "hashedrekord 0.0.1",
+            Self::DsseV1 => "dsse 0.0.1",
+            Self::Intoto => "intoto 0.0.2",
+            Self::HashedRekordV2 => "hashedrekord 0.0.2",
+            Self::DsseV2 => "dsse 0.0.2",
+        }
+    }
+
     /// Whether it is of a Rekor v1 log, which promises inclusion and tells the time.
     #[must_use]
     pub const fn is_v1(self) -> bool {
@@ -54,6 +73,26 @@ pub enum Verifier<'a> {
     Certificate(&'a [u8]),
     /// SubjectPublicKeyInfo, DER.
     PublicKey(&'a [u8]),
+}
+
+/// The same, out of a request or an entry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum OwnedVerifier {
+    /// DER.
+    Certificate(Vec<u8>),
+    /// SubjectPublicKeyInfo, DER.
+    PublicKey(Vec<u8>),
+}
+
+impl OwnedVerifier {
+    /// Without the bytes.
+    #[must_use]
+    pub fn borrow(&self) -> Verifier<'_> {
+        match self {
+            Self::Certificate(der) => Verifier::Certificate(der),
+            Self::PublicKey(spki) => Verifier::PublicKey(spki),
+        }
+    }
 }
 
 /// The body of a `hashedrekord` 0.0.2 entry (Rekor v2): a signature over a digest, and its verifier.

@@ -1,8 +1,10 @@
 //! `countersign log`.
 
 mod hammer;
+mod monitor;
 
 pub(crate) use hammer::Hammer;
+pub(crate) use monitor::Monitor;
 
 use super::{Format, Output, Timeout, Trust};
 use crate::instance::LogName;
@@ -23,6 +25,8 @@ pub(crate) enum Log {
     Rotate(Rotate),
     /// Have a running instance sign the end of a shard that takes no entries any more
     Freeze(Freeze),
+    /// Follow a log, prove that it only grows, and tell of entries that are watched for
+    Monitor(Monitor),
     /// Log bundles that were signed with --defer, and complete them in place
     Submit(Submit),
     /// Write to a log as fast as it takes entries, and hold it to every answer; for measuring and soaking

@@ -36,7 +36,7 @@ pub(crate) struct Witness {
 }
 
 /// Who cosigns the checkpoints of an instance's log.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, Eq, PartialEq, ClapArgs)]
 pub(crate) struct Witnesses {
     /// The log's witnesses with their URLs, and how many are enough (C2SP tlog-policy)
     #[arg(long, value_name = "FILE")]

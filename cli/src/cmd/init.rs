@@ -170,6 +170,12 @@ listen = "{listen}"
 {issuers}
 # TLS, PEM. The files are read again when they change.
 {tls}
+# Who cosigns the log's checkpoints before they are published, and what happens when too few do: docs/watching.md.
+# [witnesses]
+# policy = "witness-policy"
+# timeout = "1s"
+# lacking = "publish"    # or "hold"
+
 # The passphrase of encrypted keys: the first line of a file. Without it the systemd credential
 # countersign-passphrase, or a prompt.
 {passphrase}

@@ -4,6 +4,7 @@
 mod fsck;
 mod hammer;
 mod info;
+mod monitor;
 mod prove;
 mod remote;
 mod rotate;
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Args::Fsck(args) => fsck::run(args),
         Args::Rotate(args) => rotate::run(args),
         Args::Freeze(args) => rotate::freeze(args),
+        Args::Monitor(args) => monitor::run(args),
         Args::Submit(args) => submit::run(args),
         Args::Hammer(args) => hammer::run(args),
     }

@@ -40,6 +40,28 @@ fn a_good_configuration_says_what_it_says() {
 }
 
 #[test]
+fn witnesses_are_a_policy_file_a_time_and_what_happens_without_them() {
+    let with =
+        |table: &str| parse(&GOOD.replacen("[[issuing]]", &format!("{table}\n[[issuing]]"), 1));
+    let config = with("[witnesses]\npolicy = \"chain.crt\"").unwrap().witnesses.unwrap();
+    assert_eq!(config.witness_timeout, Duration::from_secs(1));
+    assert_eq!(config.witness_lacking, Action::Publish);
+    let table = "[witnesses]\npolicy = \"chain.crt\"\ntimeout = \"250ms\"\nlacking = \"hold\"";
+    let config = with(table).unwrap().witnesses.unwrap();
+    assert_eq!(config.witness_timeout, Duration::from_millis(250));
+    assert_eq!(config.witness_lacking, Action::Hold);
+    for (table, expected) in [
+        ("[witnesses]", "line 7: witnesses.policy is missing"),
+        (
+            "[witnesses]\npolicy = \"chain.crt\"\nlacking = \"go on\"",
+            "line 9: witnesses.lacking: expected \"publish\" or \"hold\", found \"go on\"",
+        ),
+    ] {
+        assert_eq!(with(table).unwrap_err(), [expected]);
+    }
+}
+
+#[test]
 fn each_mistake_is_told_with_its_line_what_was_expected_and_what_was_found() {
     let tls = "[tls]\ncertificate = \"chain.crt\"\nkey = \"key.pem\"\n\n[[issuing]]";
     let plain_and_tls = format!("plain-http-beyond-loopback-is-unsafe = true\n{tls}");

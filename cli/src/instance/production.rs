@@ -1,6 +1,7 @@
 //! An instance by its configuration: keys in files, issuers as configured, no identity provider.
 
 use super::{Plan, keys};
+use crate::cmd;
 use crate::config::{Config, Key, KeyPlace};
 use crate::failure::Failure;
 use crate::passphrase;
@@ -44,7 +45,10 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
         tokens,
         login: config.login.as_ref().map(Url::to_string),
         provider: None,
-        witnesses: None,
+        witnesses: match &config.witnesses {
+            Some(witnesses) => cmd::witness::witnesses(witnesses)?,
+            None => None,
+        },
     })
 }
 

@@ -1,0 +1,259 @@
+//! `countersign log monitor`: follows a log as an outsider, and tells of entries that are watched for.
+//!
+//! At each look the newest checkpoint must be the log's and contain the one before; every new entry is
+//! hashed into the tree before it is looked at. What is found is printed, and posted, before the state moves
+//! on: it is told at least once. A log that lies is never followed further: the state stays as it is, and
+//! both checkpoints are written to a file that proves it.
+
+mod log;
+mod older;
+mod state;
+mod watch;
+
+use crate::args::Format;
+use crate::args::log::Monitor as Args;
+use crate::failure::{self, Failure};
+use crate::output::{NewFile, print, visible};
+use crate::trust::{self, block_on};
+use countersign_client::http::Http;
+use countersign_log::monitor::{Batch, Error, Walk, continues};
+use jiff::Timestamp;
+use log::Log;
+use serde_json::{Value, json};
+use state::State;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use url::Url;
+use watch::Watch;
+
+/// The name and version of what is printed and posted.
+const SCHEMA: &str = "countersign.monitor/1";
+
+/// Bundles after which the state is kept: a monitor that is stopped reads at most so much again.
+const KEEP_EVERY: u64 = 16;
+
+/// All the time that a post may take with its repeats.
+const POST: Duration = Duration::from_secs(20);
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let root = trust::load(&args.trust)?.root()?.0;
+    let log = Log::new(&root, args.rekor_v1)?;
+    let watch = Watch::new(args)?;
+    let state = State::load(&args.state, &log)?;
+    let webhook = args.webhook.clone();
+    let teller = Teller { log: log.name().to_owned(), webhook, output: args.output };
+    let mut monitor = Monitor { log, watch, teller, path: args.state.clone(), state };
+    block_on(async {
+        loop {
+            match monitor.look().await {
+                Ok(()) => {}
+                Err(Trouble::Lied { reason, shown }) => {
+                    return Err(monitor.alarm(&reason, &shown).await);
+                }
+                Err(Trouble::Unclear(failure)) if args.once => return Err(failure),
+                Err(Trouble::Unclear(failure)) => {
+                    failure::warn(&failure.text(), "it is tried again");
+                }
+            }
+            if args.once {
+                return Ok(ExitCode::SUCCESS);
+            }
+            tokio::time::sleep(args.interval).await;
+        }
+    })?
+}
+
+struct Monitor {
+    log: Log,
+    watch: Watch,
+    teller: Teller,
+    path: PathBuf,
+    /// `None` before the first look.
+    state: Option<State>,
+}
+
+/// Why a look did not end well.
+enum Trouble {
+    /// Nothing is known to be wrong with the log.
+    Unclear(Failure),
+    /// The log contradicts itself. `shown` is what it shows as its checkpoint.
+    Lied { reason: String, shown: String },
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Unclear(failure)
+    }
+}
+
+impl Monitor {
+    async fn look(&mut self) -> Result<(), Trouble> {
+        let name = self.log.name().to_owned();
+        let away = |reason: String| {
+            Failure::unclear(format!("could not reach {name}: {reason}"))
+                .hint("nothing is known to be wrong with the log")
+        };
+        let note = self.log.note().await.map_err(|error| away(error.to_string()))?;
+        let trouble = |error: Error| match error {
+            Error::Away { reason } => Trouble::Unclear(away(reason)),
+            error => Trouble::Lied { reason: error.to_string(), shown: note.clone() },
+        };
+        // Against what was seen before all else: of a fork its tiles need not be read.
+        let view = self.log.view(&note).await.map_err(trouble)?;
+        if let Some(state) = &self.state {
+            continues(&*view, &state.checkpoint).await.map_err(trouble)?;
+        }
+        let state = match self.state.take() {
+            Some(state) => {
+                State { checkpoint: view.checkpoint().clone(), note: note.clone(), ..state }
+            }
+            None => State::new(&self.log, view.checkpoint().clone(), note.clone()),
+        };
+        let from = state.frontier.size();
+        let state = self.state.insert(state);
+        let mut walk = Walk::new(&*view, state.frontier.clone());
+        let (mut found, mut unreadable, mut kept) = (0, 0, from);
+        let outcome = loop {
+            let batch = match walk.next().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(trouble(error)),
+            };
+            let told = events(&self.watch, &batch);
+            found += told.iter().filter(|event| event["event"] == "match").count();
+            unreadable += told.iter().filter(|event| event["event"] == "unreadable").count();
+            if let Err(failure) = self.teller.tell(&told).await {
+                break Err(failure.into());
+            }
+            state.frontier = walk.frontier().clone();
+            if !told.is_empty() || state.frontier.size() - kept >= KEEP_EVERY * 256 {
+                state.keep(&self.path)?;
+                kept = state.frontier.size();
+            }
+        };
+        state.keep(&self.path)?;
+        outcome?;
+        let (size, root) = (state.checkpoint.size, state.checkpoint.root.to_string());
+        self.teller
+            .print(&json!({ "event": "checked", "size": size, "root": root, "from": from,
+            "entries": size - from, "matches": found, "unreadable": unreadable }))?;
+        Ok(())
+    }
+
+    /// Writes the evidence and tells of it.
+    async fn alarm(&self, reason: &str, shown: &str) -> Failure {
+        let seen = self.state.as_ref().map(|state| state.note.clone());
+        let evidence = json!({ "schema": "countersign.evidence/1", "log": self.log.name(),
+            "logKey": self.log.key(), "time": Timestamp::now().to_string(), "reason": reason,
+            "seen": seen, "shown": shown });
+        let written = write_evidence(&self.path, &evidence);
+        let file = written.map(|path| path.display().to_string()).map_err(|failure| failure.text());
+        let event = json!({ "event": "alarm", "reason": reason, "evidence": file.as_ref().ok(),
+            "seen": seen, "shown": shown });
+        if let Err(failure) = self.teller.tell(&[event]).await {
+            failure::warn(&failure.text(), "tell of the alarm yourself");
+        }
+        let message = format!("{} lied: {reason}", self.log.name());
+        Failure::no(message).hint(match file {
+            Ok(file) => format!(
+                "{file} holds what was seen before and what is shown now, both signed by the log; tell its operator and all who rely on it"
+            ),
+            Err(reason) => format!("the evidence could not be written, keep it: {reason}\n{shown}"),
+        })
+    }
+}
+
+/// What is told of a batch.
+fn events(watch: &Watch, batch: &Batch) -> Vec<Value> {
+    let entries = (batch.first..).zip(&batch.leaves);
+    let event = |(index, leaf): (u64, &Vec<u8>)| {
+        match watch.read(leaf) {
+        Ok(found) => found.map(|found| {
+            json!({ "event": "match", "index": index, "matched": found.matched,
+                "identities": found.identities, "issuers": found.issuers, "digests": found.digests })
+        }),
+        Err(reason) => Some(json!({ "event": "unreadable", "index": index, "reason": reason })),
+    }
+    };
+    entries.filter_map(event).collect()
+}
+
+/// Beside the state, under a name that is not taken: evidence is never written over.
+fn write_evidence(state: &Path, evidence: &Value) -> Result<PathBuf, Failure> {
+    let stem = state.display();
+    let name = (1..).map(|number| PathBuf::from(format!("{stem}.evidence-{number}.json")));
+    let path = name.into_iter().find(|path| !path.exists()).expect("numbers do not end");
+    NewFile::begin(&path)?.finish(format!("{evidence:#}\n").as_bytes())?;
+    Ok(path)
+}
+
+/// Prints, and posts.
+struct Teller {
+    log: String,
+    webhook: Option<Url>,
+    output: Format,
+}
+
+impl Teller {
+    /// Prints events, and posts them as one object.
+    async fn tell(&self, events: &[Value]) -> Result<(), Failure> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        events.iter().try_for_each(|event| self.print(event))?;
+        let Some(url) = &self.webhook else { return Ok(()) };
+        let body = json!({ "schema": SCHEMA, "log": self.log, "events": events }).to_string();
+        let host = url.host_str().unwrap_or_default();
+        let failed = |error: &dyn std::fmt::Display| {
+            // A webhook's URL is often its secret.
+            let error = error.to_string().replace(url.as_str(), host);
+            Failure::unclear(format!("the webhook at {host} does not take what was found: {error}"))
+                .hint("it is told again at the next look")
+        };
+        let http = Http::new([url]).map_err(|error| failed(&error))?.within(POST, |_| {});
+        let posted = http.post(url, "application/json", body.as_bytes(), None).await;
+        posted.map(drop).map_err(|error| failed(&error))
+    }
+
+    fn print(&self, event: &Value) -> Result<(), Failure> {
+        match self.output {
+            Format::Json => {
+                let mut line = json!({ "schema": SCHEMA, "log": self.log });
+                let members = event.as_object().cloned().unwrap_or_default();
+                line.as_object_mut().expect("an object").extend(members);
+                print(&format!("{line}\n"))
+            }
+            Format::Text => print(&text(event)),
+        }
+    }
+}
+
+/// An event for people.
+fn text(event: &Value) -> String {
+    let list = |member: &str| {
+        let values = event[member].as_array().into_iter().flatten();
+        visible(&values.filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
+    };
+    let word = |member: &str| visible(event[member].as_str().unwrap_or_default());
+    match event["event"].as_str() {
+        Some("match") => format!(
+            "found: entry {} by {} ({}) about {}; matched {}\n",
+            event["index"],
+            list("identities"),
+            list("issuers"),
+            list("digests"),
+            list("matched")
+        ),
+        Some("unreadable") => format!("unreadable: entry {}: {}\n", event["index"], word("reason")),
+        Some("alarm") => format!("ALARM: {}\n", word("reason")),
+        _ => format!(
+            "consistent: {} entries, {} of them new, {} found, {} unreadable, root {}\n",
+            event["size"],
+            event["entries"],
+            event["matches"],
+            event["unreadable"],
+            word("root")
+        ),
+    }
+}
