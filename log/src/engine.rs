@@ -153,6 +153,8 @@ impl Log {
         store: Arc<dyn TileStore>,
         lock: Arc<dyn CheckpointLock>,
     ) -> Result<Self, OpenError> {
+        let witnesses = options.witnesses.map(|witnesses| Arc::new(witnesses.afresh()));
+        let options = Options { witnesses, ..options };
         if options.witnesses.is_some() && signer.key().verifier_key().is_none() {
             return Err(OpenError::NotWitnessed { origin: signer.key().origin().to_owned() });
         }

@@ -114,6 +114,16 @@ impl Witnesses {
         Ok(Self { config, http, asked })
     }
 
+    /// The same for another log: what was learnt of the witnesses is of one log's tree.
+    pub(crate) fn afresh(&self) -> Self {
+        let forgotten = |asked: &Arc<Asked>| {
+            let (witness, url) = (asked.witness.clone(), asked.url.clone());
+            Arc::new(Asked { witness, url, memory: Arc::default() })
+        };
+        let asked = self.asked.iter().map(|asked| asked.as_ref().map(forgotten)).collect();
+        Self { config: self.config.clone(), http: self.http.clone(), asked }
+    }
+
     /// The note of `head` with the cosignatures of its witnesses, to be published.
     ///
     /// # Errors

@@ -24,15 +24,20 @@ pub(crate) type Parts = (Arc<dyn TileStore>, Arc<dyn CheckpointLock>);
 #[derive(Clone)]
 pub(crate) struct Place {
     folder: Arc<TempDir>,
+    origin: &'static str,
     pkcs8: Vec<u8>,
     witnesses: Option<Arc<Witnesses>>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::named(ORIGIN)
+    }
+
+    pub(crate) fn named(origin: &'static str) -> Self {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self { folder, pkcs8: pkcs8.as_ref().to_vec(), witnesses: None }
+        Self { folder, origin, pkcs8: pkcs8.as_ref().to_vec(), witnesses: None }
     }
 
     /// Another folder, with nothing in it.
@@ -46,7 +51,7 @@ impl Place {
     }
 
     pub(crate) fn signer(&self) -> Signer {
-        Signer::ed25519(ORIGIN, &self.pkcs8).unwrap()
+        Signer::ed25519(self.origin, &self.pkcs8).unwrap()
     }
 
     pub(crate) fn key(&self) -> LogKey {

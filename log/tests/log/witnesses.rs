@@ -206,6 +206,20 @@ async fn the_end_of_a_log_is_cosigned_too() {
 }
 
 #[tokio::test]
+async fn logs_that_share_their_witnesses_do_not_mix_their_trees_up() {
+    let (one, two) = (Place::new(), Place::named("other.example.test"));
+    let keys = [&one, &two].map(|place| place.key().verifier_key().unwrap());
+    let witness = Witness::start("w.example", &keys).await;
+    let policy = format!("witness W {} {}\nquorum W\n", witness.key, witness.url);
+    let asking = asking(&Policy::parse(&policy).unwrap(), PATIENCE, Lacking::Hold);
+    let (one, two) = (open(&one, &asking).await, open(&two, &asking).await);
+    for size in 1..5 {
+        fill(&one, 3 * size - 3, 3 * size).await;
+        fill(&two, size - 1, size).await;
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_cosigned_is_refused_when_it_is_configured() {
     let place = Place::new();
     let witnesses = three(place.key().verifier_key().unwrap()).await;
