@@ -120,6 +120,7 @@ async fn explain_token(
         Err(refusal) => json!({ "verdict": "refused", "rule": refusal.rule,
             "expected": refusal.expected, "found": refusal.found }),
     };
+    answer["verified"] = true.into();
     answer["requestId"] = id[..].into();
     Ok(Json(answer).into_response())
 }

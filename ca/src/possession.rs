@@ -84,8 +84,11 @@ struct Info<'a> {
     attributes: Option<AnyRef<'a>>,
 }
 
-/// The key of a certificate signing request, PEM, that is signed by it.
-pub(crate) fn signing_request(pem: &[u8]) -> Result<PublicKey, Error> {
+/// The key of a certificate signing request, PEM, which it has signed itself.
+///
+/// # Errors
+/// When it is none, the key is not accepted, or the signature does not hold.
+pub fn signing_request(pem: &[u8]) -> Result<PublicKey, Error> {
     let malformed = |_| Error::SigningRequest;
     let (label, der) = read_pem(pem).ok_or(Error::SigningRequest)?;
     if !matches!(label.as_str(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {

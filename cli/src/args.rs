@@ -1,6 +1,7 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
 pub(crate) mod backup;
+pub(crate) mod ca;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod serve;

@@ -267,6 +267,50 @@ fn a_token_that_is_none_or_for_others_signs_nothing() {
 }
 
 #[test]
+fn what_a_token_would_get_is_explained_by_the_instance_or_by_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&folder.path().join("dev"));
+    let token = dev.token("you@example.com");
+    let audit = || fs::read_to_string(dev.dir.join("audit.jsonl")).unwrap();
+    let before = audit();
+    let explain =
+        |token: &str, more: &[&str]| run([&["ca", "explain-token", token][..], more].concat());
+    let asked = explain(&token, &["--instance", &dev.url]);
+    let text = String::from_utf8(asked.stdout).unwrap();
+    assert!(asked.status.success(), "{text}");
+    assert!(
+        text.contains("you@example.com (email)") && text.contains("policy        accepted"),
+        "{text}"
+    );
+    // The same without a network: by a configuration, unverified.
+    let config = folder.path().join("fulcio.yaml");
+    let issuer = format!("{{client-id: sigstore, type: email, issuer-url: '{}'}}", dev.url);
+    fs::write(&config, format!("oidc-issuers:\n  {}: {issuer}\n", dev.url)).unwrap();
+    let by_config = ["--fulcio-config", config.to_str().unwrap(), "--output", "json"];
+    let told: Value = serde_json::from_slice(&explain(&token, &by_config).stdout).unwrap();
+    assert_eq!(
+        (&told["schema"], &told["verified"]),
+        (&"countersign.token/1".into(), &false.into())
+    );
+    assert_eq!(
+        (&told["identity"], &told["issuer"]),
+        (&"you@example.com".into(), &dev.url[..].into())
+    );
+    let (head, tail) = token.rsplit_once('.').unwrap();
+    let forged = format!("{head}.A{tail}");
+    assert_fails(&explain(&forged, &["--instance", &dev.url]), 1, "signature does not hold");
+    assert_fails(&explain("nonsense", &["--instance", &dev.url]), 2, "nonsense");
+    fs::write(&config, "oidc-issuers:\n  https://a.example: {client-id: a, type: emial}\n")
+        .unwrap();
+    assert_fails(
+        &explain(&token, &by_config),
+        2,
+        "line 2, oidc-issuers.https://a.example: unknown type \"emial\"",
+    );
+    assert_eq!(audit(), before, "nothing was issued");
+}
+
+#[test]
 fn a_job_gets_its_token_from_the_request_url() {
     let signed = Signed::new();
     let url = format!("{}/ci/actions?repository=acme/tool&ref=refs/tags/v2", signed.dev.url);

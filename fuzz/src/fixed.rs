@@ -24,6 +24,18 @@ pub const BUNDLES: [&str; 7] = [
     include_str!("../../testdata/instance/cosign.sigstore.json"),
 ];
 
+/// A Fulcio configuration with every kind of issuer.
+pub const CONFIGURATION: &str = include_str!("../../testdata/fulcio/configuration.yaml");
+
+/// Tokens of providers, each with its claims.
+pub const IDENTITIES: [&str; 5] = [
+    include_str!("../../testdata/identity/github-enterprise-cloud.json"),
+    include_str!("../../testdata/identity/kubernetes.json"),
+    include_str!("../../testdata/identity/circleci.json"),
+    include_str!("../../testdata/identity/codefresh.json"),
+    include_str!("../../testdata/identity/chainguard.json"),
+];
+
 /// Members that are bytes; the others are text.
 const BYTES: [&str; 14] = [
     "SignedEntryTimestamp",

@@ -3,6 +3,12 @@
 pub mod fixed;
 pub mod seeds;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_ca::identity::template::Template;
+use countersign_ca::identity::{FulcioConfig, Issuer, explained};
+use countersign_ca::possession;
+use countersign_ca::timestamp::Query;
 use countersign_policy::admission::{Kinds, Review};
 use countersign_verify::bundle::{Bundle, LogEntry};
 use countersign_verify::certificate::Certificate;
@@ -12,20 +18,26 @@ use countersign_verify::statement::Statement;
 use countersign_verify::tile::{EntryBundle, Tile, decode_entries, encode_entries};
 use countersign_verify::witness::{AddCheckpoint, Log, Policy};
 use countersign_verify::{TrustedRoot, sct};
+use std::sync::LazyLock;
 
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("bundle", bundle),
     ("certificate", certificate),
+    ("fulcio_config", fulcio_config),
+    ("identity_token", identity_token),
     ("note", note),
     ("review", review),
     ("sct", sct_list),
+    ("signing_request", signing_request),
     ("statement", statement),
+    ("template", template),
     ("tile", tile),
     ("timestamp", timestamp_token),
+    ("timestamp_query", timestamp_query),
     ("trusted_root", trusted_root),
     ("verifier_key", verifier_key),
     ("verify", verification),
@@ -142,4 +154,48 @@ pub fn witness(data: &[u8]) {
         assert!(policy.suffices(|_| true), "all together are enough");
     }
     let _ = Log::parse_list(text);
+}
+
+/// Fulcio's configurations.
+pub fn fulcio_config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match FulcioConfig::parse(text) {
+        Ok(config) => assert!(!config.issuers.is_empty()),
+        Err(mistakes) => assert!(!mistakes.0.is_empty() && !mistakes.to_string().is_empty()),
+    }
+}
+
+/// Claims, by every kind of mapping: what has a name has a whole one.
+pub fn identity_token(data: &[u8]) {
+    static ISSUERS: LazyLock<Vec<Issuer>> = LazyLock::new(|| {
+        FulcioConfig::parse(fixed::CONFIGURATION).expect("a configuration").issuers
+    });
+    let token = format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(data));
+    if let Ok(told) = explained::unverified(&token, &ISSUERS) {
+        let name = told["identity"].as_str().expect("a name");
+        assert!(name.len() > 2 && !name.contains(['\0', '\n', '\r']), "{name:?}");
+    }
+}
+
+/// Certificate signing requests.
+pub fn signing_request(data: &[u8]) {
+    let _ = possession::signing_request(data);
+}
+
+/// Templates, read and filled.
+pub fn template(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(template) = Template::parse(text) {
+        let claim = |name: &str| name.len().is_multiple_of(2).then(|| name.to_owned());
+        let filled = template.fill(&claim, false);
+        // What is whole is the same text.
+        if let Ok(whole) = template.fill(&claim, true) {
+            assert_eq!(Ok(whole), filled);
+        }
+    }
+}
+
+/// Timestamp queries, DER.
+pub fn timestamp_query(data: &[u8]) {
+    let _ = Query::from_der(data);
 }

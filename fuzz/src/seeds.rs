@@ -1,6 +1,6 @@
 //! What fuzzing begins with: the parts of the fixed instance, and small examples by hand.
 
-use crate::fixed::{BUNDLES, ROOT, inputs};
+use crate::fixed::{BUNDLES, CONFIGURATION, IDENTITIES, ROOT, inputs};
 use countersign_verify::bundle::{Bundle, Content};
 use countersign_verify::certificate::{Certificate, SCT_LIST};
 use countersign_verify::tile::encode_entries;
@@ -13,6 +13,12 @@ group inner any A
 group outer 1 inner
 quorum outer
 ";
+
+/// By a key that nobody kept.
+const SIGNING_REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----\nMIHKMHECAQAwDzENMAsGA1UEAwwEc2VlZDBZMBMGByqGSM49AgEGCCqGSM49AwEH\nA0IABPI9keWiGAhgytzrkb/TU+EdMgsoNQMZ1yYAazSHp6YKnNjcn7vOaaSj7bj1\n+NGgXcBqQ5kueqj9gKwLZsUhMiOgADAKBggqhkjOPQQDAgNJADBGAiEAlItWXHLS\nGkKk3n6KLYBcU9VmIwnVF4m4jel+5i5kqUoCIQDsdwR6+weGB/Kad+DI+d1vidvl\n/ps+D3ADWIGTAr2DfA==\n-----END CERTIFICATE REQUEST-----\n";
+
+/// SHA-256 of nothing, with nonce, and the certificate asked for.
+const TIMESTAMP_QUERY: &[u8] = b"\x30\x44\x02\x01\x01\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b\x78\x52\xb8\x55\x02\x09\x00\xff\x87\x20\x20\xf2\x0a\x7b\x5f\x01\x01\xff";
 
 /// The seeds of one target.
 #[must_use]
@@ -56,6 +62,21 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             });
             payloads.collect()
         }
+        "fulcio_config" => texts(&[CONFIGURATION]),
+        "identity_token" => {
+            let claims = IDENTITIES.map(|text| {
+                let case: serde_json::Value = serde_json::from_str(text).expect("a vector");
+                case["claims"].to_string().into_bytes()
+            });
+            claims.to_vec()
+        }
+        "signing_request" => texts(&[SIGNING_REQUEST]),
+        "template" => texts(&[
+            "{{ .url }}/{{ .path }}",
+            "refs/{{if eq .ref_type \"branch\"}}heads/{{ else }}tags/{{end}}{{ .ref }}",
+            "{{if eq (index . \"a/b\") \"true\"}}c{{end}}",
+        ]),
+        "timestamp_query" => vec![TIMESTAMP_QUERY.to_vec()],
         "tile" => {
             let mut seeds = texts(&[
                 "tile/0/000",

@@ -42,7 +42,9 @@ pub fn unverified(token: &str, issuers: &[Issuer]) -> Result<Value, Unexplained>
     let matched = |issuer: &&Issuer| matches!(&issuer.url, IssuerUrl::Pattern(pattern) if pattern.matches(&url));
     let issuer = issuers.iter().find(exact).or_else(|| issuers.iter().find(matched));
     let issuer = issuer.ok_or(Unexplained::Issuer { found: url.clone() })?;
-    Ok(json(&issuer.mapping.identity(claims)?))
+    let mut told = json(&issuer.mapping.identity(claims)?);
+    told["verified"] = false.into();
+    Ok(told)
 }
 
 /// Why nothing can be told of a token.

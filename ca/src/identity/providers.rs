@@ -82,8 +82,10 @@ impl Mapping {
         let (subject, mut issuer) = (needed("sub")?, needed("iss")?);
         let mut extensions = BTreeMap::from([(24, subject.clone())]);
         let verified = is_true(claims.get("email_verified"));
-        let mut challenges = vec![subject.clone()];
-        challenges.extend(claims.text("email").filter(|_| verified).map(str::to_owned));
+        // Clients sign the address whenever there is one, so it is tried first.
+        let email = claims.text("email").filter(|_| verified);
+        let mut challenges: Vec<String> =
+            email.into_iter().chain([&subject[..]]).map(str::to_owned).collect();
         let san = match self {
             Self::Email { issuer_claim, skip_verification } => {
                 let email = needed("email")?;
@@ -101,7 +103,7 @@ impl Mapping {
                         .ok_or_else(|| MappingError::Claim { name: path.join(".") })?;
                 }
                 if !verified {
-                    challenges.push(email.clone());
+                    challenges.insert(0, email.clone());
                 }
                 San::Email(email)
             }
@@ -340,7 +342,7 @@ mod tests {
                 "{verified}"
             );
             let identity = skipping.identity(claims).unwrap();
-            assert_eq!(identity.challenges(), ["s", "a@b"]);
+            assert_eq!(identity.challenges(), ["a@b", "s"]);
         }
     }
 
@@ -351,7 +353,7 @@ mod tests {
                 r#"{{"iss":"https://i.example","sub":"s","email":"a@b","email_verified":{verified}}}"#
             )
         };
-        for (verified, expected) in [(true, &["s", "a@b"][..]), (false, &["s"])] {
+        for (verified, expected) in [(true, &["a@b", "s"][..]), (false, &["s"])] {
             let claims = Claims::parse(json(verified).as_bytes()).unwrap();
             assert_eq!(Mapping::Chainguard.identity(claims).unwrap().challenges(), expected);
         }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::Ordering;
 
 fn run(args: &[&str]) -> Output {
     Command::new("openssl").args(args).output().expect("openssl is needed here")
@@ -208,4 +209,34 @@ async fn queries_that_must_not_be_stamped_are_refused() {
     let chain = world.http.get(format!("{}/api/v1/timestamp/certchain", world.url));
     let chain = chain.send().await.unwrap().text().await.unwrap();
     assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+}
+
+#[tokio::test]
+async fn while_the_clock_is_wrong_nothing_is_issued_or_stamped_and_both_recover() {
+    let world = World::new().await;
+    let (token, request) = (world.sign(&world.claims()), world.request(EMAIL));
+    let folder = tempfile::tempdir().unwrap();
+    let data = write(folder.path(), "data", "hello\n");
+    let query = openssl_bytes(&["ts", "-query", "-data", &data, "-sha256"]);
+    let der = "application/timestamp-query";
+    assert_eq!(stamp(&world, der, query.clone()).await.0, 200);
+    world.accepted(&token, &request).await;
+    // Set back by an hour: tokens seem to come from the future, and a stamp would be before the last one.
+    world.wrong_by.store(-3600, Ordering::Relaxed);
+    world.refused("set back", &token, &request, 400, "TOKEN_NOT_YET_VALID").await;
+    let (status, body) = stamp(&world, der, query.clone()).await;
+    let reply = write(folder.path(), "refusal", &body);
+    let text = openssl(&["ts", "-reply", "-in", &reply, "-text"]);
+    assert!(
+        text.contains("Status: Rejected.") && text.contains("time source is not available"),
+        "{text}"
+    );
+    assert_eq!(status, 503);
+    // Set forward by twenty years: no token is valid any more, and no certificate of ours.
+    world.wrong_by.store(86_400 * 365 * 20, Ordering::Relaxed);
+    world.refused("set forward", &token, &request, 400, "TOKEN_EXPIRED").await;
+    assert_eq!(stamp(&world, der, query.clone()).await.0, 503);
+    world.wrong_by.store(0, Ordering::Relaxed);
+    world.accepted(&token, &request).await;
+    assert_eq!(stamp(&world, der, query).await.0, 200);
 }

@@ -208,7 +208,7 @@ async fn what_a_token_would_get_is_told_and_not_given() {
         );
         assert_eq!(
             (&answer["policy"], &answer["proofOver"]),
-            (&json!({ "verdict": "accepted" }), &json!(["subject", EMAIL]))
+            (&json!({ "verdict": "accepted" }), &json!([EMAIL, "subject"]))
         );
     }
     let (status, answer) =

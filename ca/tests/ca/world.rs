@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use countersign_ca::Clock;
 use countersign_ca::audit::Audit;
 use countersign_ca::ceremony::{self, Ceremony};
 use countersign_ca::credential::{Credential, Succession};
@@ -20,12 +21,12 @@ use countersign_ca::timestamp::TimestampAuthority;
 use countersign_verify::certificate::Certificate;
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::sct::{self, Sct, leaf_index_extension};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 pub(crate) const EMAIL: &str = "you@example.com";
 
@@ -102,6 +103,8 @@ pub(crate) struct World {
     pub(crate) log_key: Vec<u8>,
     pub(crate) issuing: Certificate,
     pub(crate) audit: PathBuf,
+    /// By how many seconds the authorities' clock is wrong.
+    pub(crate) wrong_by: Arc<AtomicI64>,
     pub(crate) client: EcdsaKeyPair,
     pub(crate) http: reqwest::Client,
     _folder: tempfile::TempDir,
@@ -158,6 +161,12 @@ impl World {
             stalls: AtomicBool::new(false),
             issuer_key_hash: sha256(issuing.spki()),
         });
+        let wrong_by = Arc::new(AtomicI64::new(0));
+        let clock: Clock = {
+            let wrong_by = Arc::clone(&wrong_by);
+            let wrong = move || SignedDuration::from_secs(wrong_by.load(Ordering::Relaxed));
+            Arc::new(move || Timestamp::now() + wrong())
+        };
         // Nobody listens on port 1.
         let accepted =
             [&issuer[..], "http://127.0.0.1:1"].map(|url| Issuer::new(url, Mapping::EMAIL));
@@ -181,14 +190,13 @@ impl World {
             }),
             limits,
             audit: Audit::open(&audit).unwrap(),
-            clock: Arc::new(Timestamp::now),
+            clock: Arc::clone(&clock),
         });
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
         let timestamps = TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain).unwrap();
         let timestamps = Succession::new(vec![(Timestamp::MIN, timestamps)]).unwrap();
-        let router = countersign_ca::http::router(Arc::new(authority.unwrap())).merge(
-            countersign_ca::http::timestamp_router(Arc::new(timestamps), Arc::new(Timestamp::now)),
-        );
+        let router = countersign_ca::http::router(Arc::new(authority.unwrap()))
+            .merge(countersign_ca::http::timestamp_router(Arc::new(timestamps), clock));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -204,6 +212,7 @@ impl World {
             log_key: log_spki,
             issuing,
             audit,
+            wrong_by,
             client,
             http,
             _folder: folder,

@@ -106,6 +106,8 @@ pub(crate) enum Ca {
     Import(Import),
     /// Make the next key of an authority, to take over from the one in use
     Rotate(Rotate),
+    /// Show whom a token names, what its certificate would say, and what policy says
+    ExplainToken(super::ca::ExplainToken),
 }
 
 #[derive(Debug, ClapArgs)]

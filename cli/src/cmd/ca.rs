@@ -1,6 +1,7 @@
 //! `countersign ca`: the root, and the keys below it. One verb a file.
 
 pub(super) mod ceremony;
+mod explain_token;
 pub(super) mod import;
 mod rotate;
 
@@ -17,6 +18,7 @@ pub(crate) fn run(args: &Ca) -> Result<ExitCode, Failure> {
         Ca::Ceremony(args) => ceremony::run(args)?,
         Ca::Import(args) => import::run(args)?,
         Ca::Rotate(args) => rotate::run(args)?,
+        Ca::ExplainToken(args) => return explain_token::run(args),
     }
     Ok(ExitCode::SUCCESS)
 }
