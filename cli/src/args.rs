@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Init(serve::Init),
     /// Run an instance by its configuration
     Serve(serve::Serve),
+    /// Check an instance's configuration, keys, certificates, permissions, disk and clock
+    Doctor(serve::Doctor),
     /// The keys of an instance's authorities, and the root above them
     #[command(subcommand)]
     Ca(serve::Ca),

@@ -6,6 +6,7 @@ mod ca;
 mod conformance;
 mod demo;
 mod dev;
+mod doctor;
 mod image;
 mod init;
 mod log;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::Demo => demo::run(),
         Command::Dev(args) => dev::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Ca(args) => ca::run(&args),

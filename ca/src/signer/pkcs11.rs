@@ -11,7 +11,7 @@
 
 use super::{Algorithm, Error, Signer};
 use countersign_verify::key::PublicKey;
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -164,10 +164,10 @@ impl TokenSigner {
 
     fn with(
         uri: &Uri,
-        find: impl FnOnce(&Session) -> Result<Option<(Vec<u8>, Algorithm)>, CryptokiError>,
+        find: impl Fn(&Session) -> Result<Option<(Vec<u8>, Algorithm)>, CryptokiError>,
     ) -> Result<Self, Error> {
         let module = Module::of(&uri.module)?;
-        let found = module.with_session(uri, |session| find(session))?;
+        let found = module.with_session(uri, find)?;
         let (spki, algorithm) = found.ok_or(Error::TokenKey)?;
         Ok(Self { module, uri: uri.clone(), spki, algorithm })
     }
@@ -263,42 +263,42 @@ impl Module {
     }
 
     fn sign(&self, uri: &Uri, digest: &[u8]) -> Result<Vec<u8>, Error> {
-        let sign = |session: &Session| {
-            let key = private_key(session, &uri.object)?;
-            key.map(|key| session.sign(&Mechanism::Ecdsa, key, digest)).transpose()
-        };
-        self.with_session(uri, sign)?.ok_or(Error::TokenKey)
+        self.with_session(uri, |session| {
+            // The key was there when the server began. That it is not now is how a pulled token looks to
+            // a library that has not noticed.
+            let gone = CryptokiError::Pkcs11(RvError::TokenNotPresent, Function::FindObjects);
+            let key = private_key(session, &uri.object)?.ok_or(gone)?;
+            session.sign(&Mechanism::Ecdsa, key, digest)
+        })
     }
 
     /// Does `work` in a session that is logged in; once more in a new life of the library if that fails.
     fn with_session<T>(
         &self,
         uri: &Uri,
-        work: impl FnOnce(&Session) -> Result<T, CryptokiError>,
+        work: impl Fn(&Session) -> Result<T, CryptokiError>,
     ) -> Result<T, Error> {
-        let mut work = Some(work);
-        let mut failure = None;
         for _ in 0..2 {
             self.begin()?;
-            let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(library) = &*library else { continue };
-            match library.session(uri) {
-                Ok(session) => {
-                    let Some(work) = work.take() else { break };
-                    match work(&session) {
-                        Ok(done) => {
-                            library.keep(uri, session);
-                            return Ok(done);
-                        }
-                        Err(error) => failure = Some(error),
-                    }
+            let outcome = {
+                let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
+                // Somebody else has just ended it.
+                let Some(library) = &*library else { continue };
+                library.session(uri).and_then(|session| {
+                    let done = work(&session)?;
+                    library.keep(uri, session);
+                    Ok(done)
+                })
+            };
+            match outcome {
+                Ok(done) => return Ok(done),
+                Err(error) => {
+                    let module = self.path.display();
+                    tracing::warn!(%module, token = uri.token, %error, "the token failed");
+                    self.end();
                 }
-                Err(error) => failure = Some(error),
             }
         }
-        let reason = failure.map_or_else(|| "no session".to_owned(), |error| error.to_string());
-        tracing::error!(module = %self.path.display(), token = uri.token, reason, "the token failed");
-        self.end();
         Err(Error::Token)
     }
 }
@@ -340,10 +340,7 @@ impl Library {
             return Ok(idle.swap_remove(place).1);
         }
         drop(idle);
-        let absent = CryptokiError::Pkcs11(
-            RvError::TokenNotPresent,
-            cryptoki::context::Function::GetTokenInfo,
-        );
+        let absent = CryptokiError::Pkcs11(RvError::TokenNotPresent, Function::GetTokenInfo);
         let mut slot = None;
         for each in self.context.get_slots_with_token()? {
             if self.context.get_token_info(each)?.label() == uri.token {

@@ -43,6 +43,12 @@ pub(crate) struct Serve {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Init {
     /// Where configuration, keys and logs will live
     #[arg(long, env = "COUNTERSIGN_DIR")]

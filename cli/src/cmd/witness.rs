@@ -76,7 +76,7 @@ async fn serve(args: Args) -> Result<ExitCode, Failure> {
         Err(error) => return Err(Failure::file("read", &directory.file("witness.vkey"), &error)),
     };
     let name = name(known.as_deref(), args.name)?;
-    let key = directory.secret("witness.pem", keys::ed25519_key)?;
+    let key = directory.secret("witness.pem", || keys::ed25519_key(None))?;
     let clock: countersign_log::Clock = Arc::new(Timestamp::now);
     let (known_logs, path) = (logs.len(), directory.file("witness.db"));
     let cosigner = Cosigner::open(&name, &keys::pkcs8(&key)?, logs, &path, clock).await;

@@ -2,8 +2,7 @@
 
 use super::{Directory, Services, directory};
 use crate::failure::Failure;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use countersign_ca::ceremony::{self, Role};
 use countersign_ca::credential::Credential;
 use countersign_ca::signer::pkcs11::{TokenSigner, Uri};
@@ -34,23 +33,21 @@ pub(super) fn make_for_log(
     passphrase: Option<&str>,
 ) -> Result<(), Failure> {
     let made = directory.secret(name, || {
-        let random = SystemRandom::new();
-        let pkcs8 = match ed25519 {
-            true => Ed25519KeyPair::generate_pkcs8(&random),
-            false => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random),
+        let sealed = match ed25519 {
+            true => return ed25519_key(passphrase),
+            false => FileSigner::generate().and_then(|key| key.to_sealed_pem(passphrase)),
         };
-        let pkcs8 = pkcs8.map_err(|_| Failure::unclear("the system gave no randomness"))?;
-        sealed::seal(pkcs8.as_ref(), passphrase)
-            .map_err(|error| Failure::unclear(format!("{name}: {error}")))
+        sealed.map_err(|error| Failure::unclear(format!("{name}: {error}")))
     });
     made.map(drop)
 }
 
-/// A new Ed25519 key, PEM, not encrypted.
-pub(crate) fn ed25519_key() -> Result<Zeroizing<String>, Failure> {
-    let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
-    let key = key.map_err(|_| Failure::unclear("the system gave no randomness"))?;
-    sealed::seal(key.as_ref(), None).map_err(|error| Failure::unclear(error.to_string()))
+/// A new Ed25519 key, PEM, encrypted if there is a passphrase. In version 1 of PKCS#8, without the public
+/// key: OpenSSL reads no other.
+pub(crate) fn ed25519_key(passphrase: Option<&str>) -> Result<Zeroizing<String>, Failure> {
+    let pkcs8 = Ed25519KeyPair::generate().and_then(|key| key.to_pkcs8v1());
+    let pkcs8 = pkcs8.map_err(|_| Failure::unclear("the system gave no randomness"))?;
+    sealed::seal(pkcs8.as_ref(), passphrase).map_err(|error| Failure::unclear(error.to_string()))
 }
 
 /// A private key that is not encrypted, PKCS#8, DER, out of PEM.

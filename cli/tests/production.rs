@@ -1,0 +1,387 @@
+//! A production instance as its operators have it: ceremony, configuration, TLS, reload, rotation.
+
+mod common;
+
+use common::{Dev, assert_fails, clean, run, verdict};
+use countersign_verify::certificate::{AUTHORITY_KEY_ID, Certificate};
+use countersign_verify::encoding::from_base64;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const EMAIL: &str = "you@example.com";
+/// Longest wait for what must come; nothing is asserted of how long it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A production instance in a folder of its own; its root beside it. A development instance is the identity
+/// provider.
+struct Production {
+    folder: PathBuf,
+    address: String,
+    child: Option<Child>,
+}
+
+fn countersign(folder: &Path, args: &[&str]) -> Output {
+    // Read by SoftHSM2 alone.
+    let token = folder.join("softhsm2.conf");
+    clean(Command::new(env!("CARGO_BIN_EXE_countersign")).current_dir(folder).args(args))
+        .env("SOFTHSM2_CONF", token)
+        .output()
+        .unwrap()
+}
+
+/// Runs it without a network where the system lets us.
+fn offline(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new("unshare");
+    command.args(["-rn", env!("CARGO_BIN_EXE_countersign")]).args(args).current_dir(folder);
+    clean(&mut command).output().unwrap()
+}
+
+fn done(output: Output) -> String {
+    assert_eq!(verdict(&output).0, 0, "{}", verdict(&output).1);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+impl Production {
+    fn make(folder: &Path, provider: &Dev, more: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let scheme = if more.contains(&"--tls-key") { "https" } else { "http" };
+        let passphrase = folder.join("passphrase");
+        fs::write(&passphrase, "correct horse\n").unwrap();
+        fs::set_permissions(&passphrase, PermissionsExt::from_mode(0o600)).unwrap();
+        let issuer = &provider.url;
+        let issuers = format!(
+            "oidc-issuers:\n  {issuer}:\n    issuer-url: {issuer}\n    client-id: sigstore\n    type: email\n"
+        );
+        fs::write(folder.join("issuers.yaml"), issuers).unwrap();
+        let url = format!("{scheme}://{address}");
+        let init = ["init", "--dir", "server", "--url", &url, "--listen", &address];
+        let rest = ["--organization", "Acme", "--issuers", "issuers.yaml"];
+        let sealed = ["--passphrase-file", "passphrase"];
+        done(countersign(folder, &[&init[..], &rest, &sealed, more].concat()));
+        done(offline(
+            folder,
+            &["ca", "ceremony", "--out", "root", "--organization", "Acme", sealed[0], sealed[1]],
+        ));
+        for role in ["issuing", "timestamps"] {
+            let csr = format!("server/requests/{role}.csr");
+            let out = format!("{role}.crt");
+            let sign = ["ca", "ceremony", "sign", "--root", "root", "--csr", &csr];
+            done(offline(folder, &[&sign[..], &["--as", role, "--out", &out], &sealed].concat()));
+            done(countersign(folder, &["ca", "import", "--dir", "server", &out]));
+        }
+        Self { folder: folder.to_owned(), address, child: None }
+    }
+
+    fn start(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(["serve", "--dir", "server"]).current_dir(&self.folder);
+        let log = File::create(self.folder.join("log")).unwrap();
+        let out = File::create(self.folder.join("out")).unwrap();
+        clean(&mut command).stdout(out).stderr(log);
+        command.env("SOFTHSM2_CONF", self.folder.join("softhsm2.conf"));
+        self.child = Some(command.spawn().unwrap());
+        self.until("it serves", |it| {
+            fs::read_to_string(it.folder.join("out")).unwrap().starts_with("Serving ")
+        });
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !holds(self) {
+            assert!(start.elapsed() < PATIENCE, "never: {what}; {}", self.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
+    fn told(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    fn sign(&self, token: &str, file: &Path) -> Output {
+        fs::write(file, file.as_os_str().as_encoded_bytes()).unwrap();
+        let config = self.folder.join("server/trust/client_trust_config.json");
+        run([
+            OsStr::new("sign-blob"),
+            "--trust-config".as_ref(),
+            config.as_ref(),
+            "--identity-token".as_ref(),
+            token.as_ref(),
+            "--timeout".as_ref(),
+            "20s".as_ref(),
+            file.as_ref(),
+        ])
+    }
+
+    fn verify(&self, issuer: &str, file: &Path) -> Output {
+        let root = self.folder.join("server/trust/trusted_root.json");
+        run([
+            OsStr::new("verify-blob"),
+            "--trusted-root".as_ref(),
+            root.as_ref(),
+            "--certificate-identity".as_ref(),
+            EMAIL.as_ref(),
+            "--certificate-oidc-issuer".as_ref(),
+            issuer.as_ref(),
+            file.as_ref(),
+        ])
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let host = &self.address;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn chains(&self) -> usize {
+        let bundle: Value = serde_json::from_str(&self.get("/api/v2/trustBundle").1).unwrap();
+        bundle["chains"].as_array().unwrap().len()
+    }
+}
+
+impl Drop for Production {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill(); // it may have ended
+            let _ = child.wait();
+        }
+    }
+}
+
+fn openssl(folder: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("openssl");
+    let output = command.current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let provider = Dev::start(&folder.join("provider"));
+    let mut server = Production::make(folder, &provider, &[]);
+    let transcript = fs::read_to_string(folder.join("root/transcript.txt")).unwrap();
+    assert_eq!(transcript.matches("Network: none is up but loopback").count(), 3, "{transcript}");
+    let key = ["pkey", "-passin", "file:passphrase", "-pubout", "-in"];
+    let public = |file: &str| openssl(folder, &[&key[..], &[file]].concat());
+    let root = public("root/root.pem");
+    assert!(root.contains("PUBLIC KEY"));
+    for entry in fs::read_dir(folder.join("server/keys")).unwrap() {
+        let name = format!("server/keys/{}", entry.unwrap().file_name().to_str().unwrap());
+        if name.ends_with(".pem") {
+            assert!(public(&name).contains("PUBLIC KEY") && public(&name) != root, "{name}");
+        }
+    }
+    for role in ["issuing", "timestamps"] {
+        let strict = ["verify", "-x509_strict", "-purpose", "any", "-CAfile", "root/root.crt"];
+        let chain = format!("{role}.crt");
+        assert!(openssl(folder, &[&strict[..], &[&chain]].concat()).contains(": OK"), "{role}");
+    }
+    let healthy = countersign(folder, &["doctor", "--dir", "server"]);
+    assert!(healthy.status.success(), "{}", String::from_utf8_lossy(&healthy.stdout));
+
+    server.start();
+    assert_eq!(server.get("/readyz").0, 200);
+    let token = provider.token(EMAIL);
+    let file = folder.join("artifact");
+    done(server.sign(&token, &file));
+    done(server.verify(&provider.url, &file));
+    server.signal("-TERM");
+    assert!(server.child.as_mut().unwrap().wait().unwrap().success());
+
+    // Somebody else's certificate does not join our key.
+    fs::create_dir(folder.join("other")).unwrap();
+    let other = Production::make(&folder.join("other"), &provider, &[]);
+    let theirs = other.folder.join("issuing.crt");
+    let import =
+        countersign(folder, &["ca", "import", "--dir", "server", theirs.to_str().unwrap()]);
+    assert_fails(&import, 1, "found one for another key");
+
+    // Findings, each by name.
+    fs::write(folder.join("server/keys/root.pem"), "").unwrap();
+    let open = PermissionsExt::from_mode(0o644);
+    fs::set_permissions(folder.join("server/keys/log.pem"), open).unwrap();
+    let findings = countersign(folder, &["doctor", "--dir", "server"]);
+    let text = String::from_utf8(findings.stdout).unwrap();
+    assert_eq!(findings.status.code(), Some(1));
+    assert!(text.contains("keys/log.pem: others than its owner can read it (mode 644)"), "{text}");
+    assert!(text.contains("keys/root.pem: a root's key does not belong here"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+}
+
+#[test]
+fn keys_change_hands_and_the_configuration_is_read_again_while_everybody_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let provider = Dev::start(&folder.join("provider"));
+    let mut server = Production::make(folder, &provider, &[]);
+    server.start();
+    let token = provider.token(EMAIL);
+    let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    let number = made.fetch_add(1, Ordering::SeqCst);
+                    done(server.sign(&token, &folder.join(format!("{number}.txt"))));
+                }
+            });
+        }
+        let more = |count: usize| {
+            let before = made.load(Ordering::SeqCst);
+            server.until("signatures", |_| made.load(Ordering::SeqCst) >= before + count);
+        };
+        more(4);
+        let configuration = folder.join("server/countersign.toml");
+        let good = fs::read_to_string(&configuration).unwrap();
+        fs::write(&configuration, good.replace("organization", "organisation")).unwrap();
+        server.signal("-HUP");
+        server.until("it refuses", |it| it.told("did you mean \"organization\"?") == 1);
+        more(2);
+        fs::write(&configuration, good).unwrap();
+        for role in ["issuing", "timestamps"] {
+            let rotate = ["ca", "rotate", role, "--dir", "server", "--in", "5s", "--root", "root"];
+            let sealed = ["--passphrase-file", "passphrase", "--with-network-up"];
+            done(countersign(folder, &[&rotate[..], &sealed].concat()));
+        }
+        let expected = server.told("is in use") + 1;
+        server.signal("-HUP");
+        server.until("it reloads", |it| it.told("is in use") == expected);
+        assert_eq!(server.chains(), 2, "the next key is published before it signs");
+        let chain = |it: &Production| it.get("/api/v1/timestamp/certchain").1;
+        let before = chain(&server);
+        server.until("the timestamp key changes", |it| chain(it) != before);
+        more(4);
+        stop.store(true, Ordering::SeqCst);
+    });
+    let mut keys = BTreeSet::new();
+    for number in 0..made.load(Ordering::SeqCst) {
+        let file = folder.join(format!("{number}.txt"));
+        done(server.verify(&provider.url, &file));
+        let bundle = fs::read(folder.join(format!("{number}.txt.sigstore.json"))).unwrap();
+        let bundle: Value = serde_json::from_slice(&bundle).unwrap();
+        let der = bundle["verificationMaterial"]["certificate"]["rawBytes"].as_str().unwrap();
+        let certificate = Certificate::parse(&from_base64(der).unwrap()).unwrap();
+        keys.insert(certificate.extension(AUTHORITY_KEY_ID).unwrap().value.clone());
+    }
+    assert_eq!(keys.len(), 2, "certificates of both keys, and one trusted root for all");
+}
+
+fn tls_pair(folder: &Path, name: &str) {
+    let subject = format!("/CN={name}");
+    let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
+    let request =
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let rest = ["-days", "2", "-subj", &subject, "-keyout", &key, "-out", &certificate];
+    openssl(folder, &[&request[..], &rest].concat());
+}
+
+#[test]
+fn a_new_tls_certificate_is_taken_up_and_a_broken_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let provider = Dev::start(&folder.join("provider"));
+    for name in ["one", "two"] {
+        tls_pair(folder, name);
+    }
+    let put = |name: &str| {
+        for end in ["crt", "key"] {
+            fs::copy(folder.join(format!("{name}.{end}")), folder.join(format!("tls.{end}")))
+                .unwrap();
+        }
+    };
+    put("one");
+    let files = ["--tls-certificate", "tls.crt", "--tls-key", "tls.key"];
+    let mut server = Production::make(folder, &provider, &files);
+    server.start();
+    let shown = |it: &Production| {
+        openssl(folder, &["s_client", "-connect", &it.address, "-alpn", "h2"])
+            .lines()
+            .find(|line| line.starts_with("subject="))
+            .map(str::to_owned)
+            .unwrap_or_default()
+    };
+    server.until("the first", |it| shown(it).ends_with("one"));
+    put("two");
+    server.until("the second", |it| shown(it).ends_with("two"));
+    fs::write(folder.join("tls.key"), "no key").unwrap();
+    server.until("it says so", |it| it.told("the TLS certificate stays") > 0);
+    assert!(shown(&server).ends_with("two"));
+}
+
+#[test]
+fn a_token_that_is_pulled_is_told_of_and_used_again_when_it_is_back() {
+    const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+    if !Path::new(MODULE).exists() {
+        assert!(std::env::var_os("CI").is_none(), "SoftHSM2 is missing: scripts/peers installs it");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let provider = Dev::start(&folder.join("provider"));
+    let tokens = folder.join("tokens");
+    fs::create_dir(&tokens).unwrap();
+    let conf = folder.join("softhsm2.conf");
+    fs::write(&conf, format!("directories.tokendir = {}\n", tokens.display())).unwrap();
+    fs::write(folder.join("pin"), "5678\n").unwrap();
+    let init = Command::new("softhsm2-util")
+        .env("SOFTHSM2_CONF", &conf)
+        .args(["--init-token", "--free", "--label", "cs", "--so-pin", "1234", "--pin", "5678"])
+        .output()
+        .unwrap();
+    assert!(init.status.success(), "{init:?}");
+    let uri = format!(
+        "pkcs11:token=cs;object=issuing?module-path={MODULE}&pin-source=file:{}",
+        folder.join("pin").display()
+    );
+    let mut server = Production::make(folder, &provider, &["--issuing-key", &uri]);
+    assert!(!folder.join("server/keys/issuing.pem").exists());
+    server.start();
+    let token = provider.token(EMAIL);
+    thread::scope(|scope| {
+        for writer in 0..3 {
+            let (server, token, provider) = (&server, &token, &provider);
+            scope.spawn(move || {
+                for number in 0..3 {
+                    let file = folder.join(format!("{writer}-{number}.txt"));
+                    done(server.sign(token, &file));
+                    done(server.verify(&provider.url, &file));
+                }
+            });
+        }
+    });
+    fs::rename(&tokens, folder.join("pulled")).unwrap();
+    let refused = server.sign(&token, &folder.join("late.txt"));
+    assert_fails(&refused, 2, "the hardware token with the key does not answer");
+    server.until("it is not ready", |it| it.get("/readyz").0 == 503);
+    let reason = server.get("/readyz").1;
+    assert!(reason.contains("the issuing CA cannot sign"), "{reason}");
+    assert_eq!(server.get("/healthz").0, 200);
+    fs::rename(folder.join("pulled"), &tokens).unwrap();
+    server.until("it is ready", |it| it.get("/readyz").0 == 200);
+    done(server.sign(&token, &folder.join("later.txt")));
+    done(server.verify(&provider.url, &folder.join("later.txt")));
+}
