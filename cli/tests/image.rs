@@ -66,6 +66,18 @@ fn succeeds(output: &Output) -> String {
     text
 }
 
+/// The key of a witness that cosigned nothing, as C2SP signed-note writes it.
+fn witness_key() -> String {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use base64::Engine as _;
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let key = [&[4], pair.public_key().as_ref()].concat();
+    let named = [&b"w.example\n"[..], &key].concat();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &named);
+    let id: String = digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("w.example+{id}+{}", base64::engine::general_purpose::STANDARD.encode(key))
+}
+
 #[test]
 fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     let case = Case::new();
@@ -98,6 +110,9 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     };
     refused("b@example.com", &["verify", &one], "b@example.com");
     refused("a@example.com", &["verify", "-a", "build=8", &one], "expected \"8\", found \"7\"");
+    let policy = format!("witness W {} http://127.0.0.1:9\nquorum W\n", witness_key());
+    let policy = case.file("witnesses", &policy);
+    refused("a@example.com", &["verify", "--witness-policy", &policy, &one], "witness");
     let _ = case.registry.push_image("acme/one", "v1", "forged");
     refused("a@example.com", &["verify", &one], "no signature refers to this digest");
     succeeds(&case.verify("a@example.com", &["verify", &by_digest]));

@@ -22,6 +22,8 @@ pub struct Http {
     client: reqwest::Client,
     /// By when all requests must be done; without, each has the whole budget for itself.
     deadline: Option<Instant>,
+    /// For one request and its repeats, where there is no deadline for all.
+    budget: Duration,
     insist: bool,
     waiting: fn(&Error),
 }
@@ -96,7 +98,8 @@ impl Http {
 
     fn build(builder: reqwest::ClientBuilder) -> Result<Self, Error> {
         let client = builder.build().map_err(|error| Error::Setup { reason: chain(&error) })?;
-        Ok(Self { client, deadline: None, insist: false, waiting: |_| {} })
+        let (budget, waiting) = (retry::BUDGET, |_: &Error| {});
+        Ok(Self { client, deadline: None, budget, insist: false, waiting })
     }
 
     /// The same with one budget of time for all requests from now on and their repeats. Each still
@@ -104,6 +107,12 @@ impl Http {
     #[must_use]
     pub fn within(self, budget: Duration, waiting: fn(&Error)) -> Self {
         Self { deadline: Some(Instant::now() + budget), waiting, ..self }
+    }
+
+    /// The same with a budget of time for each request and its repeats, however many there will be.
+    #[must_use]
+    pub fn each_within(self, budget: Duration, waiting: fn(&Error)) -> Self {
+        Self { budget, waiting, ..self }
     }
 
     /// The same, that also waits for services which do not answer at all, see [`Patience::insist`].
@@ -229,7 +238,7 @@ impl Http {
         how: Read,
         longer: Duration,
     ) -> Result<Reply, Error> {
-        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + retry::BUDGET);
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.budget);
         let patience = Patience { deadline, insist: self.insist };
         let once = async || {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -14,6 +14,7 @@ use countersign_verify::dsse::{Envelope, IN_TOTO};
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use countersign_verify::{Artifact, Bundle, Report, Thresholds, TrustedRoot, Verifier, verify};
 use jiff::Timestamp;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What to sign.
@@ -76,7 +77,9 @@ pub async fn sign(
 pub struct Signer<'a> {
     http: Http,
     root: &'a TrustedRoot,
-    defer: bool,
+    patience: Patience,
+    /// The first signature has what the certificate left of the budget, each later one a budget of its own.
+    used: AtomicBool,
     key: EphemeralKey,
     certificate: Vec<u8>,
     expires: Timestamp,
@@ -106,7 +109,8 @@ impl<'a> Signer<'a> {
         let expires = check_certificate(&certificate, &key, root)?;
         // The instance is there, and a certificate is too much to lose for a moment's silence.
         let http = http.insisting();
-        Ok(Self { http, root, defer: patience.defer, key, certificate, expires })
+        let used = AtomicBool::new(false);
+        Ok(Self { http, root, patience, used, key, certificate, expires })
     }
 
     /// When the certificate expires.
@@ -124,7 +128,12 @@ impl<'a> Signer<'a> {
             Subject::Artifact(artifact) => (self.key.sign_artifact(artifact)?, artifact),
             Subject::Statement(text, artifact) => (self.key.sign_statement(text)?, artifact),
         };
-        let (http, certificate) = (&self.http, self.certificate.clone());
+        let Patience { budget, defer, waiting } = self.patience;
+        let http = match self.used.swap(true, Ordering::Relaxed) {
+            true => &self.http.clone().within(budget, waiting),
+            false => &self.http,
+        };
+        let certificate = self.certificate.clone();
         let details = KeyDetails::EcdsaP256Sha256;
         let submission = Submission { content: &content, certificate: &certificate, details };
         let timestamps = services
@@ -138,7 +147,7 @@ impl<'a> Signer<'a> {
         let timestamps = timestamps.map_err(Error::Timestamp)?;
         let (entries, deferred) = match entries {
             Ok(entries) => (entries, None),
-            Err(away) if self.defer && away.is_away() => (Vec::new(), Some(away)),
+            Err(away) if defer && away.is_away() => (Vec::new(), Some(away)),
             Err(error) => return Err(Error::Log(error)),
         };
         let bundle = Bundle::new(Material::Certificate(certificate), entries, timestamps, content)?;

@@ -14,6 +14,7 @@ use countersign_verify::bundle::{Bundle, LogEntry};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::note::{Note, VerifierKey};
+use countersign_verify::simple_signing::Payload;
 use countersign_verify::statement::Statement;
 use countersign_verify::tile::{EntryBundle, Tile, decode_entries, encode_entries};
 use countersign_verify::witness::{AddCheckpoint, Log, Policy};
@@ -24,7 +25,7 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("bundle", bundle),
     ("certificate", certificate),
     ("fulcio_config", fulcio_config),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("review", review),
     ("sct", sct_list),
     ("signing_request", signing_request),
+    ("simple_signing", simple_signing),
     ("statement", statement),
     ("template", template),
     ("tile", tile),
@@ -44,8 +46,9 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("witness", witness),
 ];
 
-/// Bundles and log replies.
+/// Bundles and log replies. Reading in place comes to the same.
 pub fn bundle(data: &[u8]) {
+    assert_eq!(Bundle::parse_owned(data.to_vec()), Bundle::parse(data));
     if let Ok(bundle) = Bundle::parse(data) {
         let written = bundle.to_json();
         let again = Bundle::parse(written.as_bytes()).expect("what was written reads");
@@ -96,6 +99,14 @@ pub fn sct_list(data: &[u8]) {
         for sct in scts {
             let _ = sct.leaf_index();
         }
+    }
+}
+
+/// What cosign's older signatures of images cover.
+pub fn simple_signing(data: &[u8]) {
+    if let Ok(payload) = Payload::parse(data) {
+        assert!(payload.image().is_some());
+        assert_eq!(Payload::parse(&payload.to_json()), Ok(payload));
     }
 }
 

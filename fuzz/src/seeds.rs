@@ -3,6 +3,7 @@
 use crate::fixed::{BUNDLES, CONFIGURATION, IDENTITIES, ROOT, inputs};
 use countersign_verify::bundle::{Bundle, Content};
 use countersign_verify::certificate::{Certificate, SCT_LIST};
+use countersign_verify::simple_signing::Payload;
 use countersign_verify::tile::encode_entries;
 
 /// Two levels of groups over keys of nobody.
@@ -54,6 +55,12 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
                 certificate.extension(SCT_LIST).map(|list| list.value.clone())
             });
             lists.collect()
+        }
+        "simple_signing" => {
+            let digest = format!("sha256:{}", "ab".repeat(32));
+            let annotations = [("build".to_owned(), "7".to_owned())].into();
+            let payload = Payload { digest, name: "r.example/app".to_owned(), annotations };
+            vec![payload.to_json()]
         }
         "statement" => {
             let payloads = bundles.iter().filter_map(|bundle| match bundle.content() {

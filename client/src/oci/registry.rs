@@ -35,7 +35,7 @@ pub struct Options {
     pub plain_http: bool,
     /// Authorities to trust beside the system's, PEM.
     pub authorities: Option<Vec<u8>>,
-    /// For all requests to a registry and their repeats.
+    /// For each request and its repeats: how many there are depends on the image.
     pub budget: Duration,
     /// Told of each failure that is waited for.
     pub waiting: fn(&http::Error),
@@ -115,7 +115,7 @@ impl Registry {
         Ok(Self {
             name: name.to_owned(),
             base,
-            http: http.within(options.budget, options.waiting),
+            http: http.each_within(options.budget, options.waiting),
             credential: options.credential.clone(),
             authorizations: tokio::sync::Mutex::default(),
             lists: tokio::sync::OnceCell::new(),

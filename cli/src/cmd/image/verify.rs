@@ -7,6 +7,7 @@ use super::{AT_ONCE, annotations, failure, parts, registries};
 use crate::args::Format;
 use crate::args::image::{ImageVerification, Verify, VerifyAttestation};
 use crate::cmd::verify::{predicate, roots, thresholds};
+use crate::cmd::witness;
 use crate::failure::Failure;
 use crate::report::{self, Demand, Results, Verdict};
 use crate::trust::block_on;
@@ -55,6 +56,9 @@ fn run(args: &ImageVerification, wanted: Wanted) -> Result<ExitCode, Failure> {
     let verifier = Verifier::any_of(&roots);
     let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
     let verifier = verifier.with_thresholds(thresholds(evidence, key.is_some()));
+    let witnesses = evidence.witness_policy.as_deref().map(witness::policy).transpose()?;
+    let verifier =
+        witnesses.as_ref().map_or(verifier, |witnesses| verifier.with_witnesses(witnesses));
     let job = Job { verifier, policy, wanted };
     let results = block_on(async {
         let registries = registries(&args.registry, args.timeout)?;
