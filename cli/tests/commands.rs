@@ -172,7 +172,7 @@ fn what_cannot_be_read_is_undecided() {
     let signed = Signed::new();
     let dev = &signed.dev;
     let large = signed.write("large.json", "");
-    fs::File::options().write(true).open(&large).unwrap().set_len(100 << 20).unwrap();
+    fs::File::options().write(true).open(&large).unwrap().set_len(200 << 20).unwrap();
     assert_fails(&dev.verify(&signed.file, &large, EMAIL), 2, "the limit for it");
     let missing = signed.folder.path().join("missing");
     assert_fails(&dev.verify(&signed.file, &missing, EMAIL), 2, "cannot read");

@@ -112,7 +112,11 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     refused("a@example.com", &["verify", "-a", "build=8", &one], "expected \"8\", found \"7\"");
     let policy = format!("witness W {} http://127.0.0.1:9\nquorum W\n", witness_key());
     let policy = case.file("witnesses", &policy);
-    refused("a@example.com", &["verify", "--witness-policy", &policy, &one], "witness");
+    refused(
+        "a@example.com",
+        &["verify", "--witness-policy", &policy, &one],
+        "expected cosignatures by W",
+    );
     let _ = case.registry.push_image("acme/one", "v1", "forged");
     refused("a@example.com", &["verify", &one], "no signature refers to this digest");
     succeeds(&case.verify("a@example.com", &["verify", &by_digest]));
