@@ -18,6 +18,7 @@ bench:
     cargo bench --locked -p countersign-cli --bench image
     cargo bench --locked -p countersign-differential --bench verify
     cargo bench --locked -p countersign-log --bench append
+    cargo bench --locked -p countersign-log --bench index
     cargo bench --locked -p countersign-ca --bench issue
 
 # Format the sources

@@ -8,6 +8,7 @@
 //! countersign.db       the logs' latest checkpoints, and which entry is where
 //! shards.json          which shards the logs have; each after the first has a number in the names of its
 //!                      folder and key
+//! index.db             search over the signature logs; made anew if it is not there
 //! log/, log-v1/, ct/   tiles and checkpoints, as they are served
 //! control/             where a running instance takes orders
 //! trust/*.json         what clients need
@@ -39,6 +40,7 @@ use countersign_ca::identity::Verifier;
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::timestamp::TimestampAuthority;
 use countersign_log::face::static_ct;
+use countersign_log::index::Index;
 use countersign_log::store::Sqlite;
 use countersign_log::witness::Witnesses;
 use countersign_verify::sct::Sct;
@@ -47,6 +49,9 @@ use logs::Opening;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use zeroize::Zeroizing;
+
+/// The file of the search index.
+pub(crate) const INDEX: &str = "index.db";
 
 /// What an instance is to be; the rest is in its directory.
 pub(crate) struct Plan {
@@ -71,6 +76,7 @@ pub(crate) struct Instance {
     pub(crate) directory: Directory,
     pub(crate) settings: Settings,
     pub(crate) logs: Logs,
+    pub(crate) index: Index,
     shards: RwLock<Shards>,
     audit: Audit,
     services: RwLock<Arc<Services>>,
@@ -119,6 +125,14 @@ impl Instance {
             let logs = Logs::open(&mut opening, &roots(&plan), &chain).await?;
             (logs, opening.shards)
         };
+        let searched = [LogName::Log, LogName::LogV1].into_iter().flat_map(|log| logs.of(log));
+        let searched = searched.map(|log| log.published()).collect();
+        let index = Index::open(&directory.file(INDEX), searched).await;
+        let index = index.map_err(|error| {
+            Failure::unclear(format!("the search index does not open: {error}"))
+                .hint(format!("remove {INDEX}: it is made anew"))
+        })?;
+        index.follow();
         let audit = Audit::open(&directory.file("audit.jsonl"));
         let audit = audit.map_err(|error| Failure::unclear(error.to_string()))?;
         let witnesses = plan.witnesses.clone();
@@ -129,6 +143,7 @@ impl Instance {
             services: RwLock::new(Arc::new(services)),
             publishing: Mutex::default(),
             logs,
+            index,
             shards: RwLock::new(shards),
             audit,
             database,
@@ -174,6 +189,7 @@ impl Instance {
         for log in self.logs.all() {
             log.close().await;
         }
+        self.index.close().await;
         self.database.close().await;
     }
 }

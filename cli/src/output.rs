@@ -12,8 +12,26 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Begins a file that will be at `path`.
+    /// Begins a bundle that will be at `path`.
     pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
+        let (name, folder) = (
+            "nothing was signed; give --bundle the name of a file",
+            "nothing was signed; give --bundle FILE in a folder that can be written",
+        );
+        Self::begin_with(path, name, folder)
+    }
+
+    /// Begins a file of evidence that will be at `path`.
+    pub(crate) fn for_evidence(path: &Path) -> Result<Self, Failure> {
+        Self::begin_with(
+            path,
+            "give the name of a file",
+            "give a FILE in a folder that can be written",
+        )
+    }
+
+    /// With what to do when there can be no file of that name, or in that folder.
+    fn begin_with(path: &Path, name_hint: &str, folder_hint: &str) -> Result<Self, Failure> {
         // Renaming replaces what is there, even a device such as /dev/null or another program's pipe.
         let path = match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => {
@@ -21,18 +39,14 @@ impl NewFile {
             }
             Ok(found) if !found.is_file() => {
                 let message = format!("{} is not a regular file", path.display());
-                return Err(Failure::unclear(message)
-                    .hint("nothing was signed; give --bundle the name of a file"));
+                return Err(Failure::unclear(message).hint(name_hint));
             }
             // Where a link leads, so that the file is replaced and not the link.
             Ok(_) => std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
             Err(_) => path.to_owned(),
         };
         let folder = folder(&path);
-        let failed = |error| {
-            Failure::file("write to", folder, &error)
-                .hint("nothing was signed; give --bundle FILE in a folder that can be written")
-        };
+        let failed = |error| Failure::file("write to", folder, &error).hint(folder_hint);
         let mut builder = tempfile::Builder::new();
         builder.prefix(".countersign-").suffix(".tmp");
         #[cfg(unix)]
@@ -41,7 +55,12 @@ impl NewFile {
         Ok(Self { path, file })
     }
 
-    /// Writes the content and puts the file in its place, durably.
+    /// Writes a part of the content.
+    pub(crate) fn write(&mut self, content: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(content).map_err(|error| Failure::file("write", &self.path, &error))
+    }
+
+    /// Writes the content, or what is left of it, and puts the file in its place, durably.
     pub(crate) fn finish(mut self, content: &[u8]) -> Result<(), Failure> {
         let failed = |error: std::io::Error| Failure::file("write", &self.path, &error);
         self.file.write_all(content).map_err(failed)?;

@@ -165,7 +165,11 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
     if roles.contains(&Role::Log) {
         routes = routes
             .merge(countersign_log::http::rekor_v2(instance.logs.signatures.clone()))
-            .merge(countersign_log::http::rekor_v1(instance.logs.older.clone()));
+            .merge(countersign_log::http::rekor_v1(instance.logs.older.clone()))
+            .merge(countersign_log::http::search(
+                instance.index.clone(),
+                instance.logs.older.clone(),
+            ));
     }
     if roles.contains(&Role::Ca) {
         routes = routes

@@ -13,6 +13,7 @@ use countersign_policy::admission::{Kinds, Review};
 use countersign_verify::bundle::{Bundle, LogEntry};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::checkpoint::Checkpoint;
+use countersign_verify::entry::Entry;
 use countersign_verify::note::{Note, VerifierKey};
 use countersign_verify::simple_signing::Payload;
 use countersign_verify::statement::Statement;
@@ -25,9 +26,10 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("bundle", bundle),
     ("certificate", certificate),
+    ("entry", entry),
     ("fulcio_config", fulcio_config),
     ("identity_token", identity_token),
     ("note", note),
@@ -64,10 +66,22 @@ pub fn bundle(data: &[u8]) {
 pub fn certificate(data: &[u8]) {
     if let Ok(certificate) = Certificate::parse(data) {
         assert_eq!(certificate.der(), data);
-        let _ = certificate.identity();
+        if let Ok(identity) = certificate.identity() {
+            assert!(certificate.names().iter().any(|name| name == identity.subject().as_str()));
+            assert!(
+                identity.issuer().is_none_or(|it| certificate.issuers().contains(&it.to_owned()))
+            );
+        }
         let _ = (certificate.basic_constraints(), certificate.key_usage());
         let tbs = sct::precertificate_tbs(data).expect("a certificate that parses has a body");
         assert!(tbs.len() <= certificate.tbs().len());
+    }
+}
+
+/// Bodies of log entries.
+pub fn entry(data: &[u8]) {
+    if let Ok(entry) = Entry::parse(data) {
+        assert!(!entry.digests.is_empty());
     }
 }
 

@@ -38,6 +38,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             seeds
         }
         "certificate" => certificates(),
+        "entry" => entries().map(|entry| entry.body.clone()).collect(),
         "note" => {
             let mut seeds: Vec<Vec<u8>> = texts(&[
                 "log.example.test\n7\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nan extension\n\n\u{2014} log.example.test AAAAAAAA\n\u{2014} witness.example.test AAAAAAAA\n",

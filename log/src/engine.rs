@@ -1,5 +1,6 @@
 //! The log as its faces see it: append an entry, read what is published, prove it.
 
+use crate::index::Published;
 use crate::pool::{Admission, AppendError, Candidate, Pool};
 use crate::proof::{self, Tiles};
 use crate::read;
@@ -307,6 +308,13 @@ impl Log {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
+    }
+
+    /// The log as an outsider knows it.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        let source = Arc::clone(&self.0.shared.tiles.source);
+        Published { source, key: self.key().clone(), format: self.format() }
     }
 
     pub(crate) fn store(&self) -> &dyn TileStore {

@@ -6,21 +6,4 @@ pub mod rekor_v1;
 pub mod rekor_v2;
 pub mod static_ct;
 
-use countersign_verify::entry::Verifier;
-
-/// Who verifies an entry's signature, out of a request.
-enum OwnedVerifier {
-    /// DER.
-    Certificate(Vec<u8>),
-    /// SubjectPublicKeyInfo, DER.
-    PublicKey(Vec<u8>),
-}
-
-impl OwnedVerifier {
-    fn borrow(&self) -> Verifier<'_> {
-        match self {
-            Self::Certificate(der) => Verifier::Certificate(der),
-            Self::PublicKey(spki) => Verifier::PublicKey(spki),
-        }
-    }
-}
+use countersign_verify::entry::OwnedVerifier;

@@ -38,12 +38,14 @@ const JSON: &str = "application/json";
 const MAX_CHAIN_REQUEST: usize = MAX_CHAIN * MAX_CERTIFICATE * 4 / 3 + 1024;
 
 mod cosigner;
+mod search;
 mod v1;
 
 pub use cosigner::cosigner;
+pub use search::search;
 pub use v1::rekor_v1;
 
-/// All routes of the signature logs and a certificate log.
+/// All routes of the signature logs and a certificate log, but for [`search`].
 pub fn router(
     signatures: rekor_v2::Face,
     older: rekor_v1::Face,

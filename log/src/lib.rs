@@ -10,16 +10,19 @@
 
 pub mod backup;
 pub mod cosigner;
+pub mod evidence;
 pub mod face;
 pub mod freeze;
 pub mod fsck;
 pub mod http;
+pub mod index;
 pub mod monitor;
 pub mod pool;
 pub mod proof;
 pub mod read;
 pub mod record;
 pub mod recover;
+pub mod reindex;
 pub mod sequencer;
 pub mod shards;
 pub mod signer;

@@ -132,6 +132,11 @@ pub(crate) async fn inclusion(
     Ok(proof)
 }
 
+/// The hash of the leaf at `index`, inside the tree of `head`.
+pub(crate) async fn leaf_hash(tiles: &Tiles, head: &Head, index: u64) -> Result<Hash, Error> {
+    tiles.root(head, index..index + 1).await
+}
+
 pub(crate) async fn consistency(
     tiles: &Tiles,
     head: &Head,
@@ -156,10 +161,25 @@ pub(crate) async fn consistency_between(
     last: u64,
 ) -> Result<ConsistencyProof, Error> {
     let roots = tiles.roots(head, vec![0..first, 0..last]).await?;
-    let path = tiles.roots(head, consistency_path(first, last)).await?;
-    let proof = ConsistencyProof::new(first, last, path)?;
-    proof.verify(&roots[0], &roots[1]).inspect_err(|_| tiles.forget())?;
+    prefix(tiles, head, (first, &roots[0]), (last, &roots[1])).await
+}
+
+/// The same of two trees whose roots are said to be these.
+pub(crate) async fn prefix(
+    tiles: &Tiles,
+    head: &Head,
+    first: (u64, &Hash),
+    last: (u64, &Hash),
+) -> Result<ConsistencyProof, Error> {
+    let path = tiles.roots(head, consistency_path(first.0, last.0)).await?;
+    let proof = ConsistencyProof::new(first.0, last.0, path)?;
+    proof.verify(first.1, last.1).inspect_err(|_| tiles.forget())?;
     Ok(proof)
+}
+
+/// The root over the first `size` leaves of the tree of `head`, which is not empty.
+pub(crate) async fn root(tiles: &Tiles, head: &Head, size: u64) -> Result<Hash, Error> {
+    tiles.root(head, 0..size).await
 }
 
 /// PATH(index, D[0..size]) of RFC 6962, section 2.1.1, as ranges of leaves, leaf side first.

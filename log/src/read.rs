@@ -78,9 +78,18 @@ pub(crate) async fn record(
     Ok(Some(bytes.slice_ref(record.bytes)))
 }
 
+/// The published checkpoint, not checked.
+pub(crate) async fn note(source: &dyn Source) -> Result<String, OpenError> {
+    let path = "checkpoint";
+    let note = source.get(path).await?;
+    let note = note.ok_or_else(|| OpenError::Missing { path: path.to_owned() })?;
+    Ok(std::str::from_utf8(&note).map_err(|_| OpenError::PublishedText)?.to_owned())
+}
+
 /// A log as an outsider reads it: one signed tree, and what can be proven in it.
 pub struct Reader {
     format: Format,
+    log_id: [u8; 32],
     head: Head,
     tiles: Tiles,
 }
@@ -90,6 +99,8 @@ pub struct Reader {
 pub struct Proven {
     /// The bytes hashed into the tree: the body; of a certificate log the RFC 6962 MerkleTreeLeaf.
     pub leaf: Vec<u8>,
+    /// When it was integrated, seconds since the epoch, as the log's bundle has it; nothing proves it.
+    pub time: Option<u64>,
     /// Its place, verified.
     pub proof: InclusionProof,
 }
@@ -104,14 +115,11 @@ impl Reader {
         key: &LogKey,
         format: Format,
     ) -> Result<Self, OpenError> {
-        let path = "checkpoint";
-        let note = source.get(path).await?;
-        let note = note.ok_or_else(|| OpenError::Missing { path: path.to_owned() })?;
-        let note = std::str::from_utf8(&note).map_err(|_| OpenError::PublishedText)?.to_owned();
+        let note = note(&*source).await?;
         Self::at(source, key, format, note).await
     }
 
-    /// The tree of a checkpoint that was fetched before: checks its signature, and reads the right edge
+    /// The tree of a checkpoint that was published once: checks its signature, and reads the right edge
     /// that the tree had then.
     ///
     /// # Errors
@@ -124,13 +132,25 @@ impl Reader {
     ) -> Result<Self, OpenError> {
         let checkpoint = key.open(&note).map_err(OpenError::PublishedCheckpoint)?;
         let head = read_head(format, &*source, checkpoint, note.clone(), note).await?;
-        Ok(Self { format, head, tiles: Tiles::new(source) })
+        Ok(Self { format, log_id: *key.log_id(), head, tiles: Tiles::new(source) })
     }
 
     /// The tree that was read.
     #[must_use]
     pub const fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// The log's 32-byte ID.
+    #[must_use]
+    pub const fn log_id(&self) -> &[u8; 32] {
+        &self.log_id
+    }
+
+    /// How entries lie in its bundles.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
     }
 
     /// The entry at `index`, with the proof that it is there; `None` outside the tree.
@@ -143,10 +163,76 @@ impl Reader {
             return Ok(None);
         };
         let records = format.records(&record).ok();
-        let leaf = records.and_then(|records| records.first().map(|record| record.leaf()));
-        let leaf = leaf.expect("a record of a bundle is a bundle of one record");
+        let record = records.as_ref().and_then(|records| records.first());
+        let record = record.expect("a record of a bundle is a bundle of one record");
+        let (leaf, time) = (record.leaf(), record.time);
         let proof = proof::inclusion(&self.tiles, &self.head, index, &leaf).await?;
-        Ok(Some(Proven { leaf, proof }))
+        Ok(Some(Proven { leaf, time, proof }))
+    }
+
+    /// The hash of the leaf at `index`, which is inside the tree; not proven.
+    ///
+    /// # Errors
+    /// When its tile is missing or damaged.
+    pub async fn leaf_hash(&self, index: u64) -> Result<Hash, proof::Error> {
+        proof::leaf_hash(&self.tiles, &self.head, index).await
+    }
+
+    /// The records of the bundle at `index`, as many as the tree has; not checked against it.
+    ///
+    /// # Errors
+    /// When the bundle is missing.
+    pub(crate) async fn bundle(&self, index: u64) -> Result<Bytes, proof::Error> {
+        let bundle = EntryBundle { index, width: width(0, index, self.head.checkpoint.size) };
+        if bundle.width < FULL {
+            return Ok(self.head.tail.clone());
+        }
+        let found = self::bundle(&*self.tiles.source, self.format, bundle).await?;
+        found.ok_or_else(|| proof::Error::Missing { path: bundle.path(self.format.name()) })
+    }
+
+    /// Where the objects come from.
+    pub(crate) fn source(&self) -> &Arc<dyn Source> {
+        &self.tiles.source
+    }
+
+    /// The entries of the bundle at `index` that the tree has, each with its proof.
+    ///
+    /// # Errors
+    /// When one is not in the tree, or objects are missing or damaged.
+    pub async fn prove_bundle(&self, index: u64) -> Result<Vec<Proven>, proof::Error> {
+        let bytes = self.bundle(index).await?;
+        let path = || EntryBundle { index, width: FULL }.path(self.format.name());
+        let records = self.format.records(&bytes);
+        let records = records.map_err(|_| proof::Error::Damaged { path: path() })?;
+        let mut proven = Vec::with_capacity(records.len());
+        for (index, record) in (index * u64::from(FULL)..).zip(records) {
+            let (leaf, time) = (record.leaf(), record.time);
+            let proof = proof::inclusion(&self.tiles, &self.head, index, &leaf).await?;
+            proven.push(Proven { leaf, time, proof });
+        }
+        Ok(proven)
+    }
+
+    /// The root over the first `size` leaves, from 1 to as many as the tree has; out of tiles, not proven.
+    ///
+    /// # Errors
+    /// When tiles are missing or damaged.
+    pub async fn root(&self, size: u64) -> Result<Hash, proof::Error> {
+        proof::root(&self.tiles, &self.head, size).await
+    }
+
+    /// Proves that the tree of `first` leaves is a prefix of that of `last`: their roots are as given. Both
+    /// are at least 1 and within this tree.
+    ///
+    /// # Errors
+    /// When they are not, or tiles are missing or damaged.
+    pub async fn prove_prefix(
+        &self,
+        first: (u64, &Hash),
+        last: (u64, &Hash),
+    ) -> Result<ConsistencyProof, proof::Error> {
+        proof::prefix(&self.tiles, &self.head, first, last).await
     }
 
     /// What is hashed into the tree below the level-0 tile number `bundle`; not checked against it.
@@ -154,14 +240,8 @@ impl Reader {
     /// # Errors
     /// When the bundle is missing or does not split into records.
     pub async fn leaves(&self, bundle: u64) -> Result<Vec<Vec<u8>>, proof::Error> {
-        let width = width(0, bundle, self.head.checkpoint.size);
-        let bundle = EntryBundle { index: bundle, width };
-        let path = || bundle.path(self.format.name());
-        let bytes = match width {
-            FULL => self::bundle(&*self.tiles.source, self.format, bundle).await?,
-            _ => Some(self.head.tail.clone()),
-        };
-        let bytes = bytes.ok_or_else(|| proof::Error::Missing { path: path() })?;
+        let path = || EntryBundle { index: bundle, width: FULL }.path(self.format.name());
+        let bytes = self.bundle(bundle).await?;
         let records = self.format.records(&bytes);
         let records = records.map_err(|_| proof::Error::Damaged { path: path() })?;
         Ok(records.iter().map(|record| record.leaf()).collect())

@@ -34,6 +34,8 @@ pub enum Format {
 pub struct Record<'a> {
     /// As it lies in the bundle, its framing included.
     pub bytes: &'a [u8],
+    /// When it was integrated, seconds since the epoch; of timed entries alone. It is not in the tree.
+    pub time: Option<u64>,
     /// What is hashed into the tree follows this.
     leaf_start: &'static [u8],
     leaf_end: &'a [u8],
@@ -120,15 +122,15 @@ fn entry(bundle: &[u8]) -> Option<Record<'_>> {
     let mut rest = bundle;
     let body = prefixed::<2>(&mut rest)?;
     let bytes = &bundle[..bundle.len() - rest.len()];
-    Some(Record { bytes, leaf_start: &[], leaf_end: body, identifying: Some(body) })
+    Some(Record { bytes, time: None, leaf_start: &[], leaf_end: body, identifying: Some(body) })
 }
 
 fn timed(bundle: &[u8]) -> Option<Record<'_>> {
     let mut rest = bundle;
-    take(&mut rest, 8)?;
+    let time = take(&mut rest, 8)?.first_chunk().copied().map(u64::from_be_bytes);
     let body = prefixed::<2>(&mut rest)?;
     let bytes = &bundle[..bundle.len() - rest.len()];
-    Some(Record { bytes, leaf_start: &[], leaf_end: body, identifying: None })
+    Some(Record { bytes, time, leaf_start: &[], leaf_end: body, identifying: None })
 }
 
 fn tile_leaf(bundle: &[u8]) -> Option<Record<'_>> {
@@ -153,7 +155,8 @@ fn tile_leaf(bundle: &[u8]) -> Option<Record<'_>> {
     let fingerprints = prefixed::<2>(&mut rest)?;
     let bytes = &bundle[..bundle.len() - rest.len()];
     let leaf_start = &[0, 0]; // version 1, timestamped_entry
-    let record = Record { bytes, leaf_start, leaf_end, identifying: Some(identifying) };
+    let identifying = Some(identifying);
+    let record = Record { bytes, time: None, leaf_start, leaf_end, identifying };
     (fingerprints.len() % 32 == 0).then_some(record)
 }
 

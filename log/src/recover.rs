@@ -100,7 +100,10 @@ pub(crate) async fn read_head(
 }
 
 /// Reads the right edge of a tree and checks that it leads to the checkpoint's root.
-async fn read_edge(source: &dyn Source, checkpoint: &Checkpoint) -> Result<Edge, OpenError> {
+pub(crate) async fn read_edge(
+    source: &dyn Source,
+    checkpoint: &Checkpoint,
+) -> Result<Edge, OpenError> {
     let mut levels = Vec::new();
     for tile in edge_tiles(checkpoint.size) {
         levels.push(match tile {

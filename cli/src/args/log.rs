@@ -2,9 +2,11 @@
 
 mod hammer;
 mod monitor;
+mod search;
 
 pub(crate) use hammer::Hammer;
 pub(crate) use monitor::Monitor;
+pub(crate) use search::{Consistency, Export, Reindex, Search, VerifyExport};
 
 use super::{Format, Output, Timeout, Trust};
 use crate::instance::LogName;
@@ -19,6 +21,16 @@ pub(crate) enum Log {
     Get(Entry),
     /// Print an inclusion proof for an entry, complete in itself (C2SP tlog-proof)
     Prove(Entry),
+    /// Find entries in an instance's signature logs, each proven: by file, signer, certificate, key, kind or time
+    Search(Search),
+    /// Prove that one tree of the log is the beginning of another
+    Consistency(Consistency),
+    /// Write entries with all that proves them into one file, to be checked later and elsewhere
+    Export(Export),
+    /// Check such a file offline, with a trusted root alone
+    VerifyExport(VerifyExport),
+    /// Make the search index and the table of entries anew from tiles, and say whether they differed
+    Reindex(Reindex),
     /// Read a whole log as an outsider and check every hash
     Fsck(Fsck),
     /// Have a running instance go on in a new shard of a log, under a new key, without refusing anybody

@@ -13,6 +13,7 @@ use super::logs::Opening;
 use super::shards::{LogName, Shards, base_url};
 use crate::control::{Done, Order};
 use crate::failure::Failure;
+use countersign_log::Log;
 use countersign_verify::encoding::base64;
 use jiff::Timestamp;
 
@@ -61,17 +62,25 @@ impl Instance {
             LogName::Log => {
                 let next = opening.signatures(number, earlier).await?;
                 self.list(opening.shards)?;
+                self.search(&next).await?;
                 self.logs.signatures.shards().announce(next);
             }
             LogName::LogV1 => {
                 let next = opening.older(number, earlier).await?;
                 self.list(opening.shards)?;
+                self.search(next.as_ref()).await?;
                 self.logs.older.shards().announce(next);
             }
             LogName::Ct => return Err(no_certificate_log()),
         }
         self.retrust()?;
         Ok(number)
+    }
+
+    /// Has the index follow a shard.
+    async fn search(&self, shard: &Log) -> Result<(), Failure> {
+        let added = self.index.add(shard.published()).await;
+        added.map_err(|error| Failure::unclear(format!("the search index: {error}")))
     }
 
     async fn rotate(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {

@@ -55,6 +55,7 @@ fn describe() {
     );
     describe_counter!("countersign_log_batches_failed_total", "Batches that did not come through");
     describe_gauge!("countersign_log_entries", "Entries in the published tree");
+    describe_gauge!("countersign_index_entries", "Entries that searches are complete up to");
     describe_gauge!("countersign_log_waiting", "Callers that wait for an entry to be published");
     describe_gauge!("countersign_log_pending_entries", "Entries that wait for the next batch");
     describe_gauge!("countersign_log_lag_seconds", "Age of the oldest entry that is not published");
@@ -91,6 +92,9 @@ pub(super) async fn answer(instance: Arc<Instance>) -> Response {
         gauge!("countersign_log_pending_entries", &name).set(load.pending as f64);
         gauge!("countersign_log_lag_seconds", &name).set(load.oldest.as_secs_f64());
         gauge!("countersign_log_halted", &name).set(f64::from(u8::from(log.is_halted())));
+    }
+    for indexed in instance.index.indexed() {
+        gauge!("countersign_index_entries", "log" => indexed.origin).set(indexed.size as f64);
     }
     let now = jiff::Timestamp::now();
     for (certificate, expires) in instance.services().expiries() {

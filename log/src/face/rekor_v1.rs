@@ -124,18 +124,17 @@ impl Tree {
         let body = rest.get(2..).ok_or(Error::Missing)?.to_vec();
         let proof = self.log.prove_inclusion(head, index, &body).await?;
         let (time, log_id) = (i64::from_be_bytes(*time), *self.key.log_id());
-        let promise = entry::promise_signed_data(&body, time, &log_id, before + index);
         let Named { kind, api_version } =
             serde_json::from_slice(&body).map_err(|_| Error::Missing)?;
         Ok(Logged {
-            id: format!("{:016x}{}", self.id, hex(leaf_hash(&body).as_bytes())),
+            id: self.entry_id(&leaf_hash(&body)),
             entry: LogEntry {
                 log_index: before + index,
                 log_id,
                 kind,
                 version: api_version,
                 integrated_time: time,
-                promise: Some(self.key.sign(&promise)?),
+                promise: Some(self.promise(before + index, time, &body)?),
                 proof: Some(Proof {
                     log_index: index,
                     tree_size: head.checkpoint().size,
@@ -146,6 +145,21 @@ impl Tree {
                 body,
             },
         })
+    }
+
+    /// The name of an entry: tree ID and leaf hash, 80 hexadecimal digits.
+    pub(crate) fn entry_id(&self, leaf: &Hash) -> String {
+        format!("{:016x}{}", self.id, hex(leaf.as_bytes()))
+    }
+
+    /// The promise for an entry that the tree has; `index` counts over all shards.
+    pub(crate) fn promise(
+        &self,
+        index: u64,
+        time: i64,
+        body: &[u8],
+    ) -> Result<Vec<u8>, signer::Error> {
+        self.key.sign(&entry::promise_signed_data(body, time, self.key.log_id(), index))
     }
 
     /// What `GET /api/v1/log` says of a tree.
@@ -200,6 +214,11 @@ impl Face {
             (first, tree)
         });
         counted.collect()
+    }
+
+    /// The tree with that log ID, and how many entries are in those before it.
+    pub(crate) fn by_log_id(&self, log_id: &[u8; 32]) -> Option<(u64, Arc<Tree>)> {
+        self.trees().into_iter().find(|(_, tree)| tree.key.log_id() == log_id)
     }
 
     /// The tree with that ID, as decimal text; without one the tree that takes entries.

@@ -33,7 +33,6 @@ pub fn rekor_v1(face: Face) -> Router {
         .route("/api/v1/log", get(info))
         .route("/api/v1/log/proof", get(proof))
         .route("/api/v1/log/publicKey", get(public_key))
-        .route("/api/v1/index/retrieve", post(search))
         .layer(from_fn(write_refusal))
         .with_state(face)
 }
@@ -43,7 +42,7 @@ async fn create(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let logged = face.submit(&read(&headers, body)?).await?;
+    let logged = face.submit(&read(&headers, body, MAX_REQUEST)?).await?;
     let location = format!("/api/v1/log/entries/{}", logged.id);
     // The bare ID, without the quotes that an ETag should have: sigstore-go looks the entry up by it.
     let headers = [(CONTENT_TYPE, JSON), (ETAG, logged.id.as_str()), (LOCATION, location.as_str())];
@@ -79,7 +78,7 @@ fn found(logged: Option<Logged>) -> Result<Response, Refusal> {
     })
 }
 
-fn json_reply(value: &Value) -> Response {
+pub(super) fn json_reply(value: &Value) -> Response {
     let headers = [(CONTENT_TYPE, JSON), (CACHE_CONTROL, "no-cache")];
     (headers, value.to_string()).into_response()
 }
@@ -99,7 +98,7 @@ async fn retrieve(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let body = read(&headers, body)?;
+    let body = read(&headers, body, MAX_REQUEST)?;
     let Retrieve { ids, indexes, entries } = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let (ids, indexes) = (ids.unwrap_or_default(), indexes.unwrap_or_default());
@@ -157,11 +156,11 @@ async fn public_key(
     Ok(([(CONTENT_TYPE, PEM)], key).into_response())
 }
 
-async fn search() -> Refusal {
-    Refusal::new(StatusCode::NOT_IMPLEMENTED, "this log has no search index".to_owned())
-}
-
-fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
+pub(super) fn read(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    limit: usize,
+) -> Result<Bytes, Refusal> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case(JSON)) {
         let message = format!("unsupported media type {kind:?}, only application/json is allowed");
@@ -169,7 +168,7 @@ fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Byte
     }
     body.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let message = format!("Request Entity Too Large. Limit set to {MAX_REQUEST}");
+            let message = format!("Request Entity Too Large. Limit set to {limit}");
             return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message);
         }
         Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text())
@@ -177,14 +176,14 @@ fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Byte
 }
 
 /// A reply that says no.
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     code: u16,
     message: String,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, message: String) -> Self {
+    pub(super) fn new(status: StatusCode, message: String) -> Self {
         Self { status, code: status.as_u16(), message }
     }
 

@@ -9,6 +9,7 @@
 use super::{CheckpointLock, StoreError, SwapError};
 use async_trait::async_trait;
 use countersign_verify::merkle::Hash;
+use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, SqlitePool};
 use std::path::Path;
@@ -147,6 +148,86 @@ pub struct SqliteLock {
     log: i64,
 }
 
+impl SqliteLock {
+    /// Goes through the whole table, in no order.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) async fn each(&self, mut row: impl FnMut(Hash, u64)) -> Result<(), StoreError> {
+        let mut rows = sqlx::query("SELECT identity, leaf FROM leaves WHERE log = ?")
+            .bind(self.log)
+            .fetch(&self.database.pool);
+        while let Some(found) = rows.try_next().await.map_err(database("read entries"))? {
+            let (identity, leaf) = entry(&found)?;
+            row(identity, leaf);
+        }
+        Ok(())
+    }
+
+    /// Begins to write the table anew.
+    ///
+    /// # Errors
+    /// When the database is locked or cannot be written.
+    pub(crate) async fn rebuild(&self) -> Result<Rebuild, StoreError> {
+        let begun = self.database.pool.begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(database("rebuild the table"))?;
+        sqlx::query("DELETE FROM leaves WHERE log = ?")
+            .bind(self.log)
+            .execute(&mut *transaction)
+            .await
+            .map_err(database("rebuild the table"))?;
+        Ok(Rebuild { transaction, log: self.log })
+    }
+}
+
+/// A table that is being written anew; dropped, it is as it was.
+pub(crate) struct Rebuild {
+    transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
+    log: i64,
+}
+
+impl Rebuild {
+    /// Adds entries in the order of the log: of repeats the first stays.
+    pub(crate) async fn add(&mut self, leaves: &[(Hash, u64)]) -> Result<(), StoreError> {
+        insert("INSERT OR IGNORE", self.log, leaves, &mut self.transaction)
+            .await
+            .map_err(database("rebuild the table"))
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await.map_err(database("rebuild the table"))
+    }
+}
+
+/// Adds rows to the table; `verb` says what becomes of repeats.
+async fn insert(
+    verb: &'static str,
+    log: i64,
+    leaves: &[(Hash, u64)],
+    connection: &mut sqlx::SqliteConnection,
+) -> Result<(), sqlx::Error> {
+    for rows in leaves.chunks(ROWS) {
+        let mut insert = QueryBuilder::new(format!("{verb} INTO leaves (log, identity, leaf) "));
+        insert.push_values(rows, |mut row, (identity, leaf)| {
+            // The log's number is ours, not the caller's text.
+            row.push(log);
+            row.push_bind(&identity.as_bytes()[..]);
+            row.push_bind(i64::try_from(*leaf).expect("a tree has fewer than 2^63 leaves"));
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// A row of the table.
+fn entry(row: &sqlx::sqlite::SqliteRow) -> Result<(Hash, u64), StoreError> {
+    const ROW: StoreError = StoreError::Row { table: "leaves" };
+    let identity: &[u8] = row.try_get(0).map_err(|_| ROW)?;
+    let leaf: i64 = row.try_get(1).map_err(|_| ROW)?;
+    let identity = Hash::try_from(identity).map_err(|_| ROW)?;
+    Ok((identity, u64::try_from(leaf).map_err(|_| ROW)?))
+}
+
 #[async_trait]
 impl CheckpointLock for SqliteLock {
     async fn load(&self) -> Result<Option<String>, StoreError> {
@@ -179,23 +260,14 @@ impl CheckpointLock for SqliteLock {
             transaction.rollback().await.map_err(database(OPERATION))?;
             return Err(SwapError::Conflict);
         }
-        for rows in leaves.chunks(ROWS) {
-            let mut insert = QueryBuilder::new("INSERT INTO leaves (log, identity, leaf) ");
-            insert.push_values(rows, |mut row, (identity, leaf)| {
-                // The log's number is ours, not the caller's text.
-                row.push(self.log);
-                row.push_bind(&identity.as_bytes()[..]);
-                row.push_bind(i64::try_from(*leaf).expect("a tree has fewer than 2^63 leaves"));
-            });
-            insert.build().execute(&mut *transaction).await.map_err(database(OPERATION))?;
-        }
+        let inserted = insert("INSERT", self.log, leaves, &mut transaction).await;
+        inserted.map_err(database(OPERATION))?;
         transaction.commit().await.map_err(database(OPERATION))?;
         self.database.wrote(leaves.len() as u64 + 2);
         Ok(())
     }
 
     async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
-        const ROW: StoreError = StoreError::Row { table: "leaves" };
         let mut found = Vec::new();
         for identities in identities.chunks(ROWS) {
             let places = vec!["?"; identities.len()].join(",");
@@ -210,17 +282,14 @@ impl CheckpointLock for SqliteLock {
             let rows =
                 query.fetch_all(&self.database.pool).await.map_err(database("look up entries"))?;
             for row in rows {
-                let identity: &[u8] = row.try_get(0).map_err(|_| ROW)?;
-                let leaf: i64 = row.try_get(1).map_err(|_| ROW)?;
-                let identity = Hash::try_from(identity).map_err(|_| ROW)?;
-                found.push((identity, u64::try_from(leaf).map_err(|_| ROW)?));
+                found.push(entry(&row)?);
             }
         }
         Ok(found)
     }
 }
 
-fn database(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+pub(crate) fn database(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     move |source| StoreError::Database { operation, source: Arc::new(source) }
 }
 

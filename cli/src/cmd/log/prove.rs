@@ -1,12 +1,11 @@
 //! `countersign log get` and `log prove`: one entry, and the proof that it is there.
 
-use super::remote::Remote;
+use super::remote::{Remote, refused};
 use crate::args::Trust;
 use crate::args::log::Entry as Args;
 use crate::failure::Failure;
 use crate::output;
 use crate::trust::{self, block_on};
-use countersign_log::proof;
 use countersign_log::read::Proven;
 use std::process::ExitCode;
 
@@ -34,10 +33,7 @@ fn prove(index: u64, trust: &Trust) -> Result<(Proven, String), Failure> {
     let reader = Remote::new(&trust::load(trust)?.root()?.0)?.read()?;
     let size = reader.head().checkpoint().size;
     let proven = block_on(reader.prove_inclusion(index))?;
-    let proven = proven.map_err(|error| match error {
-        proof::Error::Store(error) => Failure::unclear(error.to_string()),
-        error => Failure::no(error.to_string()),
-    })?;
+    let proven = proven.map_err(refused)?;
     let proven = proven.ok_or_else(|| {
         Failure::no(format!("the log has {size} entries; there is none with index {index}"))
             .hint("indices count from 0")

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use countersign_client::http::{self, Http};
 use countersign_log::read::Reader;
 use countersign_log::store::{Source, StoreError};
-use countersign_log::{Format, LogKey, OpenError};
+use countersign_log::{Format, LogKey, OpenError, proof};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::KeyKind;
 use countersign_verify::tile::MAX_ENTRY_BUNDLE;
@@ -100,5 +100,29 @@ impl Remote {
                 _ => Failure::no(message),
             }
         })
+    }
+}
+
+/// The key of a log that calls itself `origin`: its host, or for Rekor v1 its host and a tree's number.
+pub(super) fn log_key(log: &Log, origin: &str) -> Result<LogKey, Failure> {
+    let (host, spki) = (log.host(), log.key().spki());
+    let key = match log.key().kind() {
+        KeyKind::Ed25519 => LogKey::from_spki(host, spki),
+        _ => {
+            let tree = origin.strip_prefix(host).and_then(|rest| rest.strip_prefix(" - "));
+            let tree = tree.and_then(|tree| tree.parse().ok()).ok_or_else(|| {
+                Failure::no(format!("expected a checkpoint of {host:?}, found one of {origin:?}"))
+            })?;
+            LogKey::rekor_v1(host, tree, spki)
+        }
+    };
+    key.map_err(|error| Failure::unclear(error.to_string()))
+}
+
+/// No proof: the log is away, or what it serves does not hold.
+pub(super) fn refused(error: proof::Error) -> Failure {
+    match error {
+        proof::Error::Store(error) => Failure::unclear(error.to_string()),
+        error => Failure::no(error.to_string()),
     }
 }
