@@ -298,6 +298,27 @@ fn databases_are_made_again_from_tiles_while_no_server_runs() {
     assert_fails(
         &run(["log", "reindex", "--dir", text(&world.path("nothing"))]),
         2,
-        "instance.json",
+        "there is no instance",
     );
+}
+
+#[test]
+fn a_new_shard_is_searched_beside_the_old_one() {
+    let mut world = World::new();
+    let dir = world.dev.dir.clone();
+    let rotated = run(["log", "rotate", "--dir", text(&dir)]);
+    assert_eq!(verdict(&rotated).0, 0, "{rotated:?}");
+    let output = world.dev.sign(&world.files[2], EMAIL);
+    assert_eq!(verdict(&output).0, 0, "{output:?}");
+    let found = || world.indices(&["--identity", EMAIL]);
+    let expected = [1, 2, 1];
+    let seen = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        found() == expected
+    });
+    assert!(seen, "{:?}", found());
+    // A restart knows it from the start, and the old index goes on.
+    assert!(world.dev.terminate());
+    world.dev = Dev::start(&dir);
+    assert_eq!(world.indices(&["--identity", EMAIL]), expected);
 }

@@ -253,24 +253,9 @@ impl Postings {
         let search = Search::new(query);
         // One view of the file, whatever is merged meanwhile.
         let mut view = self.pool.begin().await.map_err(&failed)?;
-        let (since, until) = query.times();
-        let runs = sqlx::query(
-            "SELECT id, behind FROM runs WHERE log = ? AND behind > ? AND first < ?
-             AND (? IS NULL OR until >= ?) AND (? IS NULL OR since <= ?) ORDER BY id",
-        )
-        .bind(log.0)
-        .bind(signed(within.start))
-        .bind(signed(within.end))
-        .bind(since)
-        .bind(since)
-        .bind(until)
-        .bind(until)
-        .fetch_all(&mut *view)
-        .await
-        .map_err(&failed)?;
+        let runs = search.runs(&mut view, log, &within).await?;
         let mut leaves = Vec::new();
-        for row in runs {
-            let (run, behind): (i64, i64) = (get(&row, 0)?, get(&row, 1)?);
+        for (run, behind) in runs {
             let wanted = limit - leaves.len();
             let mut found = search.run(&mut view, run, &within, wanted).await?;
             let full = found.len() == wanted;
@@ -279,7 +264,6 @@ impl Postings {
                 let behind = leaves.last().map_or(within.start, |last| last + 1);
                 return Ok(Found { leaves, behind });
             }
-            let behind = unsigned(behind);
             if started.elapsed() > PATIENCE && behind < within.end {
                 return Ok(Found { leaves, behind });
             }
@@ -508,6 +492,51 @@ impl Search {
         }
         statement.push_str(" ORDER BY p.leaf LIMIT ?6");
         Self { statement, keys, times: query.times() }
+    }
+
+    /// The runs that have each of the keys, and may have the time: their numbers, and where they end.
+    async fn runs(
+        &self,
+        view: &mut SqliteConnection,
+        log: LogNumber,
+        within: &Range<u64>,
+    ) -> Result<Vec<(i64, u64)>, StoreError> {
+        let mut statement =
+            "SELECT id, behind FROM runs WHERE log = ?1 AND behind > ?2 AND first < ?3
+             AND (?4 IS NULL OR until >= ?4) AND (?5 IS NULL OR since <= ?5)"
+                .to_owned();
+        let mut next = 6;
+        for keys in &self.keys {
+            let condition = match keys {
+                Keys::One(_) => format!("p.key = ?{next}"),
+                Keys::Range(..) => format!("p.key >= ?{next} AND p.key < ?{}", next + 1),
+            };
+            next += match keys {
+                Keys::One(_) => 1,
+                Keys::Range(..) => 2,
+            };
+            write!(
+                statement,
+                " AND EXISTS (SELECT 1 FROM postings p WHERE p.run = runs.id AND {condition})"
+            )
+            .expect("memory is the only limit");
+        }
+        statement.push_str(" ORDER BY id");
+        // Of the caller only bound values.
+        let mut query = sqlx::query(AssertSqlSafe(statement))
+            .bind(log.0)
+            .bind(signed(within.start))
+            .bind(signed(within.end))
+            .bind(self.times.0)
+            .bind(self.times.1);
+        for keys in &self.keys {
+            query = match keys {
+                Keys::One(key) => query.bind(&key[..]),
+                Keys::Range(first, end, _) => query.bind(&first[..]).bind(&end[..]),
+            };
+        }
+        let rows = query.fetch_all(view).await.map_err(database("search the index"))?;
+        rows.iter().map(|row| Ok((get(row, 0)?, unsigned(get(row, 1)?)))).collect()
     }
 
     async fn run(
