@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod ca;
 pub(crate) mod image;
 pub(crate) mod log;
+pub(crate) mod policy;
 pub(crate) mod serve;
 pub(crate) mod witness;
 
@@ -93,6 +94,9 @@ pub(crate) enum Command {
     Backup(backup::Backup),
     /// Make an instance out of a backup; its logs go on in new shards, so that nothing can fork
     Restore(backup::Restore),
+    /// Check, test and compare policies: who may sign what, and what must be shown
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Ask an instance whether it is ready; for health checks
     Health(Health),
     /// Print shell completions
@@ -125,6 +129,9 @@ pub(crate) struct Dev {
     /// Accept the issuers of this Fulcio configuration, too
     #[arg(long, env = "COUNTERSIGN_FULCIO_CONFIG", value_name = "FILE")]
     pub(crate) fulcio_config: Option<PathBuf>,
+    /// Give certificates only to whom this policy lets sign something; see docs/policy.md
+    #[arg(long, env = "COUNTERSIGN_ISSUANCE_POLICY", value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
     /// Allow an address beyond loopback: anyone who reaches it can sign as anyone
     #[arg(long, env = "COUNTERSIGN_LISTEN_BEYOND_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub(crate) listen_beyond_loopback: bool,
@@ -318,6 +325,8 @@ pub(crate) struct Verification {
     #[arg(long, value_name = "FILE")]
     pub(crate) checksums: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) by_policy: policy::ByPolicy,
+    #[command(flatten)]
     pub(crate) evidence: Evidence,
 }
 
@@ -460,7 +469,7 @@ pub(crate) enum Conformance {
     },
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Output {
     /// How to print the result
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]

@@ -10,6 +10,7 @@ mod doctor;
 mod image;
 mod init;
 mod log;
+mod policy;
 mod serve;
 mod sign;
 mod token;
@@ -57,6 +58,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Witness(args) => witness::run(args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Health(args) => health(&args.instance),
         Command::Completion { shell } => {
             let mut text = Vec::new();

@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) login: Option<Url>,
     /// Whose tokens are accepted: a Fulcio configuration. `None`: nobody's.
     pub(crate) issuers: Option<PathBuf>,
+    /// Who of them is given a certificate: a policy. `None`: everybody.
+    pub(crate) policy: Option<PathBuf>,
     pub(crate) issuing: Vec<Key>,
     pub(crate) timestamps: Vec<Key>,
     /// Who cosigns the checkpoints of the signature log.
@@ -167,6 +169,7 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
         _ => Err(Expected::new("the https URL of an OIDC issuer")),
     });
     let issuers = root.optional("issuers", file);
+    let policy = root.optional("policy", file);
     let issuing = keys(&mut root, "issuing", file);
     let timestamps = keys(&mut root, "timestamps", file);
 
@@ -213,6 +216,7 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
         passphrase_file,
         login,
         issuers,
+        policy,
         issuing: issuing?,
         timestamps: timestamps?,
         witnesses: match witnesses {

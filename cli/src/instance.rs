@@ -37,7 +37,7 @@ use crate::idp::Provider;
 use countersign_ca::audit::Audit;
 use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::Verifier;
-use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
+use countersign_ca::issue::{Authority, CertificateLog, Gate, LogError, Parts};
 use countersign_ca::timestamp::TimestampAuthority;
 use countersign_log::face::static_ct;
 use countersign_log::index::Index;
@@ -63,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) timestamps: Vec<Credential>,
     /// Whose tokens are accepted.
     pub(crate) tokens: Verifier,
+    /// Who is given a certificate.
+    pub(crate) gate: Gate,
     /// Where people log in, if anywhere.
     pub(crate) login: Option<String>,
     /// The identity provider of a development instance.
@@ -205,15 +207,16 @@ impl Services {
         let broken = |what: &str, error: &dyn std::fmt::Display| {
             Failure::unclear(format!("the {what} authority: {error}"))
         };
-        let Plan { organization, issuing, timestamps: stamping, tokens, login, provider, .. } =
-            plan;
+        let Plan {
+            organization, issuing, timestamps: stamping, tokens, gate, login, provider, ..
+        } = plan;
         let certificates = &logs.certificates;
         let authority = Authority::new(Parts {
             tokens,
             issuing: issuing.clone(),
             log: Arc::new(InProcess(certificates.clone())),
             log_key: certificates.log().key().spki().to_vec(),
-            gate: Arc::new(|_| Ok(())),
+            gate,
             limits: countersign_ca::limits::Limits::none(),
             audit: audit.clone(),
             clock: Arc::new(Timestamp::now),

@@ -5,6 +5,7 @@ use crate::args::Output;
 use crate::failure::{Failure, NO, UNCLEAR, YES};
 use crate::{args, output};
 use console::style;
+use countersign_policy::{Content, Decision, Facts, Outcome as Answer};
 use countersign_verify::certificate::{CLAIMS, Identity, Subject};
 use countersign_verify::encoding::{base64, hex};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
@@ -62,6 +63,22 @@ pub(crate) struct Result {
     #[serde(skip_serializing_if = "Option::is_none")]
     deferred: Option<String>,
     checks: Vec<Check>,
+    /// The decision by a policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<serde_json::Value>,
+    /// The same, for people: what is always told, and what is told to who asks why.
+    #[serde(skip)]
+    told: (String, String),
+}
+
+/// A decision by a policy, and what it was made from.
+pub(crate) struct Decided<'a> {
+    pub(crate) decision: &'a Decision,
+    pub(crate) facts: &'a Facts,
+    /// Bundles that do not verify, and why.
+    pub(crate) rejected: Vec<(String, String)>,
+    /// What must be attested beside what the policy demands.
+    pub(crate) wanted: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -193,12 +210,66 @@ impl Result {
             entries: entries.collect(),
             deferred: None,
             checks,
+            policy: None,
+            told: (String::new(), String::new()),
         }
     }
 
     /// The same, signed but not logged yet, and why.
     pub(crate) fn deferred(self, deferred: Option<String>) -> Self {
         Self { deferred, ..self }
+    }
+
+    /// What a policy has decided about a file.
+    pub(crate) fn decided(file: &str, decided: Decided<'_>) -> Self {
+        let Decided { decision, facts, rejected, wanted } = decided;
+        let attests = |content: &Content| matches!(content, Content::Attestation { predicate_type, .. } if Some(predicate_type.as_str()) == wanted);
+        let lacking = wanted.filter(|_| !facts.evidence.iter().any(|one| attests(&one.content)));
+        let (verdict, code, mut reason) = match (decision.outcome(), lacking) {
+            (Answer::Pass, Some(kind)) => {
+                let reason =
+                    format!("expected an attestation of type {kind}, found none that verifies");
+                (Verdict::Refused, Some("PREDICATE_TYPE_MISMATCH"), Some(reason))
+            }
+            (Answer::Pass, None) => (Verdict::Accepted, None, None),
+            (Answer::Fail, _) => {
+                (Verdict::Refused, Some("POLICY_REFUSED"), Some(decision.reason()))
+            }
+            (Answer::Undecided, _) => {
+                (Verdict::Refused, Some("POLICY_UNDECIDED"), Some(decision.reason()))
+            }
+        };
+        // Without any evidence the reason that there is none says more than what the policy misses.
+        if let (Some(reason), true, [(bundle, why)]) =
+            (&mut reason, facts.evidence.is_empty(), rejected.as_slice())
+        {
+            let _ = write!(reason, "; {bundle} does not verify: {why}");
+        }
+        let mut told = (String::new(), decision.explain());
+        if decision.allows() {
+            let _ = writeln!(told.0, "  {}: {}", decision.tree().what, decision.rule());
+        }
+        for warning in decision.warnings() {
+            let _ = writeln!(told.0, "  warning: {warning}");
+        }
+        for (bundle, why) in &rejected {
+            let _ = writeln!(told.1, "  {bundle} is no evidence: {why}");
+        }
+        let mut policy = decision.to_json();
+        let rejected = rejected.into_iter();
+        let rejected =
+            rejected.map(|(bundle, why)| serde_json::json!({ "bundle": bundle, "reason": why }));
+        policy["rejected"] = rejected.collect();
+        let digest = facts.artifact.as_ref().map(|artifact| artifact.digest.clone());
+        Self {
+            verdict,
+            code,
+            reason,
+            artifact: digest,
+            policy: Some(policy),
+            told,
+            ..Self::without_evidence(file, verdict, "", String::new())
+        }
     }
 
     /// A file that could not be looked at.
@@ -230,6 +301,8 @@ impl Result {
             entries: Vec::new(),
             deferred: None,
             checks: Vec::new(),
+            policy: None,
+            told: (String::new(), String::new()),
         }
     }
 
@@ -265,6 +338,8 @@ impl Result {
             entries: self.entries.clone(),
             deferred: None,
             checks: vec![check],
+            policy: None,
+            told: (String::new(), String::new()),
         }
     }
 
@@ -278,9 +353,11 @@ impl Result {
         let mut text = String::new();
         if options.explain {
             text.extend(self.checks.iter().map(Check::line));
+            text.push_str(&output::visible(&self.told.1));
         }
         if self.verdict == Verdict::Accepted {
             let _ = writeln!(text, "{} {}", style(done).green().bold(), self.file);
+            text.push_str(&output::visible(&self.told.0));
             if let Some(kind) = &self.predicate_type {
                 let _ = writeln!(text, "  attested as {}", output::visible(kind));
             }
@@ -345,6 +422,9 @@ impl Results {
                             Failure::no(message)
                                 .hint(format!("{hint} `countersign log submit {bundle}`"))
                         }
+                        (Verdict::Refused, Some("POLICY_REFUSED"), _) if !options.explain => {
+                            Failure::no(message).hint("--explain tells all of why")
+                        }
                         (Verdict::Refused, ..) => Failure::no(message),
                         _ => Failure::unclear(message),
                     })
@@ -358,6 +438,7 @@ impl Results {
             text.push_str(&result.row(done, width));
             if options.explain {
                 text.extend(result.checks.iter().map(Check::line));
+                text.push_str(&output::visible(&result.told.1));
             }
         }
         let Self { accepted, refused, undecided, .. } = self;

@@ -298,7 +298,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let url = format!("http://{address}").parse().unwrap();
         let directory = Directory::open(folder.path()).unwrap();
-        let instance = development::open(directory, &url, Vec::new(), None).await.unwrap();
+        let gate = crate::gate::open();
+        let instance = development::open(directory, &url, Vec::new(), gate, None).await.unwrap();
         let head = Duration::from_millis(200);
         let limits = Limits { head, ..Limits::default() };
         let server = Server::start(instance, listener, limits, None, &Role::ALL);

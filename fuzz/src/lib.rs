@@ -26,13 +26,14 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("bundle", bundle),
     ("certificate", certificate),
     ("entry", entry),
     ("fulcio_config", fulcio_config),
     ("identity_token", identity_token),
     ("note", note),
+    ("policy", policy),
     ("review", review),
     ("sct", sct_list),
     ("signing_request", signing_request),
@@ -83,6 +84,16 @@ pub fn entry(data: &[u8]) {
     if let Ok(entry) = Entry::parse(data) {
         assert!(!entry.digests.is_empty());
     }
+}
+
+/// Policies, their cases and those of others. Each reader says yes, or where the mistakes are.
+pub fn policy(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match countersign_policy::Policy::parse(text) {
+        Ok(policy) => drop((policy.lints(), policy.kinds())),
+        Err(mistakes) => assert!(!mistakes.0.is_empty(), "a refusal has its reason"),
+    }
+    let _ = countersign_policy::import::cluster_image_policies(text, "p");
 }
 
 /// Signed notes and checkpoints.

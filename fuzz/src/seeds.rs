@@ -47,6 +47,10 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             seeds.extend(proofs.map(|proof| proof.checkpoint.clone().into_bytes()));
             seeds
         }
+        "policy" => texts(&[
+            include_str!("../../policy/tests/policies/acme-apps.yaml"),
+            include_str!("../../policy/tests/policies/prod-cluster.yaml"),
+        ]),
         "review" => texts(&[
             r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","kind":{"group":"apps","version":"v1","kind":"Deployment"},"resource":{"group":"apps","version":"v1","resource":"deployments"},"operation":"UPDATE","object":{"spec":{"template":{"spec":{"initContainers":[{"image":"a/b~c:1"}],"containers":[{"image":"a"}],"volumes":[{"image":{"reference":"d"}}]}}}},"oldObject":{"spec":{"template":{"spec":{"containers":[{"image":"a"}]}}}}}}"#,
         ]),

@@ -1,221 +1,457 @@
-//! From verified facts to a decision.
+//! From facts to a decision: one function for issuing, accepting and using.
+//!
+//! ```text
+//! roles(s)    = roles whose trust root, issuer and every claim match the signer of s
+//! s counts    iff some grant gives it to one of them, and no prohibition is about it
+//! required    = demands whose class, context and start match
+//! the answer  = no, if a demand that refuses is not met; else what becomes of the uncovered
+//! ```
+//! An answer is yes, no or undecided, and undecided is never yes. A signature that does not count is as if
+//! it were not there: whoever may push to a registry could otherwise block what is in it.
 
-use crate::pattern::Pattern;
-use countersign_verify::certificate::{CLAIMS, Identity};
-use countersign_verify::{Signer, Verified};
+mod gate;
+mod need;
 
-/// Whose signatures are accepted.
-#[derive(Clone, Debug)]
-pub enum Policy {
-    /// Those of any of these identities; of nobody when there is none.
-    Identities(Vec<Expected>),
-    /// Those by the managed key that verification was given. Whoever holds it is not known.
-    Key,
-}
+use crate::artifact::Known;
+use crate::condition::Truth;
+use crate::document::{Policy, Unmatched};
+use crate::explain::{Code, Outcome, Step};
+use crate::facts::{Content, Evidence, Facts, Point};
+use crate::role::all_pass;
+use crate::rule::{APPROVAL, Action, By, May, Must, Never, Otherwise, To, When};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
 
-/// One identity that is accepted.
-#[derive(Clone, Debug)]
-pub struct Expected {
-    identity: Match,
-    issuer: Match,
-    claims: Vec<(Claim, String)>,
-}
+/// How long a policy that has expired still decides about use, with a warning: a renewal that somebody
+/// forgot is then no outage. Certificates and entries stop at once.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How a name must read.
-#[derive(Clone, Debug)]
-pub enum Match {
-    /// To the letter.
-    Exactly(String),
-    /// The whole name must match, as between `^` and `$`.
-    Pattern(Pattern),
-    /// Both at once.
-    Both(String, Pattern),
-}
+/// The longest that an exception may still run. One with a later end does not count yet.
+const MAX_EXCEPTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// One of Fulcio's certificate extensions, see [`CLAIMS`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Claim {
-    /// The rule's name in a refusal.
-    rule: &'static str,
-    /// Extensions that may carry it; every one that is there must agree.
-    numbers: &'static [u8],
-}
-
-impl Claim {
-    /// The job's trigger: `push`, `release`, `workflow_dispatch`…
-    pub const TRIGGER: Self =
-        Self { rule: "certificate-github-workflow-trigger", numbers: &[20, 2] };
-    /// The commit that was built.
-    pub const SHA: Self = Self { rule: "certificate-github-workflow-sha", numbers: &[13, 3] };
-    /// The workflow's name.
-    pub const NAME: Self = Self { rule: "certificate-github-workflow-name", numbers: &[4] };
-    /// The repository, `owner/name`; GitHub only.
-    pub const REPOSITORY: Self =
-        Self { rule: "certificate-github-workflow-repository", numbers: &[5] };
-    /// The Git ref that was built.
-    pub const REF: Self = Self { rule: "certificate-github-workflow-ref", numbers: &[14, 6] };
-
-    /// Any claim, by the name it has in [`CLAIMS`]; `None` for a name that is not there.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        let place = CLAIMS.iter().position(|&(_, known)| known == name)?;
-        let (_, rule) = CLAIMS[place];
-        Some(Self { rule, numbers: NUMBERS[place..].first_chunk::<1>()? })
-    }
-}
-
-/// The numbers of [`CLAIMS`], so that one can be borrowed.
-static NUMBERS: [u8; CLAIMS.len()] = {
-    let mut numbers = [0; CLAIMS.len()];
-    let mut place = 0;
-    while place < numbers.len() {
-        numbers[place] = CLAIMS[place].0;
-        place += 1;
-    }
-    numbers
-};
-
-impl Policy {
-    /// Accepts signatures by `identity`, as the certificate's subject alternative name has it, vouched
-    /// for by the OIDC issuer `issuer`. Both are compared byte for byte.
-    #[must_use]
-    pub fn exactly(identity: impl Into<String>, issuer: impl Into<String>) -> Self {
-        let (identity, issuer) = (Match::Exactly(identity.into()), Match::Exactly(issuer.into()));
-        Self::Identities(vec![Expected::new(identity, issuer)])
-    }
-}
-
-impl Expected {
-    /// Whoever has a name that fits, vouched for by an issuer that fits.
-    #[must_use]
-    pub const fn new(identity: Match, issuer: Match) -> Self {
-        Self { identity, issuer, claims: Vec::new() }
-    }
-
-    /// And whose certificate has this claim with this very value.
-    #[must_use]
-    pub fn with_claim(mut self, claim: Claim, value: impl Into<String>) -> Self {
-        self.claims.push((claim, value.into()));
-        self
-    }
-
-    /// The first rule that `found` breaks.
-    fn check(&self, found: &Identity) -> Result<(), Refusal> {
-        let issuer = found.issuer().unwrap_or_default();
-        self.identity.check("certificate-identity", found.subject().as_str())?;
-        self.issuer.check("certificate-oidc-issuer", issuer)?;
-        for (claim, expected) in &self.claims {
-            let values = claim.numbers.iter().filter_map(|number| found.claims().get(number));
-            let mut values = values.peekable();
-            if values.peek().is_none() {
-                return Err(Refusal::new(claim.rule, expected, "no such claim"));
-            }
-            if let Some(other) = values.find(|value| *value != expected || value.is_empty()) {
-                return Err(Refusal::new(claim.rule, expected, other));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Match {
-    fn check(&self, rule: &'static str, found: &str) -> Result<(), Refusal> {
-        let (exact, pattern) = match self {
-            Self::Exactly(exact) => (Some(exact), None),
-            Self::Pattern(pattern) => (None, Some(pattern)),
-            Self::Both(exact, pattern) => (Some(exact), Some(pattern)),
-        };
-        // An empty demand would be met by a certificate that says nothing.
-        if let Some(exact) = exact.filter(|exact| exact.is_empty() || *exact != found) {
-            return Err(Refusal::new(rule, exact, found));
-        }
-        match pattern {
-            Some(pattern) if found.is_empty() || !pattern.matches(found) => {
-                let refusal = Refusal::new(rule, pattern.as_str(), found);
-                Err(Refusal { unanchored: pattern.matches_within(found), ..refusal })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What the policy says about one signature. Only [`decide`] makes one.
+/// What a policy says. Only [`decide`] makes one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
-pub struct Decision(Result<&'static str, Refusal>);
+pub struct Decision {
+    outcome: Outcome,
+    policy: String,
+    serial: u64,
+    digest: String,
+    rule: String,
+    code: Option<Code>,
+    tree: Step,
+    warnings: Vec<String>,
+}
+
+/// Decides by `policy` about what `facts` say. Pure: the same facts and policy give the same decision.
+pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
+    let (outcome, rule, mut steps, warnings) = match facts.at {
+        Point::Use => Judge::new(facts, policy).uses(),
+        Point::Issuance | Point::Log => Judge::new(facts, policy).gate(),
+    };
+    steps.sort_by_key(|step| step.outcome);
+    let title = match outcome {
+        Outcome::Pass => "allowed",
+        Outcome::Fail => "REFUSED",
+        Outcome::Undecided => "UNDECIDED",
+    };
+    let title = format!("{title} by {} serial {}", policy.name, policy.serial);
+    let tree = Step::new(title, outcome).because(steps);
+    let code = tree.culprit().and_then(|step| step.code.clone());
+    Decision {
+        outcome,
+        policy: policy.name.clone(),
+        serial: policy.serial,
+        digest: policy.digest.clone(),
+        rule,
+        code,
+        tree,
+        warnings,
+    }
+}
 
 impl Decision {
-    /// The rule that allows it.
-    ///
-    /// # Errors
-    /// The rule that refuses it, with what it expected and found.
-    pub fn result(&self) -> Result<&'static str, &Refusal> {
-        self.0.as_ref().copied()
+    /// Whether the answer is yes. All else is no.
+    #[must_use]
+    pub const fn allows(&self) -> bool {
+        matches!(self.outcome, Outcome::Pass)
+    }
+
+    /// Yes, no or undecided.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The rule that decided: its name, of several those that were met.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// Why not, a stable code.
+    #[must_use]
+    pub const fn code(&self) -> Option<&Code> {
+        self.code.as_ref()
+    }
+
+    /// All of why.
+    #[must_use]
+    pub const fn tree(&self) -> &Step {
+        &self.tree
+    }
+
+    /// The first leaf of the tree that is to blame, for a refusal in one line.
+    #[must_use]
+    pub fn culprit(&self) -> Option<&Step> {
+        self.tree.culprit()
+    }
+
+    /// Why not, in one sentence that names the rule.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let why = self.culprit().map(Step::sentence).unwrap_or_default();
+        format!("policy {} serial {}, {}: {why}", self.policy, self.serial, self.rule)
+    }
+
+    /// What is to be known beside the answer: demands that only warn, a policy that has expired.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The tree for people.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut text = format!("{}\n", self.tree.what);
+        for step in &self.tree.because {
+            step.write(&mut text, 1);
+        }
+        for warning in &self.warnings {
+            text.push_str(&format!("  warning: {warning}\n"));
+        }
+        text
+    }
+
+    /// The decision with its tree for machines; see docs/report.md.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "outcome": self.outcome,
+            "policy": { "name": self.policy, "serial": self.serial, "digest": self.digest },
+            "rule": self.rule,
+            "code": self.code.as_ref().map(ToString::to_string),
+            "because": self.tree.because.iter().map(Step::to_json).collect::<Vec<_>>(),
+            "warnings": self.warnings,
+        })
     }
 }
 
-/// A refusal: the rule, what it expected, what it found.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{rule}: expected {expected:?}, found {found:?}{}", hint(*unanchored))]
-pub struct Refusal {
-    /// A stable name, that of the command's flag: `certificate-identity` or so.
-    pub rule: &'static str,
-    /// What the policy names.
-    pub expected: String,
-    /// What the signature carries.
-    pub found: String,
-    /// The pattern matches a part of what was found, and would do for a search.
-    pub unanchored: bool,
+/// An answer, the rule that gave it, its steps, and warnings.
+type Answer = (Outcome, String, Vec<Step>, Vec<String>);
+
+/// What the demands on an artifact come to.
+#[derive(Default)]
+struct Demands {
+    steps: Vec<Step>,
+    /// One of them is enough to let an artifact through that shows it.
+    covered: bool,
+    /// The worst answer that refuses, and the rule.
+    blame: Option<(Outcome, String)>,
+    /// The rules that are met.
+    met: Vec<String>,
 }
 
-fn hint(unanchored: bool) -> &'static str {
-    if unanchored {
-        "; a pattern must match the whole: write .* where anything may stand"
-    } else {
-        ""
+impl Demands {
+    fn refused(&mut self, outcome: Outcome, rule: String) {
+        if self.blame.as_ref().is_none_or(|(other, _)| outcome < *other) {
+            self.blame = Some((outcome, rule));
+        }
     }
 }
 
-impl Refusal {
-    fn new(rule: &'static str, expected: &str, found: &str) -> Self {
-        Self { rule, expected: expected.to_owned(), found: found.to_owned(), unanchored: false }
+/// What is known of one signature before any demand is looked at.
+struct Standing {
+    /// The roles that its signer is in.
+    roles: Vec<usize>,
+    /// The prohibition that is about it.
+    denied: Option<usize>,
+    /// The roles under which a grant gives it.
+    granted: Vec<usize>,
+}
+
+struct Judge<'a> {
+    facts: &'a Facts,
+    policy: &'a Policy,
+    standings: Vec<Standing>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(facts: &'a Facts, policy: &'a Policy) -> Self {
+        let mut judge = Self { facts, policy, standings: Vec::new() };
+        judge.standings = facts.evidence.iter().map(|evidence| judge.standing(evidence)).collect();
+        judge
     }
-}
 
-/// Decides whether `policy` accepts the signature that `verified` describes. Of several identities the
-/// refusal is by the one that came nearest: by its claims, else its issuer, else its name.
-pub fn decide(verified: &Verified, policy: &Policy) -> Decision {
-    Decision(match (policy, verified.signer()) {
-        (Policy::Key, Signer::Key(_)) => Ok("key"),
-        (Policy::Key, Signer::Certificate { identity, .. }) => {
-            Err(Refusal::new("key", "the key given", identity.subject().as_str()))
-        }
-        (Policy::Identities(_), Signer::Key(_)) => {
-            Err(Refusal::new("certificate-identity", "a certificate", "a managed key"))
-        }
-        (Policy::Identities(expected), Signer::Certificate { identity, .. }) => {
-            any_of(expected, identity)
-        }
-    })
-}
+    fn standing(&self, evidence: &Evidence) -> Standing {
+        let name = &self.policy.name;
+        let roles = self.policy.roles.iter().enumerate();
+        let roles: Vec<usize> = roles
+            .filter(|(_, role)| role.membership(&evidence.signer, name, true).holds())
+            .map(|(place, _)| place)
+            .collect();
+        let denied =
+            self.policy.never.iter().position(|never| self.denies(never, evidence, &roles));
+        let granted = roles.iter().copied();
+        let granted = granted
+            .filter(|&role| self.policy.may.iter().any(|may| self.grants(may, evidence, role)));
+        Standing { granted: granted.collect(), roles, denied }
+    }
 
-fn any_of(expected: &[Expected], identity: &Identity) -> Result<&'static str, Refusal> {
-    let distance = |refusal: &Refusal| match refusal.rule {
-        "certificate-identity" => 2,
-        "certificate-oidc-issuer" => 1,
-        _ => 0,
-    };
-    let mut nearest: Option<Refusal> = None;
-    for expected in expected {
-        match expected.check(identity) {
-            Ok(()) => return Ok("certificate-identity and certificate-oidc-issuer"),
-            Err(refusal) => {
-                if nearest.as_ref().is_none_or(|other| distance(&refusal) < distance(other)) {
-                    nearest = Some(refusal);
+    /// Whether an artifact is of the classes.
+    fn is_of(&self, to: &To, evidence: Option<&Evidence>) -> Known {
+        let To::Classes(places) = to else { return Known::Yes };
+        let mut found = Known::No;
+        for &place in places {
+            match self.policy.classes[place].has(self.facts.artifact.as_ref(), evidence) {
+                Known::Yes => return Known::Yes,
+                Known::Unknown => found = Known::Unknown,
+                Known::No => {}
+            }
+        }
+        found
+    }
+
+    /// Whether `never` is certainly about this signature. What a condition cannot answer is as if it did.
+    fn denies(&self, never: &Never, evidence: &Evidence, roles: &[usize]) -> bool {
+        let whom = match &never.who {
+            By::Anyone => true,
+            By::Roles(named) => roles.iter().any(|role| named.contains(role)),
+        };
+        let does =
+            never.actions.iter().any(|action| action.covers(&evidence.content) == Some(true));
+        whom && does
+            && self.is_of(&never.to, Some(evidence)) == Known::Yes
+            && self.names_digest(never, evidence)
+            && self.denied_when(&never.when, evidence, roles)
+    }
+
+    fn names_digest(&self, never: &Never, evidence: &Evidence) -> bool {
+        let artifact = self.facts.artifact.as_ref().map(|artifact| &artifact.digest);
+        let named = |digest: &String| never.digests.contains(digest);
+        never.digests.is_empty() || named(&evidence.digest) || artifact.is_some_and(named)
+    }
+
+    fn denied_when(&self, when: &When, evidence: &Evidence, roles: &[usize]) -> bool {
+        let role = roles.first().map_or("", |&role| self.policy.roles[role].name.as_str());
+        all_pass(&when.claims, &evidence.signer.claims)
+            && when.conditions.iter().all(|condition| {
+                match condition.holds(self.facts, evidence, role) {
+                    Truth::Yes | Truth::Error(_) => true,
+                    // At the CA and the log it is left to whoever uses the artifact.
+                    Truth::Unknown(_) => self.facts.at == Point::Use,
+                    Truth::No => false,
                 }
+            })
+    }
+
+    /// Whether `may` certainly gives this signature to `role`.
+    fn grants(&self, may: &May, evidence: &Evidence, role: usize) -> bool {
+        may.who.has(role)
+            && may.actions.iter().any(|action| gives(action, &evidence.content) == Some(true))
+            && self.is_of(&may.to, Some(evidence)) == Known::Yes
+            && self.granted_when(&may.when, evidence, role) == Known::Yes
+    }
+
+    fn granted_when(&self, when: &When, evidence: &Evidence, role: usize) -> Known {
+        if !all_pass(&when.claims, &evidence.signer.claims) {
+            return Known::No;
+        }
+        let mut found = Known::Yes;
+        for condition in &when.conditions {
+            match condition.holds(self.facts, evidence, &self.policy.roles[role].name) {
+                Truth::Yes => {}
+                Truth::Unknown(_) => found = Known::Unknown,
+                Truth::No | Truth::Error(_) => return Known::No,
+            }
+        }
+        found
+    }
+
+    /// The answer before use.
+    fn uses(&self) -> Answer {
+        let mut warnings = Vec::new();
+        if self.facts.artifact.is_none() {
+            let step = Step::no("which artifact", Code::Undecided("artifact".to_owned()));
+            return (Outcome::Undecided, "none".to_owned(), vec![step], warnings);
+        }
+        let Demands { mut steps, covered, blame, met } = self.demands(&mut warnings);
+        if let Some((outcome, rule)) = blame {
+            return (outcome, rule, steps, warnings);
+        }
+        if covered {
+            return (Outcome::Pass, met.join("; "), steps, warnings);
+        }
+        let nothing = "no rule demands anything of this artifact here";
+        let rule = "unmatched".to_owned();
+        match self.policy.unmatched {
+            Unmatched::Refuse => {
+                let found = self.uncovered();
+                steps.push(Step::no(nothing, Code::Unmatched).found(found));
+                (Outcome::Fail, rule, steps, warnings)
+            }
+            unmatched => {
+                if unmatched == Unmatched::Warn {
+                    warnings.push(nothing.to_owned());
+                }
+                let step = Step::pass(nothing).found("unmatched artifacts are let through");
+                steps.push(Step { code: Some(Code::Unmatched), ..step });
+                (Outcome::Pass, rule, steps, warnings)
             }
         }
     }
-    let nobody = || Refusal::new("certificate-identity", "nobody", identity.subject().as_str());
-    Err(nearest.unwrap_or_else(nobody))
+
+    /// All demands that apply, those of included policies among them.
+    fn demands(&self, warnings: &mut Vec<String>) -> Demands {
+        let mut found = Demands::default();
+        if let Some(expired) = self.expired(GRACE, warnings) {
+            found.refused(Outcome::Fail, format!("policy {:?} expires", self.policy.name));
+            found.steps.push(expired);
+            return found;
+        }
+        for must in self.policy.must.iter().filter(|must| self.applies(must)) {
+            let step = self.must(must);
+            let early = must.from.filter(|&from| self.facts.now < from);
+            found.covered |= must.covers || (early.is_none() && must.covers());
+            let otherwise = match (must.otherwise, early) {
+                (otherwise, None) => otherwise,
+                (Otherwise::Refuse, Some(_)) => Otherwise::Warn,
+                (_, Some(_)) => Otherwise::Record,
+            };
+            let step = match (step.outcome, otherwise) {
+                (Outcome::Pass, _) => {
+                    found.met.push(must.name.clone());
+                    step
+                }
+                (outcome, Otherwise::Refuse) => {
+                    found.refused(outcome, format!("must {:?}", must.name));
+                    step
+                }
+                _ => {
+                    let why = step.culprit().map(Step::sentence).unwrap_or_default();
+                    if otherwise == Otherwise::Warn {
+                        let from = early.map(|from| format!(", refused from {from} on"));
+                        let from = from.unwrap_or_default();
+                        warnings.push(format!("must {:?} is not met{from}: {why}", must.name));
+                    }
+                    told(step, otherwise, &why)
+                }
+            };
+            found.steps.push(step);
+        }
+        let artifact = self.facts.artifact.as_ref();
+        for include in self.policy.include.iter().filter(|include| include.speaks_for(artifact)) {
+            let here = self.policy.included.iter().find(|policy| policy.name == include.policy);
+            let Some(policy) = here else {
+                let code = Code::Undecided(format!("include {}", include.policy));
+                let step = Step::no(format!("policy {:?}", include.policy), code);
+                found.steps.push(step.found("it is included, and not here"));
+                found.refused(Outcome::Undecided, format!("include {:?}", include.policy));
+                continue;
+            };
+            let inner = Judge::new(self.facts, policy).demands(warnings);
+            let title = format!("policy {:?} serial {}", policy.name, policy.serial);
+            let outcome = inner.blame.as_ref().map_or(Outcome::Pass, |(outcome, _)| *outcome);
+            if let Some((outcome, rule)) = inner.blame {
+                found.refused(outcome, format!("policy {:?}, {rule}", policy.name));
+            }
+            found.covered |= inner.covered;
+            found.met.extend(inner.met);
+            found.steps.push(Step::new(title, outcome).because(inner.steps));
+        }
+        found
+    }
+
+    /// Why nothing is demanded: the artifact is of no class, or is not used where something would be.
+    fn uncovered(&self) -> String {
+        let about =
+            self.policy.must.iter().filter(|must| self.is_of(&must.every, None) == Known::Yes);
+        let sites =
+            about.flat_map(|must| &must.sites).map(|&site| self.policy.sites[site].name.as_str());
+        let mut sites: Vec<_> = sites.collect();
+        sites.sort_unstable();
+        sites.dedup();
+        let name = self.facts.artifact.as_ref().map_or("", |artifact| artifact.name.as_str());
+        match (sites.as_slice(), name) {
+            ([], "") => "only its digest is known, and no class names it".to_owned(),
+            ([], name) => format!("no rule that refuses is about {name:?}"),
+            (sites, _) => format!("there are rules in {}", sites.join(", ")),
+        }
+    }
+
+    /// The step of an expired policy; within the grace a warning.
+    fn expired(&self, grace: SignedDuration, warnings: &mut Vec<String>) -> Option<Step> {
+        let expires = self.policy.expires.filter(|&expires| self.facts.now >= expires)?;
+        if self.facts.now.duration_since(expires) < grace {
+            warnings.push(format!(
+                "policy {} has expired at {expires}: publish its next serial",
+                self.policy.name
+            ));
+            return None;
+        }
+        let step = Step::no("the policy is in force", Code::PolicyExpired);
+        Some(step.expected(format!("a time before {expires}")).found(self.facts.now.to_string()))
+    }
+
+    fn applies(&self, must: &Must) -> bool {
+        let here = |&site: &usize| self.policy.sites[site].has(&self.facts.context);
+        self.is_of(&must.every, None) == Known::Yes
+            && (must.sites.is_empty() || must.sites.iter().any(here))
+    }
+
+    fn must(&self, must: &Must) -> Step {
+        let title = format!("must {:?}", must.name);
+        let artifact =
+            self.facts.artifact.as_ref().expect("only demands of a known artifact apply");
+        let exception = self.policy.exceptions.iter().find(|exception| {
+            let runs = exception.until.duration_since(self.facts.now);
+            exception.skips.contains(&must.name)
+                && (exception.digest.as_ref() == Some(&artifact.digest)
+                    || exception.name.as_ref() == Some(&artifact.name))
+                && runs.is_positive()
+                && runs <= MAX_EXCEPTION
+        });
+        if let Some(exception) = exception {
+            let found = format!("exception until {}: {}", exception.until, exception.because);
+            let step = Step::pass(title).found(found);
+            return Step { code: Some(Code::ExceptionUsed), ..step };
+        }
+        let mut steps = self.needs(must, &artifact.digest);
+        if must.each_platform {
+            for digest in &artifact.platforms {
+                let each = self.needs(must, digest);
+                steps.push(need::at_least(format!("platform {digest}"), each.len(), each));
+            }
+        }
+        need::at_least(title, steps.len(), steps)
+    }
+
+    fn needs(&self, must: &Must, digest: &str) -> Vec<Step> {
+        let demand = need::Demand { judge: self, digest, proof: &must.proof };
+        must.needs.iter().map(|need| demand.need(need)).collect()
+    }
+}
+
+/// Whether a grant of `action` gives the signing of `content`; `None` if that is not known.
+fn gives(action: &Action, content: &Content) -> Option<bool> {
+    let approval = matches!(content, Content::Attestation { predicate_type, .. } if predicate_type == APPROVAL);
+    // Who may attest anything is a machine; approvals are given by name.
+    if *action == Action::AttestAnything && approval { Some(false) } else { action.covers(content) }
+}
+
+/// A demand that is not met and does not refuse: it is no reason for the answer, and is told.
+fn told(step: Step, otherwise: Otherwise, why: &str) -> Step {
+    let how = if otherwise == Otherwise::Warn { "warns only" } else { "is only recorded" };
+    let found = Some(format!("not met, which {how}: {why}"));
+    Step { outcome: Outcome::Pass, expected: None, found, because: Vec::new(), ..step }
 }

@@ -1,6 +1,6 @@
 //! The rule of today: exactly this identity, vouched for by exactly this issuer.
 
-use countersign_policy::{Policy, decide, flags_for};
+use countersign_policy::{Signers, flags_for};
 use countersign_testkit::Instance;
 use countersign_verify::{Artifact, TrustedRoot, Verified, verify};
 
@@ -17,7 +17,7 @@ fn verified() -> Verified {
 #[test]
 fn only_the_very_identity_and_issuer_are_accepted() {
     let verified = verified();
-    assert!(decide(&verified, &Policy::exactly(IDENTITY, ISSUER)).result().is_ok());
+    assert!(Signers::exactly(IDENTITY, ISSUER).accept(&verified).is_ok());
     let near_misses = [
         ("", "certificate-identity"),
         ("https://git.example.test/acme", "certificate-identity"),
@@ -26,14 +26,12 @@ fn only_the_very_identity_and_issuer_are_accepted() {
         ("https://git.example.test/acme/.*", "certificate-identity"),
     ];
     for (identity, rule) in near_misses {
-        let refusal = decide(&verified, &Policy::exactly(identity, ISSUER));
-        let refusal = refusal.result().unwrap_err();
+        let refusal = Signers::exactly(identity, ISSUER).accept(&verified).unwrap_err();
         let found = (refusal.rule, refusal.expected.as_str(), refusal.found.as_str());
         assert_eq!(found, (rule, identity, IDENTITY));
     }
     for issuer in ["", "https://issuer.example.test/", "http://issuer.example.test"] {
-        let refusal = decide(&verified, &Policy::exactly(IDENTITY, issuer));
-        let refusal = refusal.result().unwrap_err();
+        let refusal = Signers::exactly(IDENTITY, issuer).accept(&verified).unwrap_err();
         let found = (refusal.rule, refusal.expected.as_str(), refusal.found.as_str());
         assert_eq!(found, ("certificate-oidc-issuer", issuer, ISSUER));
     }

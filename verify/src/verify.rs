@@ -33,8 +33,10 @@ pub struct Verified {
     signer: Signer,
     times: Vec<TrustedTime>,
     entries: Vec<LoggedEntry>,
+    witnesses: usize,
     artifact: (HashAlgorithm, Vec<u8>),
     statement: Option<Statement>,
+    payload: Option<Vec<u8>>,
     root: usize,
 }
 
@@ -110,6 +112,13 @@ impl Verified {
         &self.entries
     }
 
+    /// How many of the witnesses that were asked about cosigned the tree of each entry; of several
+    /// entries the fewest.
+    #[must_use]
+    pub const fn witnesses(&self) -> usize {
+        self.witnesses
+    }
+
     /// The artifact's digest.
     #[must_use]
     pub fn artifact(&self) -> (HashAlgorithm, &[u8]) {
@@ -120,6 +129,12 @@ impl Verified {
     #[must_use]
     pub const fn statement(&self) -> Option<&Statement> {
         self.statement.as_ref()
+    }
+
+    /// The bytes of the signed statement, for attestations; JSON.
+    #[must_use]
+    pub fn payload(&self) -> Option<&[u8]> {
+        self.payload.as_deref()
     }
 
     /// Which of the verifier's trusted roots it was proven by, from 0.
@@ -266,14 +281,23 @@ impl<'a> Verifier<'a> {
         let matching = recorder.record(Check::Entry, entries)?;
         let entries = log::included_entries(&matching, &times);
         let entries = recorder.record(Check::Inclusion, entries)?;
-        match self.witnesses {
+        let witnesses = match self.witnesses {
             Some(policy) => {
-                recorder.record(Check::Witnesses, log::witnessed_entries(&matching, policy))?;
+                recorder.record(Check::Witnesses, log::witnessed_entries(&matching, policy))?
             }
-            None => recorder.not_needed(Check::Witnesses, "none were demanded"),
-        }
+            None => {
+                recorder.not_needed(Check::Witnesses, "none were demanded");
+                0
+            }
+        };
         let Subject { hash, digest, statement } = subject;
-        Ok(Verified { signer, times, entries, artifact: (hash, digest), statement, root: place })
+        let payload = match bundle.content() {
+            Content::Dsse(envelope) => Some(envelope.payload.clone()),
+            Content::Message(_) => None,
+        };
+        let artifact = (hash, digest);
+        let root = place;
+        Ok(Verified { signer, times, entries, witnesses, artifact, statement, payload, root })
     }
 
     /// From timestamp authorities and from the promises of Rekor v1 logs. Timestamps by authorities that

@@ -11,7 +11,7 @@ use countersign_client::embedded::embedded;
 use countersign_client::sign::{Patience, Subject, sign};
 use countersign_client::token::IdentityToken;
 use countersign_client::trust::SigningConfig;
-use countersign_policy::{Policy, decide};
+use countersign_policy::Signers;
 use countersign_verify::key::PublicKey;
 use countersign_verify::limits::{MAX_BUNDLE, MAX_PAYLOAD, MAX_TRUSTED_ROOT};
 use countersign_verify::statement::Statement;
@@ -73,11 +73,10 @@ pub(crate) fn run(args: &Conformance) -> Result<ExitCode, Failure> {
             let report = verifier.verify(&bundle, &artifact);
             let verified = report.result().map_err(|error| Failure::no(error.to_string()))?;
             let policy = match (certificate_identity, certificate_oidc_issuer) {
-                (Some(identity), Some(issuer)) => Policy::exactly(identity, issuer),
-                _ => Policy::Key,
+                (Some(identity), Some(issuer)) => Signers::exactly(identity, issuer),
+                _ => Signers::Key,
             };
-            let decision = decide(verified, &policy);
-            decision.result().map_err(|refusal| Failure::no(refusal.to_string()))?;
+            policy.accept(verified).map_err(|refusal| Failure::no(refusal.to_string()))?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -4,13 +4,13 @@ use crate::cmd::dev::listen;
 use crate::failure::Failure;
 use crate::idp::{Job, Provider, Whom};
 use crate::instance::{Directory, development};
-use crate::output;
 use crate::server::{Limits, Role, Server};
+use crate::{gate, output};
 use console::style;
 use countersign_client::sign::{Patience, Subject, sign};
 use countersign_client::token::IdentityToken;
 use countersign_client::trust::{ClientTrustConfig, Services};
-use countersign_policy::{Policy, decide};
+use countersign_policy::Signers;
 use countersign_verify::bundle::LogEntry;
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
@@ -44,7 +44,7 @@ impl Demo {
         let folder = tempfile::tempdir().map_err(failed)?;
         let directory = Directory::open(folder.path())?;
         let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None, None).await?;
-        let instance = development::open(directory, &url, Vec::new(), None).await?;
+        let instance = development::open(directory, &url, Vec::new(), gate::open(), None).await?;
         let server = Server::start(instance, listener, Limits::default(), None, &Role::ALL);
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let running = server.instance().services();
@@ -106,7 +106,7 @@ async fn story() -> Result<ExitCode, Failure> {
     let verified = now.elapsed();
     let workflow = "https://github.com/acme/widget/.github/workflows/release.yml@refs/tags/v1.0.0";
     let issuer = demo.provider.ci();
-    let policy = Policy::exactly(workflow, &issuer);
+    let policy = Signers::exactly(workflow, &issuer);
     accepted(&report, &policy)?;
 
     say("Anybody can check that the signature is on record, from the log's own signed tree head.")?;
@@ -123,7 +123,7 @@ async fn story() -> Result<ExitCode, Failure> {
 
     say("Someone else's workflow is expected.")?;
     let expected = "https://github.com/acme/widget/.github/workflows/release.yml@refs/heads/main";
-    refused_by(&report, &Policy::exactly(expected, &issuer))?;
+    refused_by(&report, &Signers::exactly(expected, &issuer))?;
 
     say("The same job signs at the other instance, which this one does not trust.")?;
     let foreign = other.sign(&artifact).await?.to_json();
@@ -143,10 +143,9 @@ async fn story() -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn accepted(report: &Report, policy: &Policy) -> Result<(), Failure> {
+fn accepted(report: &Report, policy: &Signers) -> Result<(), Failure> {
     let verified = report.result().map_err(|error| broken(&error.to_string()))?;
-    let decision = decide(verified, policy);
-    decision.result().map_err(|refusal| broken(&refusal.to_string()))?;
+    policy.accept(verified).map_err(|refusal| broken(&refusal.to_string()))?;
     let identity = verified.identity().ok_or_else(|| broken("no certificate signed"))?;
     mark(
         &style("accepted").green().bold().to_string(),
@@ -181,9 +180,9 @@ fn refused(report: &Report) -> Result<(), Failure> {
     }
 }
 
-fn refused_by(report: &Report, policy: &Policy) -> Result<(), Failure> {
+fn refused_by(report: &Report, policy: &Signers) -> Result<(), Failure> {
     let verified = report.result().map_err(|error| broken(&error.to_string()))?;
-    match decide(verified, policy).result() {
+    match policy.accept(verified) {
         Ok(_) => Err(broken("another identity was accepted")),
         Err(refusal) => mark(&style("refused").red().bold().to_string(), &refusal.to_string()),
     }

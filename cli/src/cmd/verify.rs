@@ -3,6 +3,7 @@
 //! either: most of the time is the cryptography.
 
 mod bundles;
+mod by_policy;
 mod checksums;
 pub(crate) mod predicate;
 mod targets;
@@ -16,7 +17,7 @@ use crate::report::{self, Demand, Results, Verdict};
 use crate::trust::{Choice, read_bounded};
 use bundles::Bundles;
 use checksums::Checksums;
-use countersign_policy::{Policy, decide};
+use countersign_policy::Signers;
 use countersign_verify::statement::Statement;
 use countersign_verify::{Artifact, Report, Thresholds, TrustedRoot, Verified, Verifier};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,7 +42,7 @@ enum Wanted {
 /// All that the verification of each file needs.
 struct Job<'a> {
     verifier: Verifier<'a>,
-    policy: Policy,
+    policy: Signers,
     wanted: Wanted,
     /// For all files; without it each has its own beside it.
     bundles: Option<Arc<Bundles>>,
@@ -50,13 +51,25 @@ struct Job<'a> {
 /// A file's name, and its result or why there is none.
 type Checked = (String, Result<report::Result, Failure>);
 
+/// `policy explain`
+pub(crate) fn explain(args: &Verification) -> Result<ExitCode, Failure> {
+    by_policy::run(args, None, true)
+}
+
 /// `verify-blob`
 pub(crate) fn blobs(args: &VerifyBlob) -> Result<ExitCode, Failure> {
+    if !args.verification.by_policy.policy.is_empty() {
+        return by_policy::run(&args.verification, None, false);
+    }
     run(&args.verification, |_| Ok(Wanted::Signature))
 }
 
 /// `verify-blob-attestation`
 pub(crate) fn attestations(args: &VerifyBlobAttestation) -> Result<ExitCode, Failure> {
+    if !args.verification.by_policy.policy.is_empty() {
+        let kind = args.kind.as_deref().map(predicate::uri).transpose()?;
+        return by_policy::run(&args.verification, kind, false);
+    }
     run(&args.verification, |claimed| match &args.kind {
         Some(kind) => Ok(Wanted::Attestation(predicate::uri(kind)?)),
         None => {
@@ -301,12 +314,11 @@ impl Job<'_> {
                 },
             },
         };
-        let outcome = verified.map_or(Ok(String::new()), |verified| {
-            match decide(verified, &self.policy).result() {
+        let outcome =
+            verified.map_or(Ok(String::new()), |verified| match self.policy.accept(verified) {
                 Ok(rule) => Ok(rule.to_owned()),
                 Err(refusal) => Err(("IDENTITY_MISMATCH", refusal.to_string())),
-            }
-        });
+            });
         let expected = "signed by whom the flags demand".to_owned();
         vec![content, Demand { name: "policy", expected, outcome }]
     }

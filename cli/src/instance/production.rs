@@ -4,12 +4,13 @@ use super::{Plan, keys};
 use crate::cmd;
 use crate::config::{Config, Key, KeyPlace};
 use crate::failure::Failure;
-use crate::passphrase;
+use crate::{gate, passphrase, policy_file};
 use countersign_ca::credential::Credential;
 use countersign_ca::identity::{FulcioConfig, Issuer, Verifier};
 use countersign_ca::signer::pkcs11::TokenSigner;
 use countersign_ca::signer::{FileSigner, Signer};
 use der::pem;
+use jiff::Timestamp;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,11 +39,17 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
     let issuers = config.issuers.as_deref().map(issuers).transpose()?.unwrap_or_default();
     let tokens = Verifier::new(issuers);
     let tokens = tokens.map_err(|error| Failure::unclear(format!("the issuers: {error}")))?;
+    // One that has a mistake stops the start; a running instance keeps the one before.
+    let gate = match &config.policy {
+        Some(path) => gate::at_issuance(policy_file::read(path)?, Arc::new(Timestamp::now)),
+        None => gate::open(),
+    };
     Ok(Plan {
         organization: config.organization.clone(),
         issuing: credentials(&config.issuing)?,
         timestamps: credentials(&config.timestamps)?,
         tokens,
+        gate,
         login: config.login.as_ref().map(Url::to_string),
         provider: None,
         witnesses: match &config.witnesses {

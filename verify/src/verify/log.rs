@@ -257,15 +257,16 @@ pub(super) fn included_entries(
     Ok((included, found.join(", ")))
 }
 
-/// The tree head of each entry must satisfy `policy`, and one entry must be there at least.
+/// The tree head of each entry must satisfy `policy`, and one entry must be there at least. Counts the
+/// witnesses, of several entries the fewest.
 pub(super) fn witnessed_entries(
     entries: &[Matching<'_>],
     policy: &Policy,
-) -> Result<((), String), Error> {
+) -> Result<(usize, String), Error> {
     if entries.is_empty() {
         return Err(Error::NothingWitnessed);
     }
-    let mut found = Vec::new();
+    let (mut found, mut fewest) = (Vec::new(), usize::MAX);
     for Matching { entry, kind, log, .. } in entries {
         let log = log.base_url().to_owned();
         let proof = entry.proof.as_ref().filter(|_| !kind.is_v1());
@@ -274,12 +275,13 @@ pub(super) fn witnessed_entries(
         let witnesses = policy.check(&note);
         let witnesses =
             witnesses.map_err(|reason| Error::Witnesses { log: log.clone(), reason })?;
+        fewest = fewest.min(witnesses.len());
         found.push(match &witnesses[..] {
             [] => format!("none, and the policy demands none, of {log}"),
             names => format!("{} cosigned the tree of {log}", names.join(", ")),
         });
     }
-    Ok(((), found.join("; ")))
+    Ok((fewest, found.join("; ")))
 }
 
 /// Reads a Rekor v2 checkpoint and checks the log's own signature on it. Lines by keys that are not the

@@ -14,7 +14,7 @@ use crate::trust::block_on;
 use countersign_client::oci::{
     Attachment, Digest, Error, Evidence, Layer, Layout, Payload, Reference, Stored, Suffix, Where,
 };
-use countersign_policy::{Policy, decide};
+use countersign_policy::Signers;
 use countersign_verify::statement::{IMAGE_SIGNATURE, Statement};
 use countersign_verify::{Artifact, Bundle, Report, Verified, Verifier};
 use futures_util::{StreamExt as _, stream};
@@ -127,7 +127,7 @@ async fn local(path: &Path) -> Result<Vec<(Where, Reference)>, Error> {
 /// All that the verification of each image needs.
 struct Job<'a> {
     verifier: Verifier<'a>,
-    policy: Policy,
+    policy: Signers,
     wanted: Wanted,
 }
 
@@ -392,12 +392,11 @@ impl Job<'_> {
             };
             demands.push(Demand { name: "annotations", expected, outcome });
         }
-        let outcome = verified.map_or(Ok(String::new()), |verified| {
-            match decide(verified, &self.policy).result() {
+        let outcome =
+            verified.map_or(Ok(String::new()), |verified| match self.policy.accept(verified) {
                 Ok(rule) => Ok(rule.to_owned()),
                 Err(refusal) => Err(("IDENTITY_MISMATCH", refusal.to_string())),
-            }
-        });
+            });
         let expected = "signed by whom the flags demand".to_owned();
         demands.push(Demand { name: "policy", expected, outcome });
         demands

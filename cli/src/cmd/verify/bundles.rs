@@ -71,6 +71,39 @@ impl Bundles {
         }
     }
 
+    /// All bundles and collections beside `file`: for a policy each may be evidence. Their names begin with
+    /// the file's, `app.sigstore.json` and `app.sbom.sigstore.json` both.
+    pub(super) fn all_beside(file: &Path) -> Result<Self, Failure> {
+        const SUFFIXES: [&str; 3] = [".sigstore.json", ".sigstore", ".sigstore.jsonl"];
+        let name = file.file_name().and_then(|name| name.to_str());
+        let Some(name) =
+            name.filter(|_| crate::artifact::digest_in(file).is_none() && file.exists())
+        else {
+            return Self::beside(file);
+        };
+        let folder = file.parent().filter(|folder| *folder != Path::new(""));
+        let folder = folder.unwrap_or(Path::new("."));
+        let failed = |error| Failure::file("read", folder, &error);
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let found = entry.map_err(failed)?.file_name();
+            let rest = found.to_str().and_then(|found| found.strip_prefix(name));
+            if rest.is_some_and(|rest| {
+                rest.starts_with('.') && SUFFIXES.iter().any(|suffix| rest.ends_with(suffix))
+            }) {
+                paths.push(file.with_file_name(found));
+            }
+        }
+        paths.sort();
+        let mut all = Self { each: Vec::new(), collection: None };
+        for path in paths {
+            let read = Self::read(&path)?;
+            all.collection = all.collection.or(read.collection);
+            all.each.extend(read.each);
+        }
+        Ok(all)
+    }
+
     /// The hashes under which a file's digest may be needed.
     pub(super) fn hashes(&self) -> BTreeSet<HashAlgorithm> {
         let bundles = self.each.iter().filter_map(|(_, bundle)| bundle.as_ref().ok());

@@ -3,7 +3,7 @@
 use crate::args::Whom;
 use crate::failure::Failure;
 use crate::trust::read_bounded;
-use countersign_policy::{Claim, Expected, Match, Pattern, Policy, flags_for};
+use countersign_policy::{Claim, Expected, Match, Pattern, Signers, flags_for};
 use countersign_verify::certificate::Identity;
 use countersign_verify::key::PublicKey;
 use std::path::Path;
@@ -17,13 +17,13 @@ impl Whom {
     pub(crate) fn policy(
         &self,
         claimed: impl FnOnce() -> Option<Identity>,
-    ) -> Result<(Policy, Option<PublicKey>), Failure> {
+    ) -> Result<(Signers, Option<PublicKey>), Failure> {
         if let Some(key) = self.key.as_deref().filter(|key| !key.is_empty()) {
             if self.names_someone() {
                 return Err(Failure::unclear("--key and --certificate-… exclude each other")
                     .hint("a signature is either by a key or by whom a certificate names"));
             }
-            return Ok((Policy::Key, Some(read_key(key)?)));
+            return Ok((Signers::Key, Some(read_key(key)?)));
         }
         let identities = matches(
             "--certificate-identity",
@@ -54,10 +54,10 @@ impl Whom {
                 expected.with_claim(*claim, value.clone())
             })
         });
-        Ok((Policy::Identities(expected.collect()), None))
+        Ok((Signers::Identities(expected.collect()), None))
     }
 
-    fn names_someone(&self) -> bool {
+    pub(super) fn names_someone(&self) -> bool {
         !self.certificate_identity.is_empty()
             || !self.certificate_oidc_issuer.is_empty()
             || self.certificate_identity_regexp.is_some()

@@ -1,0 +1,109 @@
+//! `countersign policy`, and the flags of whoever decides by a policy.
+
+use super::{Format, Verification};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Read a policy, tell its mistakes and what its author may not mean, and who can sign what by it
+    Check(Check),
+    /// Run the cases of a policy, and tell the rules that no case would miss
+    Test(Test),
+    /// Decide about files as verify-blob --policy does, and tell all of why
+    Explain(Box<Explain>),
+    /// Write somebody else's policy as ours, and tell what changes its meaning
+    Import(Import),
+    /// Decide about recorded facts by two policies, and tell what changes
+    Replay(Replay),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Check {
+    /// The policy
+    pub(crate) file: PathBuf,
+    /// Who can sign this image, file or package, or attest something about it?
+    #[arg(long, value_name = "NAME")]
+    pub(crate) who_can_sign: Option<String>,
+    /// What can this role sign?
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<String>,
+    /// What may not be meant is a failure, too
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// How to print it
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Test {
+    /// Policies and their cases: in a directory X.yaml is tested by X.test.yaml
+    pub(crate) dir: PathBuf,
+    /// A rule that no case would miss is a failure
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// How to print it
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) verification: Verification,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Import {
+    /// What it is
+    pub(crate) format: Foreign,
+    /// The file
+    pub(crate) file: PathBuf,
+    /// The new policy's name
+    #[arg(long, default_value = "imported")]
+    pub(crate) name: String,
+    /// Where to write the new policy, and keys beside it [default: standard output, without keys]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+/// Policies of others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Foreign {
+    /// ClusterImagePolicy of policy.sigstore.dev
+    Cip,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Replay {
+    /// The policy that is to be
+    pub(crate) new: PathBuf,
+    /// The policy that is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: PathBuf,
+    /// Recorded facts: a file or a directory of them, such as verify-blob --policy --record-facts writes
+    #[arg(long, required = true, value_name = "FILE|DIR")]
+    pub(crate) facts: Vec<PathBuf>,
+    /// How to print it
+    #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+/// To decide by a policy.
+#[derive(Debug, Default, ClapArgs)]
+#[group(id = "by-policy")]
+pub(crate) struct ByPolicy {
+    /// Decide by this policy, over all bundles of a file; further ones are those that the first includes
+    #[arg(long, env = "COUNTERSIGN_POLICY", value_name = "FILE")]
+    pub(crate) policy: Vec<PathBuf>,
+    /// Where the artifact is to be used: a context of the policy
+    #[arg(long = "in", value_name = "CONTEXT", requires = "policy")]
+    pub(crate) context: Option<String>,
+    /// The name by which the policy knows the file; nothing proves it [default: its path]
+    #[arg(long, value_name = "NAME", requires = "policy")]
+    pub(crate) name: Option<String>,
+    /// Write the facts of each decision, one JSON object a line, for `countersign policy replay`
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    pub(crate) record_facts: Option<PathBuf>,
+}

@@ -1,0 +1,114 @@
+//! Policies from files, with the trust roots that they name.
+
+use crate::args::Trust as TrustArgs;
+use crate::failure::Failure;
+use crate::trust::{Choice, read_bounded};
+use countersign_policy::yaml::MAX_TEXT;
+use countersign_policy::{Artifact, Kind, Policy, Trust, image_name};
+use countersign_verify::TrustedRoot;
+use countersign_verify::key::PublicKey;
+use countersign_verify::limits::MAX_TRUSTED_ROOT;
+use std::path::{Path, PathBuf};
+use url::Url;
+
+/// Largest key file that is read, bytes: an ML-DSA-87 key in PEM has below 4 KiB.
+const MAX_KEY: usize = 16 << 10;
+
+/// A trust root that a policy names, beside our own.
+pub(crate) enum Named {
+    Root(Box<TrustedRoot>),
+    Key(Box<PublicKey>),
+}
+
+/// Reads one policy. All of its mistakes are told, each with its place.
+pub(crate) fn read(path: &Path) -> Result<Policy, Failure> {
+    let name = path.display();
+    let bytes = read_bounded(path, MAX_TEXT)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::unclear(format!("{name}: expected YAML in UTF-8")))?;
+    Policy::parse(&text).map_err(|mistakes| {
+        let lines: Vec<_> = mistakes.0.iter().map(|mistake| format!("{name}:{mistake}")).collect();
+        let found = match lines.len() {
+            1 => "a mistake".to_owned(),
+            number => format!("{number} mistakes"),
+        };
+        Failure::unclear(format!("{name} has {found}, and is not taken\n{}", lines.join("\n")))
+    })
+}
+
+/// Reads the first policy, and those that it includes.
+pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Policy, Failure> {
+    let (first, rest) =
+        paths.split_first().ok_or_else(|| Failure::unclear("no policy is given"))?;
+    let included = rest.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    read(first)?.with_included(included).map_err(|error| Failure::unclear(error.to_string()))
+}
+
+/// The trust roots that `policy`, read from `path`, names; files stand beside it. An instance is one that
+/// `trust init` keeps, whose first root was compared then.
+pub(crate) fn trust(policy: &Policy, path: &Path) -> Result<Vec<(String, Named)>, Failure> {
+    let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
+    let mut roots = Vec::new();
+    for (name, trust) in &policy.trust {
+        let unusable = |error: &dyn std::fmt::Display| {
+            Failure::unclear(format!("trust root {name:?} of the policy: {error}"))
+        };
+        match trust {
+            Trust::File(file) => {
+                let bytes = read_bounded(&beside(file), MAX_TRUSTED_ROOT)?;
+                let root = TrustedRoot::parse(&bytes).map_err(|error| unusable(&error))?;
+                roots.push((name.clone(), Named::Root(Box::new(root))));
+            }
+            Trust::Key(file) => {
+                let pem = read_bounded(&beside(file), MAX_KEY)?;
+                let pem = String::from_utf8(pem).unwrap_or_default();
+                let key = PublicKey::from_pem(&pem).map_err(|error| unusable(&error))?;
+                roots.push((name.clone(), Named::Key(Box::new(key))));
+            }
+            Trust::Tuf { url, root } => {
+                let instance = Some(Url::parse(url).map_err(|error| unusable(&error))?);
+                let flags = TrustArgs { trust_config: None, trusted_root: Vec::new(), instance };
+                match Choice::of(&flags)? {
+                    stored @ Choice::Stored(_) => {
+                        let loaded = stored.load()?.roots.into_iter();
+                        let named = |root| (name.clone(), Named::Root(Box::new(root)));
+                        roots.extend(loaded.map(named));
+                    }
+                    _ => {
+                        return Err(unusable(&"it is not kept on this machine")
+                            .hint(format!("countersign trust init {url} --fingerprint {root}")));
+                    }
+                }
+            }
+        }
+    }
+    Ok(roots)
+}
+
+/// What a name on the command line most likely is: an image if it has a host, else a package of a known
+/// ecosystem, else a file.
+pub(crate) fn artifact(name: &str) -> Artifact {
+    let host = name.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
+    if let Some(image) = image_name(name).ok().filter(|_| host) {
+        return Artifact {
+            kind: Kind::Image,
+            name: image.repository,
+            version: image.tag,
+            digest: image.digest.unwrap_or_default(),
+            ..Artifact::default()
+        };
+    }
+    let ecosystems = ["npm/", "cargo/", "maven/", "pypi/", "go/", "gem/", "nuget/", "oci/"];
+    if !ecosystems.iter().any(|ecosystem| name.starts_with(ecosystem)) {
+        return Artifact { name: name.to_owned(), ..Artifact::default() };
+    }
+    // `npm/@acme/pay@1.2.0`: an @ at the beginning of a segment belongs to the name.
+    let version = name.rsplit_once('@').filter(|(before, _)| !before.ends_with('/'));
+    let (name, version) = version.map_or((name, None), |(name, version)| (name, Some(version)));
+    Artifact {
+        kind: Kind::Package,
+        name: name.to_owned(),
+        version: version.map(str::to_owned),
+        ..Artifact::default()
+    }
+}

@@ -1,0 +1,306 @@
+//! Policies as people use them: what `policy` says of a file, what `verify-blob --policy` decides, and whom a
+//! development instance certifies by one.
+
+mod common;
+
+use common::{Dev, assert_fails, clean, run, verdict};
+use countersign_testkit::{Instance, Signer};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+const IDENTITY: &str = "https://git.example.test/acme/.ci.yml@refs/tags/v1";
+const ISSUER: &str = "https://issuer.example.test";
+
+/// What testkit attests is of its own type.
+const POLICY: &str = "policy: tool
+serial: 7
+expires: 2099-01-01
+owners: {roles: [ci], at-least: 1}
+who:
+  ci: {issuer: https://issuer.example.test, subject: 'https://git.example.test/acme/.ci.yml@refs/tags/v*'}
+what:
+  tools: {blobs: tool-*}
+may:
+  - {who: ci, do: [sign, attest 'https://example.test/predicate'], to: tools}
+must:
+  - name: tools are signed and attested
+    every: tools
+    needs:
+      - signature: {by: ci}
+      - attestation: {kind: 'https://example.test/predicate', by: ci}
+    proof: {logged: true, timestamp: required}
+    otherwise: refuse
+";
+
+struct World {
+    folder: tempfile::TempDir,
+    instance: Instance,
+}
+
+impl World {
+    /// `tool-a`, signed and attested by CI; `tool-b`, signed by somebody else.
+    fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap(), instance: Instance::new() };
+        let ci = world.instance.certify(IDENTITY, ISSUER);
+        let other =
+            world.instance.certify("https://git.example.test/eve/.ci.yml@refs/tags/v1", ISSUER);
+        world.write("root.json", &world.instance.trusted_root());
+        world.write("policy.yaml", POLICY);
+        world.signed("tool-a", &ci);
+        world.write(
+            "tool-a.provenance.sigstore.json",
+            &world.instance.attest(&ci, b"tool-a").to_json(),
+        );
+        world.signed("tool-b", &other);
+        world
+    }
+
+    fn signed(&self, name: &str, signer: &Signer) {
+        self.write(name, name);
+        let bundle = self.instance.sign(signer, name.as_bytes()).to_json();
+        self.write(&format!("{name}.sigstore.json"), &bundle);
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        clean(command.current_dir(self.folder.path()).args(args)).output().unwrap()
+    }
+
+    fn verify(&self, args: &[&str]) -> Output {
+        self.run(
+            &[&["verify-blob", "--trusted-root", "root.json", "--policy", "policy.yaml"], args]
+                .concat(),
+        )
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn all_bundles_beside_a_file_are_evidence_for_one_decision() {
+    let world = World::new();
+    let accepted = world.verify(&["tool-a"]);
+    assert_eq!(verdict(&accepted).0, 0, "{accepted:?}");
+    let told = "allowed by tool serial 7: tools are signed and attested";
+    assert!(stdout(&accepted).contains(told), "{accepted:?}");
+    // Without the attestation, by its own bundle alone.
+    let lacking = world.verify(&["--bundle", "tool-a.sigstore.json", "tool-a"]);
+    assert_fails(
+        &lacking,
+        1,
+        "must \"tools are signed and attested\": https://example.test/predicate by ci: there is none",
+    );
+    let other = world.verify(&["--output", "json", "tool-b"]);
+    assert_eq!(verdict(&other).0, 1);
+    let report: Value = serde_json::from_slice(&other.stdout).unwrap();
+    let result = &report["results"][0];
+    assert_eq!(result["code"], "POLICY_REFUSED");
+    assert_eq!(result["policy"]["code"], "claim-mismatch:subject");
+    assert_eq!(result["policy"]["rule"], "must \"tools are signed and attested\"");
+    // What no rule is about is refused, whoever signed it.
+    assert_fails(
+        &world.verify(&["--name", "other", "tool-a"]),
+        1,
+        "no rule that refuses is about \"other\"",
+    );
+    let explained = world.run(&[
+        "policy",
+        "explain",
+        "--trusted-root",
+        "root.json",
+        "--policy",
+        "policy.yaml",
+        "tool-b",
+    ]);
+    assert!(stdout(&explained).contains("REFUSED by tool serial 7"), "{explained:?}");
+    assert!(stdout(&explained).contains("subject ..."), "{explained:?}");
+    // A bundle that does not hold is no evidence, and does not stop what does.
+    let broken = fs::read_to_string(world.folder.path().join("tool-b.sigstore.json")).unwrap();
+    world.write("tool-a.broken.sigstore.json", &broken);
+    let explained = world.verify(&["--explain", "tool-a"]);
+    assert_eq!(verdict(&explained).0, 0, "{explained:?}");
+    assert!(
+        stdout(&explained).contains("tool-a.broken.sigstore.json is no evidence"),
+        "{explained:?}"
+    );
+}
+
+#[test]
+fn what_was_decided_is_recorded_and_replayed_by_another_policy() {
+    let world = World::new();
+    world.verify(&["--record-facts", "facts.jsonl", "tool-a", "tool-b"]);
+    world.write("next.yaml", &POLICY.replace("refs/tags/v*'", "refs/heads/main'"));
+    let replay = |new: &str| {
+        stdout(&world.run(&[
+            "policy",
+            "replay",
+            new,
+            "--against",
+            "policy.yaml",
+            "--facts",
+            "facts.jsonl",
+        ]))
+    };
+    assert_eq!(replay("policy.yaml"), "2 decided, 0 changed\n");
+    let changed = replay("next.yaml");
+    assert!(changed.contains("1: allowed -> refused (claim-mismatch:subject)"), "{changed}");
+    assert!(changed.ends_with("2 decided, 1 changed\n"), "{changed}");
+}
+
+#[test]
+fn mistakes_are_told_all_at_once_and_nothing_is_decided_by_them() {
+    let world = World::new();
+    world.write(
+        "policy.yaml",
+        &POLICY
+            .replace("do: [sign,", "do: [sing,")
+            .replace("otherwise: refuse", "otherwise: reject"),
+    );
+    let output = world.verify(&["tool-a"]);
+    assert_fails(&output, 2, "policy.yaml has 2 mistakes, and is not taken");
+    assert_fails(
+        &output,
+        2,
+        "policy.yaml:10:20: the action \"sing\" is not known; did you mean \"sign\"?",
+    );
+    assert_fails(&output, 2, "policy.yaml:18:16: otherwise \"reject\" is not known");
+    let unknown = world.run(&[
+        "verify-blob",
+        "--policy",
+        "policy.yaml",
+        "--certificate-identity",
+        "x",
+        "tool-a",
+    ]);
+    assert_fails(&unknown, 2, "exclude each other");
+}
+
+#[test]
+fn a_policy_says_who_can_sign_what_before_anything_is_decided() {
+    let world = World::new();
+    let check = |args: &[&str]| world.run(&[&["policy", "check", "policy.yaml"], args].concat());
+    let who = stdout(&check(&["--who-can-sign", "tool-x"]));
+    for line in [
+        "tool serial 7",
+        "  is of class tools",
+        "  ci may sign, attest https://example.test/predicate, to tools",
+        "      issuer https://issuer.example.test",
+    ] {
+        assert!(who.contains(line), "{line}\n{who}");
+    }
+    assert!(stdout(&check(&["--who-can-sign", "other"])).contains("nobody's signature counts"));
+    assert!(stdout(&check(&["--role", "ci"])).contains("ci may sign"));
+    assert_fails(&check(&["--role", "cd"]), 2, "the policy has no role \"cd\"");
+    assert_eq!(verdict(&check(&["--strict"])).0, 0);
+    world.write("policy.yaml", &POLICY.replace("expires: 2099-01-01\n", ""));
+    assert_fails(&check(&["--strict"]), 1, "may not be meant");
+    assert!(stdout(&check(&[])).contains("policy.yaml:1:1: the policy never expires"));
+}
+
+#[test]
+fn cases_are_run_and_rules_that_no_case_would_miss_are_told() {
+    let world = World::new();
+    let cases = "tests-for: tool
+cases:
+  - name: a tag passes
+    given:
+      artifact: {blob: tool-x}
+      signatures: [{role-facts: {issuer: https://issuer.example.test, subject: 'https://git.example.test/acme/.ci.yml@refs/tags/v2'}}]
+      attestations: ['https://example.test/predicate']
+    expect: pass
+  - name: a branch is refused
+    change: {signatures.0.subject: 'https://git.example.test/acme/.ci.yml@refs/heads/main'}
+    expect: {refuse: 'claim-mismatch:subject'}
+";
+    world.write("policy.test.yaml", cases);
+    let tested = world.run(&["policy", "test", "."]);
+    assert_eq!(verdict(&tested).0, 0, "{tested:?}");
+    assert!(
+        stdout(&tested).ends_with("2 passed, 0 failed, 0 rules that no case would miss\n"),
+        "{tested:?}"
+    );
+    world.write("policy.test.yaml", &cases.replace("expect: pass", "expect: refuse"));
+    let failed = world.run(&["policy", "test", "."]);
+    assert_eq!(verdict(&failed).0, 1);
+    assert!(stdout(&failed).contains("  FAILED  a tag passes"), "{failed:?}");
+}
+
+#[test]
+fn a_cluster_image_policy_is_written_as_ours_with_what_changes() {
+    let world = World::new();
+    world.write(
+        "cip.yaml",
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: Apps}
+spec:
+  images: [{glob: 'registry.example/acme/app*'}]
+  authorities: [{keyless: {url: 'https://ca.example', identities: [{issuer: https://issuer.example.test, subjectRegExp: acme}]}}]
+",
+    );
+    let imported =
+        world.run(&["policy", "import", "cip", "cip.yaml", "--name", "apps", "--to", "ours.yaml"]);
+    assert_eq!(verdict(&imported).0, 0, "{imported:?}");
+    assert!(verdict(&imported).1.contains("prefix-evil among them"), "{imported:?}");
+    assert!(verdict(&imported).1.contains("matched a part there"), "{imported:?}");
+    let who =
+        world.run(&["policy", "check", "ours.yaml", "--who-can-sign", "registry.example/acme/app"]);
+    assert!(stdout(&who).contains("apps-authority-0 may sign, to apps"), "{who:?}");
+}
+
+/// The same file decides at the authority: who holds no grant gets no certificate.
+#[test]
+fn a_development_instance_certifies_whom_its_policy_lets_sign() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let file = folder.path().join("tool-a");
+    fs::write(&file, "tool").unwrap();
+    // The issuer is the instance's own, whose port is known once it runs: so it is started twice.
+    let dir = folder.path().join("instance");
+    let mut first = Dev::start(&dir);
+    let issuer = first.url.clone();
+    assert!(first.terminate());
+    let text = POLICY.replace("https://issuer.example.test", &issuer);
+    let text = text.replace(
+        "subject: 'https://git.example.test/acme/.ci.yml@refs/tags/v*'",
+        "email: '*@acme.example'",
+    );
+    fs::write(&policy, &text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(["dev", "--dir"]).arg(&dir).arg("--policy").arg(&policy);
+    let dev = Dev::spawn(clean(&mut command), &dir);
+    let refused = dev.sign(&file, "eve@evil.example");
+    assert_fails(&refused, 1, "claim-mismatch:email");
+    assert_fails(&refused, 1, "*@acme.example");
+    let signed = dev.sign(&file, "ana@acme.example");
+    assert!(signed.status.success(), "{signed:?}");
+    let audit = fs::read_to_string(dir.join("audit.jsonl")).unwrap();
+    assert!(audit.contains("eve@evil.example") && audit.contains("POLICY_REFUSED"), "{audit}");
+    // And the same policy, without the attestation, at use.
+    fs::write(
+        &policy,
+        text.replace("      - attestation: {kind: 'https://example.test/predicate', by: ci}\n", ""),
+    )
+    .unwrap();
+    let config = dev.config();
+    let args = [
+        "verify-blob",
+        "--trust-config",
+        config.to_str().unwrap(),
+        "--policy",
+        policy.to_str().unwrap(),
+        file.to_str().unwrap(),
+    ];
+    let verified = run(args);
+    assert!(verified.status.success(), "{verified:?}");
+}

@@ -1,0 +1,300 @@
+//! Which artifacts a rule is about, and where they are used: the classes under `what`, the contexts
+//! under `where`.
+
+use crate::facts::{Artifact, Context, Evidence, Kind};
+use crate::pattern::{Glob, image_name, is_host};
+use crate::role::is_digest;
+use crate::yaml::{Node, Place, Reader, Value};
+
+/// Artifacts under one name.
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) selectors: Vec<Selector>,
+    pub(crate) except: Vec<Glob>,
+}
+
+/// A way to be of a class.
+#[derive(Clone, Debug)]
+pub(crate) enum Selector {
+    /// Host and repository, and the tag that the signer must have written.
+    Image(Glob, Option<Glob>),
+    /// A file's name, and its media type.
+    Blob(Glob, Option<String>),
+    /// A package, a Git repository, a model, by name.
+    Named(Kind, Glob),
+    Digest(String),
+}
+
+/// Whether something is so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Known {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Class {
+    const KEYS: [&str; 8] =
+        ["images", "blobs", "packages", "git", "models", "digests", "except", "also-at"];
+
+    pub(crate) fn read(reader: &mut Reader, name: &str, node: &Node) -> Option<Self> {
+        let what = format!("class {name:?}");
+        let map = reader.map(node, &what, &Self::KEYS)?;
+        let mut selectors = Vec::new();
+        for key in ["images", "also-at"] {
+            let Some(node) = map.get(key) else { continue };
+            for node in reader.list(node, "image names") {
+                selectors.extend(read_image(reader, node));
+            }
+        }
+        if let Some(node) = map.get("blobs") {
+            for node in reader.list(node, "file names") {
+                selectors.extend(read_blob(reader, node));
+            }
+        }
+        let named = [("packages", Kind::Package), ("git", Kind::Git), ("models", Kind::Model)];
+        for (key, kind) in named {
+            let Some(node) = map.get(key) else { continue };
+            for node in reader.list(node, key) {
+                selectors
+                    .extend(read_glob(reader, node, key).map(|glob| Selector::Named(kind, glob)));
+            }
+        }
+        if let Some(node) = map.get("digests") {
+            for node in reader.list(node, "digests") {
+                selectors.extend(read_digest(reader, node).map(Selector::Digest));
+            }
+        }
+        let except = map.get("except").map(|node| reader.list(node, "names")).unwrap_or_default();
+        let except: Vec<_> =
+            except.iter().filter_map(|node| read_glob(reader, node, "except")).collect();
+        if selectors.is_empty() && map.entries().all(|(key, _)| key.text == "except") {
+            return reader.wrong(node.place, format!("{what} selects nothing"));
+        }
+        Some(Self { name: name.to_owned(), place: node.place, selectors, except })
+    }
+
+    /// Whether it chooses by the tag that a signer wrote, which is a promise and no fact.
+    pub(crate) fn has_tags(&self) -> bool {
+        self.selectors.iter().any(|selector| matches!(selector, Selector::Image(_, Some(_))))
+    }
+
+    /// Whether `artifact` would be of it with some tag.
+    pub(crate) fn may_have(&self, artifact: &Artifact) -> bool {
+        let out = self.except.iter().any(|glob| glob.matches(&artifact.name));
+        !out && self.selectors.iter().any(|selector| {
+            matches!(selector, Selector::Image(glob, Some(_)) if glob.matches(&artifact.name))
+        })
+    }
+
+    /// Whether `artifact` is of it; `evidence` is what a rule about signatures looks at.
+    pub(crate) fn has(&self, artifact: Option<&Artifact>, evidence: Option<&Evidence>) -> Known {
+        let Some(artifact) = artifact else { return Known::Unknown };
+        if !artifact.name.is_empty() && self.except.iter().any(|glob| glob.matches(&artifact.name))
+        {
+            return Known::No;
+        }
+        let mut found = Known::No;
+        for selector in &self.selectors {
+            match selector.takes(artifact, evidence) {
+                Known::Yes => return Known::Yes,
+                Known::Unknown => found = Known::Unknown,
+                Known::No => {}
+            }
+        }
+        found
+    }
+}
+
+impl Selector {
+    fn takes(&self, artifact: &Artifact, evidence: Option<&Evidence>) -> Known {
+        let when = |holds| if holds { Known::Yes } else { Known::No };
+        match self {
+            Self::Digest(digest) => when(*digest == artifact.digest),
+            // A digest alone is of no class that is chosen by name.
+            _ if artifact.name.is_empty() => Known::No,
+            Self::Image(glob, tag) => {
+                let named = artifact.kind == Kind::Image && glob.matches(&artifact.name);
+                when(named && tag.as_ref().is_none_or(|tag| promised(tag, artifact, evidence)))
+            }
+            Self::Blob(glob, media_type) => {
+                let same = media_type.is_none() || *media_type == artifact.media_type;
+                when(artifact.kind == Kind::Blob && same && glob.matches(&artifact.name))
+            }
+            Self::Named(kind, glob) => when(artifact.kind == *kind && glob.matches(&artifact.name)),
+        }
+    }
+}
+
+/// Whether the signer wrote a tag that fits, for this repository. What tag the registry has now says
+/// nothing about what was signed.
+fn promised(tag: &Glob, artifact: &Artifact, evidence: Option<&Evidence>) -> bool {
+    let signed = evidence.and_then(|evidence| evidence.signed_name.as_deref());
+    let signed = signed.and_then(|name| image_name(name).ok());
+    signed.is_some_and(|name| {
+        name.repository == artifact.name && name.tag.is_some_and(|found| tag.matches(&found))
+    })
+}
+
+fn read_glob(reader: &mut Reader, node: &Node, what: &str) -> Option<Glob> {
+    match Glob::new(reader.text(node, "a name or pattern")?) {
+        Ok(glob) => Some(glob),
+        Err(error) => reader.wrong(node.place, format!("{what}: {error}")),
+    }
+}
+
+pub(crate) fn read_digest(reader: &mut Reader, node: &Node) -> Option<String> {
+    let text = reader.text(node, "a digest")?;
+    if is_digest(text) {
+        return Some(text.to_owned());
+    }
+    reader.wrong(
+        node.place,
+        format!("expected sha256: and 64 lower-case hexadecimal digits, found {text:?}"),
+    )
+}
+
+/// Hosts of images are never left out, and Docker Hub has one name, so that a pattern and a name that
+/// look the same are the same.
+fn read_image(reader: &mut Reader, node: &Node) -> Option<Selector> {
+    let text = reader.text(node, "an image name or pattern")?;
+    let last = text.rfind('/').map_or(text.len(), |at| at + 1);
+    let (name, tag) = match text[last..].split_once(':') {
+        Some((name, tag)) => (&text[..last + name.len()], Some(tag)),
+        None => (text, None),
+    };
+    if name.contains('@') {
+        return reader.suggest(
+            node.place,
+            "images: a pattern ends before the digest",
+            "name the repository; for a digest alone use digests",
+        );
+    }
+    let lower = name.to_ascii_lowercase();
+    let (host, rest) = lower.split_once('/').unwrap_or((&lower, ""));
+    let name = match (host, rest) {
+        ("**", _) => lower.clone(),
+        (host, "") => {
+            let suggestion =
+                format!("write docker.io/library/{host}, or the registry's host before it");
+            return reader.suggest(
+                node.place,
+                format!("images: {text:?} names no host"),
+                suggestion,
+            );
+        }
+        (host, _) if !is_host(host) => {
+            let suggestion = format!("write docker.io/{lower}, or the registry's host before it");
+            return reader.suggest(
+                node.place,
+                format!("images: {text:?} names no host"),
+                suggestion,
+            );
+        }
+        ("docker.io" | "index.docker.io" | "registry-1.docker.io", rest) => {
+            let library = if rest.contains('/') || rest == "**" { "" } else { "library/" };
+            format!("docker.io/{library}{rest}")
+        }
+        _ => lower.clone(),
+    };
+    let glob = |reader: &mut Reader, text: &str| match Glob::new(text) {
+        Ok(glob) => Some(glob),
+        Err(error) => reader.wrong(node.place, format!("images: {error}")),
+    };
+    let tag = match tag {
+        Some(tag) => Some(glob(reader, tag)?),
+        None => None,
+    };
+    Some(Selector::Image(glob(reader, &name)?, tag))
+}
+
+fn read_blob(reader: &mut Reader, node: &Node) -> Option<Selector> {
+    if let Value::Text(_) = &node.value {
+        return Some(Selector::Blob(read_glob(reader, node, "blobs")?, None));
+    }
+    let map = reader.map(node, "blobs", &["name", "media-type"])?;
+    let name = reader.need(map, "blobs", "name")?;
+    let name = read_glob(reader, name, "blobs")?;
+    let media_type = map.get("media-type").and_then(|node| reader.text(node, "a media type"));
+    Some(Selector::Blob(name, media_type.map(str::to_owned)))
+}
+
+/// A place where artifacts are used.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) clusters: Vec<Glob>,
+    pub(crate) namespaces: Namespaces,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Namespaces {
+    Any,
+    In(Vec<Glob>),
+    NotIn(Vec<Glob>),
+    Label(String, String),
+}
+
+impl Site {
+    pub(crate) fn read(reader: &mut Reader, name: &str, node: &Node) -> Option<Self> {
+        let what = format!("context {name:?}");
+        let map = reader.map(node, &what, &["clusters", "namespaces"])?;
+        let globs = |reader: &mut Reader, node: &Node, what: &str| -> Vec<Glob> {
+            let nodes = reader.list(node, what);
+            nodes.iter().filter_map(|node| read_glob(reader, node, what)).collect()
+        };
+        let clusters = map.get("clusters").map(|node| globs(reader, node, "clusters"));
+        let namespaces = match map.get("namespaces") {
+            None => Namespaces::Any,
+            Some(node) if matches!(node.value, Value::Map(_)) => {
+                let inner = reader.map(node, "namespaces", &["not", "label"])?;
+                match (inner.get("not"), inner.get("label")) {
+                    (Some(not), None) => Namespaces::NotIn(globs(reader, not, "namespaces")),
+                    (None, Some(label)) => {
+                        let text = reader.text(label, "a label")?;
+                        let Some((key, value)) = text.split_once('=') else {
+                            return reader.wrong(label.place, "label: expected KEY=VALUE");
+                        };
+                        Namespaces::Label(key.to_owned(), value.to_owned())
+                    }
+                    _ => {
+                        return reader
+                            .wrong(node.place, "namespaces: expected a list, not or label");
+                    }
+                }
+            }
+            Some(node) => Namespaces::In(globs(reader, node, "namespaces")),
+        };
+        let clusters = clusters.unwrap_or_default();
+        if clusters.is_empty() && matches!(namespaces, Namespaces::Any) {
+            return reader
+                .wrong(node.place, format!("{what} is everywhere: name clusters or namespaces"));
+        }
+        Some(Self { name: name.to_owned(), place: node.place, clusters, namespaces })
+    }
+
+    /// Whether `context` may be this place: what is not known of a place counts as if it were this one.
+    /// Without any word about the place it is none.
+    pub(crate) fn has(&self, context: &Context) -> bool {
+        if let Some(name) = &context.name {
+            return *name == self.name;
+        }
+        if context.is_nowhere() {
+            return false;
+        }
+        let any = |globs: &[Glob], name: &str| globs.iter().any(|glob| glob.matches(name));
+        let cluster = self.clusters.is_empty()
+            || context.cluster.as_ref().is_none_or(|name| any(&self.clusters, name));
+        let namespace = context.namespace.as_ref();
+        cluster
+            && match &self.namespaces {
+                Namespaces::Any => true,
+                Namespaces::In(globs) => namespace.is_none_or(|name| any(globs, name)),
+                Namespaces::NotIn(globs) => namespace.is_none_or(|name| !any(globs, name)),
+                Namespaces::Label(key, value) => context.labels.get(key) == Some(value),
+            }
+    }
+}

@@ -1,0 +1,283 @@
+//! What a decision is made from: facts that were verified before, and the time. Recorded as JSON they
+//! replay the decision.
+
+use crate::claims::{Claims, claims};
+use countersign_verify::certificate::Subject;
+use countersign_verify::encoding::hex;
+use countersign_verify::key::HashAlgorithm;
+use countersign_verify::{Signer, Verified};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Where the question is asked.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Point {
+    /// At the CA: may this identity have a certificate?
+    Issuance,
+    /// At the log: may this entry be made?
+    Log,
+    /// Before use: does this artifact show what it must?
+    #[default]
+    Use,
+}
+
+/// All that a decision depends on, but for the policy.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Facts {
+    /// Where it is asked.
+    #[serde(default)]
+    pub at: Point,
+    /// The time of the decision.
+    pub now: Timestamp,
+    /// What it is about; at the CA and the log perhaps not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
+    /// Where the artifact is to be used.
+    #[serde(default, skip_serializing_if = "Context::is_nowhere")]
+    pub context: Context,
+    /// Signatures and attestations, each verified. At the CA and the log the one that is asked for.
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
+    /// Why there may be more evidence than is here: `network`, `limit`. What is missing is then undecided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
+}
+
+/// An artifact's kind.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A container image.
+    Image,
+    /// A file.
+    #[default]
+    Blob,
+    /// A package: `npm/@acme/pay`.
+    Package,
+    /// A Git repository.
+    Git,
+    /// A model.
+    Model,
+}
+
+/// An artifact.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Artifact {
+    /// Its kind.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Its name: of an image host and repository, as [`image_name`](crate::pattern::image_name) writes
+    /// them. Empty if only the digest is known.
+    #[serde(default)]
+    pub name: String,
+    /// An image's tag or a package's version, as whoever asks gives it: not proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// `sha256:` and hexadecimal digits; empty if it is not known.
+    #[serde(default)]
+    pub digest: String,
+    /// The media type, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The image was named by its digest, so that nobody can exchange it after the decision.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Of an image for several platforms: the digests of the image for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
+}
+
+/// Where an artifact is to be used.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Context {
+    /// A context of the policy, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The namespace's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Context {
+    /// Nothing is known of the place.
+    #[must_use]
+    pub fn is_nowhere(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A signature or attestation that was verified: cryptography, chain, log and times hold.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Evidence {
+    /// Where it was found, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Who signed.
+    pub signer: SignerFacts,
+    /// What was signed.
+    pub content: Content,
+    /// The digest that it is about, `sha256:…`; empty if it is not known.
+    #[serde(default)]
+    pub digest: String,
+    /// The name that the signer gave the artifact: an image reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_name: Option<String>,
+    /// The earliest time at which it is proven to have existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Timestamp>,
+    /// A timestamp authority's word is among the evidence.
+    #[serde(default)]
+    pub timestamped: bool,
+    /// It is proven to be in a log.
+    #[serde(default)]
+    pub logged: bool,
+    /// When the log took it, if the log says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged_at: Option<Timestamp>,
+    /// Witnesses that have cosigned the log's tree.
+    #[serde(default)]
+    pub witnesses: u64,
+    /// All of it came in the bundle: nothing was asked of a log.
+    #[serde(default)]
+    pub bundled: bool,
+}
+
+/// Who signed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignerFacts {
+    /// The trust root that it was verified by, by its name in the policy; `None` is our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<String>,
+    /// The OIDC issuer; empty for a managed key.
+    #[serde(default)]
+    pub issuer: String,
+    /// What the certificate says.
+    #[serde(default)]
+    pub claims: Claims,
+    /// A managed key: `sha256:` and the digest of its SubjectPublicKeyInfo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What our CA's policy found at signing time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asserted: Option<Asserted>,
+}
+
+/// The roles that a CA's policy found, which its certificate carries.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Asserted {
+    /// The policy's name.
+    pub policy: String,
+    /// Its serial number.
+    pub serial: u64,
+    /// The roles.
+    pub roles: Vec<String>,
+}
+
+/// What was signed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Content {
+    /// At the CA: not said.
+    Unknown,
+    /// The artifact itself.
+    Signature,
+    /// A statement about it.
+    #[serde(rename_all = "camelCase")]
+    Attestation {
+        /// Its predicate type, a URI.
+        predicate_type: String,
+        /// The statement, if it is known.
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        statement: Value,
+    },
+}
+
+impl Evidence {
+    /// What is asked for at the CA or the log at the time `now`: nothing is signed yet.
+    #[must_use]
+    pub fn asked(signer: SignerFacts, content: Content, now: Timestamp) -> Self {
+        Self {
+            source: String::new(),
+            signer,
+            content,
+            digest: String::new(),
+            signed_name: None,
+            signed: Some(now),
+            timestamped: false,
+            logged: false,
+            logged_at: None,
+            witnesses: 0,
+            bundled: false,
+        }
+    }
+}
+
+impl SignerFacts {
+    /// Of a certificate with this subject, issuer and Fulcio extensions.
+    #[must_use]
+    pub fn certified(subject: &Subject, issuer: &str, extensions: &BTreeMap<u8, String>) -> Self {
+        let (issuer, claims) = (issuer.to_owned(), claims(subject, extensions));
+        Self { issuer, claims, ..Self::default() }
+    }
+
+    /// For people: the subject, or the key.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let subject = self.claims.get("subject").map(crate::claims::Claim::shown);
+        subject.or_else(|| self.key.clone()).unwrap_or_else(|| "nobody".to_owned())
+    }
+}
+
+/// The facts of one bundle that was verified, by the trust root of this name in the policy; `None` is our
+/// own.
+#[must_use]
+pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evidence {
+    let mut signer = match verified.signer() {
+        Signer::Certificate { identity, .. } => {
+            let issuer = identity.issuer().unwrap_or_default();
+            SignerFacts::certified(identity.subject(), issuer, identity.claims())
+        }
+        Signer::Key(key) => {
+            let digest = HashAlgorithm::Sha256.digest(key.spki());
+            let key = Some(format!("sha256:{}", hex(&digest)));
+            SignerFacts { key, ..SignerFacts::default() }
+        }
+    };
+    signer.trust = trust.map(str::to_owned);
+    let content = verified.statement().map_or(Content::Signature, |statement| {
+        let json = verified.payload().and_then(|payload| serde_json::from_slice(payload).ok());
+        let predicate_type = statement.predicate_type().to_owned();
+        Content::Attestation { predicate_type, statement: json.unwrap_or_default() }
+    });
+    let (hash, digest) = verified.artifact();
+    let from_log = |authority: &str| verified.entries().iter().any(|entry| entry.log == authority);
+    let times = verified.times();
+    Evidence {
+        source: source.to_owned(),
+        signer,
+        content,
+        digest: format!("{}:{}", hash.short_name(), hex(digest)),
+        signed_name: None,
+        signed: times.iter().map(|trusted| trusted.time).min(),
+        timestamped: times.iter().any(|trusted| !from_log(&trusted.authority)),
+        logged: !verified.entries().is_empty(),
+        logged_at: times.iter().find(|time| from_log(&time.authority)).map(|time| time.time),
+        witnesses: verified.witnesses() as u64,
+        bundled: true,
+    }
+}
