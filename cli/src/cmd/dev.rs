@@ -41,10 +41,11 @@ async fn run_instance(args: Dev) -> Result<ExitCode, Failure> {
     let (listener, url) = listen(address, args.url, remembered).await?;
     let witnesses = witness::witnesses(&args.witnesses)?;
     let instance = development::open(directory, &url, others, gate, witnesses).await?;
+    let signals = serve::Signals::mind()?;
     let server = Server::start(instance, listener, Limits::default(), None, &Role::ALL);
     output::print(&welcome(server.instance()))?;
     // A terminal that went away ends it, too.
-    serve::until_stopped(server, async |_| false).await
+    serve::until_stopped(server, signals, async |_| false).await
 }
 
 /// The flag, else where the directory's instance was last, else the default.

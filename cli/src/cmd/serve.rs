@@ -57,6 +57,7 @@ async fn serve(args: Serve) -> Result<ExitCode, Failure> {
     let address = address.map_err(|error| Failure::unclear(format!("cannot listen: {error}")))?;
     let roles = if args.role.is_empty() { &Role::ALL[..] } else { &args.role };
     let acceptor = tls.as_ref().map(|(server, _)| server.clone());
+    let signals = Signals::mind()?;
     let server = Server::start(instance, listener, Limits::default(), acceptor, roles);
     if let Some((server, files)) = &tls {
         tokio::spawn(files.clone().watch(server.clone()));
@@ -86,18 +87,17 @@ async fn serve(args: Serve) -> Result<ExitCode, Failure> {
         }
         true
     };
-    until_stopped(server, reload).await
+    until_stopped(server, signals, reload).await
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what is under way. `hung_up` says whether to go on after
 /// SIGHUP.
 pub(super) async fn until_stopped(
     server: Server,
+    signals: Signals,
     hung_up: impl AsyncFn(&Server) -> bool,
 ) -> Result<ExitCode, Failure> {
-    let mut terminate = handler(SignalKind::terminate())?;
-    let mut interrupt = handler(SignalKind::interrupt())?;
-    let mut hangup = handler(SignalKind::hangup())?;
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -112,6 +112,24 @@ pub(super) async fn until_stopped(
     eprintln!("stopping: finishing what is under way");
     server.stop().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The signals that a server minds.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Minds them from now on: before the server is ready, since whoever sees it ready may send one.
+    pub(super) fn mind() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: handler(SignalKind::terminate())?,
+            interrupt: handler(SignalKind::interrupt())?,
+            hangup: handler(SignalKind::hangup())?,
+        })
+    }
 }
 
 pub(super) fn handler(kind: SignalKind) -> Result<Signal, Failure> {
