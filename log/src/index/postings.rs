@@ -412,13 +412,15 @@ async fn merge(
     Ok(true)
 }
 
-/// From which run on all are to be one: sixteen that are all small, or enough for a full one. A run's
-/// entries are so written again three times at most.
+/// From which run on all are to be one: sixteen of about the same size, with the smaller ones behind them,
+/// or enough for a full one. A run's entries are so written again four times at most.
 fn due(sizes: &[u64]) -> Option<usize> {
-    [16, 256, 4096, RUN as u64].into_iter().find_map(|small| {
-        let from = sizes.iter().rposition(|size| *size >= small).map_or(0, |last| last + 1);
-        let (count, entries) = (sizes.len() - from, sizes[from..].iter().sum::<u64>());
-        (count >= 16 || count > 1 && entries >= RUN as u64).then_some(from)
+    [16, 256, 4096, RUN as u64].into_iter().find_map(|below| {
+        let from = sizes.iter().rposition(|size| *size >= below).map_or(0, |last| last + 1);
+        let smaller = &sizes[from..];
+        let alike = smaller.iter().filter(|size| **size >= below / 16).count();
+        let full = smaller.len() > 1 && smaller.iter().sum::<u64>() >= RUN as u64;
+        (alike >= 16 || full).then_some(from)
     })
 }
 
