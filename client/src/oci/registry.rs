@@ -19,6 +19,10 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
+/// Before a manifest is sent again of which a registry says that it is not what its digest says; doubled
+/// each time, six times.
+const RETAKE_PAUSE: Duration = Duration::from_millis(20);
+
 /// Redirects of one download that are followed.
 const MAX_REDIRECTS: usize = 5;
 /// Pages of one list that are read.
@@ -254,8 +258,23 @@ impl Repository {
         let mut call = self.call(Method::PUT, &format!("manifests/{wanted}"));
         call.headers.push(("content-type", media_type.to_owned()));
         call.body = Some(&body);
-        let reply = self.found(&call, &self.titled(wanted)).await?;
-        Ok(Taken { listed: reply.header("oci-subject").is_some() })
+        let mut pause = RETAKE_PAUSE;
+        loop {
+            match self.found(&call, &self.titled(wanted)).await {
+                // The digest is ours, of these very bytes. docker-registry says so, too, while another
+                // client stores a blob that both manifests name, as all referrers name `{}`.
+                Err(Error::Http(http::Error::Status { status: 400, message, .. }))
+                    if message.contains("digest did not match") && pause <= RETAKE_PAUSE * 32 =>
+                {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                reply => {
+                    let listed = reply?.header("oci-subject").is_some();
+                    return Ok(Taken { listed });
+                }
+            }
+        }
     }
 
     /// Deletes a manifest, or what a tag names.
