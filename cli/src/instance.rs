@@ -33,11 +33,12 @@ pub(crate) use shards::{LogName, Shards, folder};
 pub(crate) use trust::{Stored, TrustFiles, stored_logs};
 
 use crate::failure::Failure;
+use crate::gate::{self, InForce, LogGate};
 use crate::idp::Provider;
 use countersign_ca::audit::Audit;
 use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::Verifier;
-use countersign_ca::issue::{Authority, CertificateLog, Gate, LogError, Parts};
+use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::timestamp::TimestampAuthority;
 use countersign_log::face::static_ct;
 use countersign_log::index::Index;
@@ -63,8 +64,8 @@ pub(crate) struct Plan {
     pub(crate) timestamps: Vec<Credential>,
     /// Whose tokens are accepted.
     pub(crate) tokens: Verifier,
-    /// Who is given a certificate.
-    pub(crate) gate: Gate,
+    /// Who is given a certificate, and whose entries the signature logs take; without one everybody.
+    pub(crate) policy: Option<Arc<InForce>>,
     /// Where people log in, if anywhere.
     pub(crate) login: Option<String>,
     /// The identity provider of a development instance.
@@ -82,6 +83,7 @@ pub(crate) struct Instance {
     shards: RwLock<Shards>,
     audit: Audit,
     services: RwLock<Arc<Services>>,
+    log_gate: LogGate,
     /// Held while what clients need to know changes.
     publishing: Mutex<()>,
     database: Sqlite,
@@ -119,12 +121,14 @@ impl Instance {
         let chain = plan.issuing.first().map(|credential| credential.chain.clone());
         let chain = chain.ok_or_else(|| Failure::unclear("there is no issuing CA"))?;
         let shards = Shards::read(directory.path(), settings.created()?)?;
+        let log_gate = LogGate::default();
+        log_gate.set(plan.policy.clone(), &plan.issuing)?;
         let (logs, shards) = {
             let (directory, settings, database) = (&directory, &settings, &database);
             let witnesses = plan.witnesses.clone();
             let mut opening =
                 Opening { directory, settings, database, passphrase, witnesses, shards };
-            let logs = Logs::open(&mut opening, &roots(&plan), &chain).await?;
+            let logs = Logs::open(&mut opening, &roots(&plan), &chain, &log_gate).await?;
             (logs, opening.shards)
         };
         let searched = [LogName::Log, LogName::LogV1].into_iter().flat_map(|log| logs.of(log));
@@ -142,6 +146,7 @@ impl Instance {
         services.publish(&directory)?;
         Ok(Self {
             witnesses,
+            log_gate,
             services: RwLock::new(Arc::new(services)),
             publishing: Mutex::default(),
             logs,
@@ -160,6 +165,11 @@ impl Instance {
         Arc::clone(&self.services.read())
     }
 
+    /// The record.
+    pub(crate) const fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Changes over to another plan. If that cannot be, all stays as it is.
     pub(crate) fn reload(&self, plan: Plan) -> Result<(), Failure> {
         let known: Vec<_> = self.logs.certificates.roots().collect();
@@ -169,8 +179,10 @@ impl Instance {
         }
         let _publishing = self.publishing.lock();
         let shards = self.shards.read();
+        let policy = plan.policy.clone();
         let services = Services::new(&self.settings, &self.logs, &shards, &self.audit, plan)?;
         services.publish(&self.directory)?;
+        self.log_gate.set(policy, &services.issuing)?;
         *self.services.write() = Arc::new(services);
         Ok(())
     }
@@ -208,7 +220,14 @@ impl Services {
             Failure::unclear(format!("the {what} authority: {error}"))
         };
         let Plan {
-            organization, issuing, timestamps: stamping, tokens, gate, login, provider, ..
+            organization,
+            issuing,
+            timestamps: stamping,
+            tokens,
+            policy,
+            login,
+            provider,
+            ..
         } = plan;
         let certificates = &logs.certificates;
         let authority = Authority::new(Parts {
@@ -216,7 +235,7 @@ impl Services {
             issuing: issuing.clone(),
             log: Arc::new(InProcess(certificates.clone())),
             log_key: certificates.log().key().spki().to_vec(),
-            gate,
+            gate: gate::at_issuance(policy, Arc::new(Timestamp::now)),
             limits: countersign_ca::limits::Limits::none(),
             audit: audit.clone(),
             clock: Arc::new(Timestamp::now),

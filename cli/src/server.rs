@@ -9,6 +9,7 @@ pub(crate) use limits::Limits;
 
 use crate::control;
 use crate::failure::Failure;
+use crate::gate;
 use crate::idp;
 use crate::instance::{Instance, Plan, Services, TrustFiles};
 use axum::Router;
@@ -163,9 +164,11 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
     let services = instance.services();
     let mut routes = Router::new();
     if roles.contains(&Role::Log) {
+        let audit = instance.audit().clone();
         routes = routes
             .merge(countersign_log::http::rekor_v2(instance.logs.signatures.clone()))
             .merge(countersign_log::http::rekor_v1(instance.logs.older.clone()))
+            .layer(from_fn_with_state(audit, gate::record))
             .merge(countersign_log::http::search(
                 instance.index.clone(),
                 instance.logs.older.clone(),
@@ -298,8 +301,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let url = format!("http://{address}").parse().unwrap();
         let directory = Directory::open(folder.path()).unwrap();
-        let gate = crate::gate::open();
-        let instance = development::open(directory, &url, Vec::new(), gate, None).await.unwrap();
+        let instance = development::open(directory, &url, Vec::new(), None, None).await.unwrap();
         let head = Duration::from_millis(200);
         let limits = Limits { head, ..Limits::default() };
         let server = Server::start(instance, listener, limits, None, &Role::ALL);

@@ -4,10 +4,12 @@
 mod common;
 
 use common::{Dev, assert_fails, clean, run, verdict};
-use countersign_testkit::{Instance, Signer};
-use serde_json::Value;
+use countersign_testkit::{Instance, Signer, SigningKey};
+use countersign_verify::encoding::base64;
+use countersign_verify::key::{HashAlgorithm, KeyDetails};
+use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const IDENTITY: &str = "https://git.example.test/acme/.ci.yml@refs/tags/v1";
@@ -276,9 +278,7 @@ fn a_development_instance_certifies_whom_its_policy_lets_sign() {
         "email: '*@acme.example'",
     );
     fs::write(&policy, &text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    command.args(["dev", "--dir"]).arg(&dir).arg("--policy").arg(&policy);
-    let dev = Dev::spawn(clean(&mut command), &dir);
+    let dev = governed(&dir, &policy);
     let refused = dev.sign(&file, "eve@evil.example");
     assert_fails(&refused, 1, "claim-mismatch:email");
     assert_fails(&refused, 1, "*@acme.example");
@@ -303,4 +303,108 @@ fn a_development_instance_certifies_whom_its_policy_lets_sign() {
     ];
     let verified = run(args);
     assert!(verified.status.success(), "{verified:?}");
+}
+
+/// An instance with a policy.
+fn governed(dir: &Path, policy: &Path) -> Dev {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(["dev", "--dir"]).arg(dir).arg("--policy").arg(policy);
+    Dev::spawn(clean(&mut command), dir)
+}
+
+/// A certificate for `key` by whatever authority runs there, PEM.
+fn certified(dev: &Dev, key: &SigningKey, email: &str) -> String {
+    let pem = der_to_pem(&key.spki());
+    let request = json!({ "publicKeyRequest": {
+        "publicKey": { "algorithm": "ECDSA", "content": pem },
+        "proofOfPossession": base64(&key.sign(email.as_bytes())) } });
+    let headers =
+        format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", dev.token(email));
+    let (status, body) = dev.request("POST /api/v2/signingCert", &headers, &request.to_string());
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let chain = &answer["signedCertificateEmbeddedSct"]["chain"]["certificates"];
+    chain[0].as_str().unwrap().to_owned()
+}
+
+/// DER in base64.
+fn der(pem: &str) -> String {
+    pem.lines().filter(|line| !line.starts_with("-----")).collect()
+}
+
+fn der_to_pem(spki: &[u8]) -> String {
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(spki))
+}
+
+/// The forged path: all signatures hold, and the authority has certified whom the policy does not know.
+#[test]
+fn what_an_authority_certified_that_ignored_the_policy_is_refused_at_the_log_and_at_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, policy) = (folder.path().join("instance"), folder.path().join("policy.yaml"));
+    let file = folder.path().join("tool-a");
+    fs::write(&file, "tool").unwrap();
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let mut careless = Dev::start(&dir);
+    let certificates =
+        ["eve@evil.example", "ana@acme.example"].map(|email| certified(&careless, &key, email));
+    assert!(careless.sign(&file, "eve@evil.example").status.success());
+    let text = POLICY.replace("https://issuer.example.test", &careless.url).replace(
+        "subject: 'https://git.example.test/acme/.ci.yml@refs/tags/v*'",
+        "email: '*@acme.example'",
+    );
+    fs::write(&policy, text).unwrap();
+    assert!(careless.terminate());
+    let dev = governed(&dir, &policy);
+    let [digest, signature] =
+        [HashAlgorithm::Sha256.digest(b"forged"), key.sign(b"forged")].map(|it| base64(&it));
+    let submit = |certificate: &str| {
+        let request = json!({ "hashedRekordRequestV002": { "digest": digest, "signature": {
+            "content": signature, "verifier": { "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+            "x509Certificate": { "rawBytes": der(certificate) } } } } });
+        let headers = "Content-Type: application/json\r\nX-Request-Id: forged-1\r\n";
+        dev.request("POST /api/v2/log/entries", headers, &request.to_string())
+    };
+    let size = dev.size();
+    let (status, body) = submit(&certificates[0]);
+    let reply: Value = serde_json::from_str(&body).unwrap();
+    let detail = &reply["details"][0];
+    assert_eq!((status, &detail["reason"]), (403, &json!("POLICY_REFUSED")), "{body}");
+    assert_eq!(detail["rule"], "may: claim-mismatch:email", "{body}");
+    assert_eq!(detail["expected"], "*@acme.example", "{body}");
+    assert_eq!(detail["found"], "eve@evil.example", "{body}");
+    assert_eq!(detail["request_id"], "forged-1", "{body}");
+    assert_eq!(dev.size(), size);
+    let audit = fs::read_to_string(dir.join("audit.jsonl")).unwrap();
+    let line = audit.lines().find(|line| line.contains("\"forged-1\"")).unwrap();
+    assert!(line.contains("refuses this entry") && line.contains("eve@evil.example"), "{line}");
+    // Nor does the older log take it, nor a certificate of nobody's.
+    let older = json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+        "data": { "hash": { "algorithm": "sha256", "value":
+            countersign_verify::encoding::hex(&HashAlgorithm::Sha256.digest(b"forged")) } },
+        "signature": { "content": signature, "publicKey": { "content": base64(certificates[0].as_bytes()) } } } });
+    let headers = "Content-Type: application/json\r\n";
+    let (status, body) = dev.request("POST /api/v1/log/entries", headers, &older.to_string());
+    assert_eq!(status, 403, "{body}");
+    let foreign = Instance::new().certify("ana@acme.example", &dev.url);
+    let request = json!({ "hashedRekordRequestV002": { "digest": digest, "signature": {
+        "content": base64(&foreign.sign(b"forged")), "verifier": { "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+        "x509Certificate": { "rawBytes": base64(foreign.certificate()) } } } } });
+    let (status, body) = dev.request("POST /api/v2/log/entries", headers, &request.to_string());
+    assert!(status == 403 && body.contains("a certificate of this instance's authority"), "{body}");
+    // What the policy allows is taken, with the very same key.
+    let (status, body) = submit(&certificates[1]);
+    assert_eq!(status, 201, "{body}");
+    // What was logged before there was a policy holds, and is refused by it.
+    let config = dev.config();
+    let bundle = folder.path().join("tool-a.sigstore.json");
+    assert!(dev.verify(&file, &bundle, "eve@evil.example").status.success());
+    let verified = run([
+        "verify-blob".as_ref(),
+        "--trust-config".as_ref(),
+        config.as_os_str(),
+        "--policy".as_ref(),
+        policy.as_os_str(),
+        file.as_os_str(),
+    ]);
+    assert_fails(&verified, 1, "email: wanted *@acme.example, got eve@evil.example");
 }

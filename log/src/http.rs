@@ -5,6 +5,7 @@
 //! log, not to the caller.
 
 use crate::engine::Log;
+use crate::face::accept::Denied;
 use crate::face::{rekor_v1, rekor_v2, static_ct};
 use crate::pool::AppendError;
 use crate::read;
@@ -277,13 +278,16 @@ struct Refusal {
     found: Option<Box<str>>,
     next: Option<&'static str>,
     retry: bool,
+    /// Of a policy's refusal. It goes with the reply, beside its body, to whoever keeps a record.
+    denied: Option<Box<Denied>>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: u8, reason: &'static str, message: impl ToString) -> Self {
         let message = message.to_string();
         let (field, expected, found, next, retry) = (None, None, None, None, false);
-        Self { status, code, reason, message, field, expected, found, next, retry }
+        let denied = None;
+        Self { status, code, reason, message, field, expected, found, next, retry, denied }
     }
 
     fn invalid(reason: &'static str, message: &impl ToString) -> Self {
@@ -309,6 +313,8 @@ impl IntoResponse for Refusal {
         let mut detail = serde_json::Map::new();
         detail.insert("reason".into(), self.reason.into());
         detail.extend(self.field.map(|field| ("field".to_owned(), field.into())));
+        let rule = self.denied.as_ref().map(|denied| denied.rule.as_str());
+        detail.extend(rule.map(|rule| ("rule".to_owned(), rule.into())));
         for (name, value) in [("expected", self.expected), ("found", self.found)] {
             detail.extend(value.map(|value| (name.to_owned(), String::from(value).into())));
         }
@@ -316,6 +322,9 @@ impl IntoResponse for Refusal {
         let body = json!({ "code": self.code, "message": self.message, "details": [detail] });
         let mut response = (self.status, [(CONTENT_TYPE, JSON)]).into_response();
         response.extensions_mut().insert(Unwritten { body, place: "/details/0" });
+        if let Some(denied) = self.denied {
+            response.extensions_mut().insert(*denied);
+        }
         if self.retry {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -379,6 +388,26 @@ impl From<crate::proof::Error> for Refusal {
     }
 }
 
+impl From<Box<Denied>> for Refusal {
+    fn from(denied: Box<Denied>) -> Self {
+        let refusal = match denied.undecided {
+            true => Self::unavailable("POLICY_UNDECIDED", "the log's policy cannot be asked now"),
+            false => {
+                let next = "ask the owners of the policy, or sign as an identity that it allows";
+                let message = denied.to_string();
+                let refusal = Self::new(StatusCode::FORBIDDEN, 7, "POLICY_REFUSED", message);
+                Self { next: Some(next), ..refusal }
+            }
+        };
+        Self {
+            expected: Some(denied.expected.as_str().into()),
+            found: Some(denied.found.as_str().into()),
+            denied: Some(denied),
+            ..refusal
+        }
+    }
+}
+
 impl From<rekor_v2::Error> for Refusal {
     fn from(error: rekor_v2::Error) -> Self {
         use rekor_v2::Error;
@@ -386,6 +415,7 @@ impl From<rekor_v2::Error> for Refusal {
         let reason = match error {
             Error::Append(error) => return error.into(),
             Error::Proof(error) => return error.into(),
+            Error::Denied(denied) => return Self { field, ..denied.into() },
             Error::Refused(refused) => {
                 return Self {
                     field,

@@ -4,8 +4,8 @@ use crate::cmd::dev::listen;
 use crate::failure::Failure;
 use crate::idp::{Job, Provider, Whom};
 use crate::instance::{Directory, development};
+use crate::output;
 use crate::server::{Limits, Role, Server};
-use crate::{gate, output};
 use console::style;
 use countersign_client::sign::{Patience, Subject, sign};
 use countersign_client::token::IdentityToken;
@@ -44,7 +44,7 @@ impl Demo {
         let folder = tempfile::tempdir().map_err(failed)?;
         let directory = Directory::open(folder.path())?;
         let (listener, url) = listen(([127, 0, 0, 1], 0).into(), None, None).await?;
-        let instance = development::open(directory, &url, Vec::new(), gate::open(), None).await?;
+        let instance = development::open(directory, &url, Vec::new(), None, None).await?;
         let server = Server::start(instance, listener, Limits::default(), None, &Role::ALL);
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let running = server.instance().services();

@@ -4,14 +4,13 @@ use super::witness;
 use crate::args::Dev;
 use crate::cmd::serve;
 use crate::failure::Failure;
+use crate::gate::InForce;
 use crate::instance::{Directory, Instance, development, production};
+use crate::output;
 use crate::server::{Limits, Role, Server};
-use crate::{gate, output, policy_file};
 use console::style;
-use jiff::Timestamp;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use url::Url;
 
@@ -34,13 +33,10 @@ async fn run_instance(args: Dev) -> Result<ExitCode, Failure> {
     }
     let others =
         args.fulcio_config.as_deref().map_or_else(|| Ok(Vec::new()), production::issuers)?;
-    let gate = match &args.policy {
-        Some(path) => gate::at_issuance(policy_file::read(path)?, Arc::new(Timestamp::now)),
-        None => gate::open(),
-    };
+    let policy = args.policy.as_deref().map(InForce::read).transpose()?;
     let (listener, url) = listen(address, args.url, remembered).await?;
     let witnesses = witness::witnesses(&args.witnesses)?;
-    let instance = development::open(directory, &url, others, gate, witnesses).await?;
+    let instance = development::open(directory, &url, others, policy, witnesses).await?;
     let signals = serve::Signals::mind()?;
     let server = Server::start(instance, listener, Limits::default(), None, &Role::ALL);
     output::print(&welcome(server.instance()))?;

@@ -2,11 +2,11 @@
 
 use super::{Directory, Instance, Plan, keys};
 use crate::failure::Failure;
+use crate::gate::InForce;
 use crate::idp::{self, Provider};
 use countersign_ca::ceremony::{self, Ceremony};
 use countersign_ca::credential::Credential;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
-use countersign_ca::issue::Gate;
 use countersign_ca::signer::FileSigner;
 use countersign_log::witness::Witnesses;
 use jiff::Timestamp;
@@ -15,13 +15,12 @@ use std::sync::Arc;
 use url::Url;
 
 /// Opens the instance in `directory`, to be reached at `url`; makes what is not there yet.
-/// Tokens of `others` are accepted beside those of its own provider, and certificates are given to whom
-/// `gate` lets through.
+/// Tokens of `others` are accepted beside those of its own provider, and those sign whom `policy` lets.
 pub(crate) async fn open(
     directory: Directory,
     url: &Url,
     others: Vec<Issuer>,
-    gate: Gate,
+    policy: Option<Arc<InForce>>,
     witnesses: Option<Arc<Witnesses>>,
 ) -> Result<Instance, Failure> {
     let settings = directory.settle(url)?;
@@ -38,7 +37,7 @@ pub(crate) async fn open(
         issuing: credential(issuing),
         timestamps: credential(timestamps),
         tokens: issuers(&provider, others)?,
-        gate,
+        policy,
         login: Some(provider.people()),
         provider: Some(provider),
         witnesses,

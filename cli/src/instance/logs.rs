@@ -3,6 +3,7 @@
 use super::shards::{LogName, Shards, folder};
 use super::{Directory, Settings, keys, trust};
 use crate::failure::Failure;
+use crate::gate::LogGate;
 use countersign_log::face::{rekor_v1, rekor_v2, static_ct};
 use countersign_log::signer::{P256Key, Signer};
 use countersign_log::store::{CheckpointLock, Files, Sqlite};
@@ -28,6 +29,7 @@ impl Logs {
         opening: &mut Opening<'_>,
         roots: &[Vec<u8>],
         chain: &[Vec<u8>],
+        gate: &LogGate,
     ) -> Result<Self, Failure> {
         for log in LogName::ALL {
             if opening.shards.active(log).is_none() {
@@ -67,8 +69,8 @@ impl Logs {
         let signatures = countersign_log::Shards::new(signatures, active(LogName::Log)).await;
         let older = countersign_log::Shards::new(older, active(LogName::LogV1)).await;
         Ok(Self {
-            signatures: rekor_v2::Face::new(signatures),
-            older: rekor_v1::Face::new(older, clock()),
+            signatures: rekor_v2::Face::new(signatures).accepting(gate.accepted(clock())),
+            older: rekor_v1::Face::new(older, clock()).accepting(gate.accepted(clock())),
             certificates,
             all_certificates,
         })

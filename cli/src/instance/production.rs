@@ -4,13 +4,13 @@ use super::{Plan, keys};
 use crate::cmd;
 use crate::config::{Config, Key, KeyPlace};
 use crate::failure::Failure;
-use crate::{gate, passphrase, policy_file};
+use crate::gate::InForce;
+use crate::passphrase;
 use countersign_ca::credential::Credential;
 use countersign_ca::identity::{FulcioConfig, Issuer, Verifier};
 use countersign_ca::signer::pkcs11::TokenSigner;
 use countersign_ca::signer::{FileSigner, Signer};
 use der::pem;
-use jiff::Timestamp;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,16 +40,13 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
     let tokens = Verifier::new(issuers);
     let tokens = tokens.map_err(|error| Failure::unclear(format!("the issuers: {error}")))?;
     // One that has a mistake stops the start; a running instance keeps the one before.
-    let gate = match &config.policy {
-        Some(path) => gate::at_issuance(policy_file::read(path)?, Arc::new(Timestamp::now)),
-        None => gate::open(),
-    };
+    let policy = config.policy.as_deref().map(InForce::read).transpose()?;
     Ok(Plan {
         organization: config.organization.clone(),
         issuing: credentials(&config.issuing)?,
         timestamps: credentials(&config.timestamps)?,
         tokens,
-        gate,
+        policy,
         login: config.login.as_ref().map(Url::to_string),
         provider: None,
         witnesses: match &config.witnesses {

@@ -2,15 +2,18 @@
 //! whoever verifies a bundle asks who signed. A log of one organisation may be narrower.
 //!
 //! Refused if so configured: certificates of other authorities, or outside their validity when they come
-//! in; keys that are not listed. A signature whose logging was deferred comes with a certificate that has
-//! expired meanwhile, so a log that asks for valid ones does not take it.
+//! in; keys that are not listed; whom a policy does not let sign. A signature whose logging was deferred
+//! comes with a certificate that has expired meanwhile, so a log that asks for valid ones does not take it.
 
 use crate::Clock;
 use countersign_verify::certificate::Certificate;
 use countersign_verify::chain::{self, CertificateAuthority};
 use countersign_verify::encoding::hex;
+use countersign_verify::entry::Verifier;
+use countersign_verify::key::HashAlgorithm;
 use countersign_verify::merkle::Hash;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Whose signatures a log takes.
 #[derive(Clone, Default)]
@@ -19,6 +22,38 @@ pub struct Accepted {
     pub certificates: Certificates,
     /// By bare key.
     pub keys: Keys,
+    /// What decides beside them.
+    pub policy: Option<Gate>,
+}
+
+/// Decides whether an entry may be made; its signature holds by then.
+pub type Gate = Arc<dyn Fn(&Asked<'_>) -> Result<(), Box<Denied>> + Send + Sync>;
+
+/// An entry that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Who signed. About a certificate nothing is verified.
+    pub signer: Verifier<'a>,
+    /// The digest that the signature is over: an artifact's, or an envelope's, which it does not tell.
+    pub digest: (HashAlgorithm, &'a [u8]),
+    /// What an envelope says, where the protocol has the log see it.
+    pub payload: Option<&'a [u8]>,
+}
+
+/// A policy's no to an entry.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("policy rule {rule:?} refuses this entry: expected {expected}, found {found}")]
+pub struct Denied {
+    /// The rule.
+    pub rule: String,
+    /// What it expects.
+    pub expected: String,
+    /// What it found.
+    pub found: String,
+    /// Whom the entry's certificate names, and its issuer; of a key its digest.
+    pub signer: (String, String),
+    /// It could not be told.
+    pub undecided: bool,
 }
 
 /// Which certificates vouch.
@@ -60,6 +95,10 @@ impl Accepted {
             Keys::Listed(keys) if !keys.contains(spki) => Err(Refused::Key { id: Hash::of(spki) }),
             _ => Ok(()),
         }
+    }
+
+    pub(super) fn by_policy(&self, asked: &Asked<'_>) -> Result<(), Box<Denied>> {
+        self.policy.as_ref().map_or(Ok(()), |gate| gate(asked))
     }
 }
 

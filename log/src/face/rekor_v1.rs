@@ -15,7 +15,7 @@
 use crate::Clock;
 use crate::engine::{Head, Log};
 use crate::face::OwnedVerifier;
-use crate::face::accept::{self, Accepted};
+use crate::face::accept::{self, Accepted, Asked, Denied};
 use crate::pool::{AppendError, Candidate, Leaf};
 use crate::proof;
 use crate::shards::Shards;
@@ -240,7 +240,13 @@ impl Face {
     /// # Errors
     /// When the request is refused or the log cannot take it, see [`Error`].
     pub async fn submit(&self, request: &[u8]) -> Result<Logged, Error> {
-        self.append(canonical_body(request, &self.accepted)?).await
+        let (body, allowed) = canonical_body(request, &self.accepted)?;
+        if let Err(denied) = allowed {
+            // Whoever repeats what was taken gets its proof, whatever the policy says by now.
+            let known = self.find(None, leaf_hash(&body)).await?;
+            return known.ok_or(Error::Denied(denied));
+        }
+        self.append(body).await
     }
 
     async fn append(&self, body: Vec<u8>) -> Result<Logged, Error> {
@@ -315,7 +321,8 @@ impl Face {
     /// As [`submit`](Self::submit), but that nothing is appended.
     pub async fn proposed(&self, request: &[u8]) -> Result<Option<Logged>, Error> {
         // Whoever asks for an entry need not be one whose entries are taken.
-        self.find(None, leaf_hash(&canonical_body(request, &Accepted::default())?)).await
+        let (body, _) = canonical_body(request, &Accepted::default())?;
+        self.find(None, leaf_hash(&body)).await
     }
 
     /// What `GET /api/v1/log` answers.
@@ -395,8 +402,11 @@ struct Request {
     spec: Value,
 }
 
+/// An entry's body, and what policy says of it.
+type Checked = (Vec<u8>, Result<(), Box<Denied>>);
+
 /// The body that a request makes, after its signatures were checked.
-fn canonical_body(request: &[u8], accepted: &Accepted) -> Result<Vec<u8>, Error> {
+fn canonical_body(request: &[u8], accepted: &Accepted) -> Result<Checked, Error> {
     if request.len() > MAX_REQUEST {
         return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
     }
@@ -442,7 +452,7 @@ struct WireContent {
     content: String,
 }
 
-fn hashedrekord(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
+fn hashedrekord(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
     let RekordSpec { data, signature } = serde_json::from_value(spec).map_err(malformed)?;
     let hash = HashAlgorithm::ALL
         .into_iter()
@@ -454,7 +464,10 @@ fn hashedrekord(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
     let (verifier, key) = verifier(member, &signature.public_key.content, accepted)?;
     let signature = decode("signature.content", &signature.content)?;
     key.verify_digest(hash, &digest, &signature)?;
-    Ok(entry::hashedrekord_v1_body(hash, &digest, &signature, verifier.borrow()))
+    let signer = verifier.borrow();
+    let asked = Asked { signer, digest: (hash, digest.as_slice()), payload: None };
+    let body = entry::hashedrekord_v1_body(hash, &digest, &signature, signer);
+    Ok((body, accepted.by_policy(&asked)))
 }
 
 #[derive(Deserialize)]
@@ -488,7 +501,7 @@ struct WireSignature {
 }
 
 /// Every signature of the envelope must be by one of the verifiers.
-fn dsse(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
+fn dsse(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
     let DsseSpec { proposed_content: Proposed { envelope: text, verifiers } } =
         serde_json::from_value(spec).map_err(malformed)?;
     let envelope: WireEnvelope = serde_json::from_str(&text).map_err(malformed)?;
@@ -504,12 +517,13 @@ fn dsse(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
         .map(|pem| verifier("proposedContent.verifiers", pem, accepted))
         .collect::<Result<Vec<_>, _>>()?;
     let signed = pae(&envelope.payload_type, &payload);
-    let mut signatures = Vec::new();
+    let (mut signatures, mut allowed) = (Vec::new(), Ok(()));
     for WireSignature { sig, .. } in &envelope.signatures {
         let signature = decode("envelope.signatures.sig", sig)?;
         let by =
             verifiers.iter().find(|(_, key)| verify_envelope(key, &signed, &signature).is_ok());
         let (by, _) = by.ok_or(Error::NoVerifier)?;
+        allowed = allowed.and_then(|()| envelope_allowed(accepted, by, &signed, &payload));
         let pem = base64(by.borrow().to_pem().as_bytes());
         signatures.push((base64(&signature), pem));
     }
@@ -521,7 +535,7 @@ fn dsse(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
     let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex(&HashAlgorithm::Sha256.digest(bytes)) });
     let body = json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": {
         "envelopeHash": hash(text.as_bytes()), "payloadHash": hash(&payload), "signatures": signatures } });
-    Ok(canonical(&body))
+    Ok((canonical(&body), allowed))
 }
 
 /// Most signatures of one envelope. Clients send one.
@@ -539,7 +553,7 @@ struct IntotoContent {
 }
 
 /// Payload and signatures come in base64 of base64; the payload is not kept.
-fn intoto(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
+fn intoto(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
     let IntotoSpec { content } = serde_json::from_value(spec).map_err(malformed)?;
     let IntotoContent { envelope, hash: claimed } = content;
     if envelope.signatures.is_empty() || envelope.signatures.len() > MAX_SIGNATURES {
@@ -551,12 +565,13 @@ fn intoto(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
     }
     let payload = decode_twice("envelope.payload", &envelope.payload)?;
     let signed = pae(&envelope.payload_type, &payload);
-    let mut signatures = Vec::new();
+    let (mut signatures, mut allowed) = (Vec::new(), Ok(()));
     for WireSignature { sig, keyid, public_key } in envelope.signatures {
         let pem = public_key.ok_or(Error::Member { member: "envelope.signatures.publicKey" })?;
         let (by, key) = verifier("envelope.signatures.publicKey", &pem, accepted)?;
         let signature = decode_twice("envelope.signatures.sig", &sig)?;
         verify_envelope(&key, &signed, &signature)?;
+        allowed = allowed.and_then(|()| envelope_allowed(accepted, &by, &signed, &payload));
         let mut stored =
             json!({ "publicKey": base64(by.borrow().to_pem().as_bytes()), "sig": sig });
         if let Some(keyid) = keyid.filter(|keyid| !keyid.is_empty()) {
@@ -569,12 +584,23 @@ fn intoto(spec: Value, accepted: &Accepted) -> Result<Vec<u8>, Error> {
         "envelope": { "payloadType": envelope.payload_type, "signatures": signatures },
         "hash": { "algorithm": "sha256", "value": claimed.value.to_ascii_lowercase() },
         "payloadHash": { "algorithm": "sha256", "value": payload_hash } } } });
-    Ok(canonical(&body))
+    Ok((canonical(&body), allowed))
 }
 
 /// RFC 8785: serde_json sorts members, writes no white space and escapes what must be; there are no numbers.
 fn canonical(body: &Value) -> Vec<u8> {
     serde_json::to_vec(body).expect("texts only")
+}
+
+fn envelope_allowed(
+    accepted: &Accepted,
+    by: &OwnedVerifier,
+    signed: &[u8],
+    payload: &[u8],
+) -> Result<(), Box<Denied>> {
+    let hash = HashAlgorithm::Sha256;
+    let digest = (hash, &hash.digest(signed)[..]);
+    accepted.by_policy(&Asked { signer: by.borrow(), digest, payload: Some(payload) })
 }
 
 /// In whatever way the key signs.
@@ -670,6 +696,9 @@ pub enum Error {
         /// Why.
         refused: accept::Refused,
     },
+    /// Whom the log's policy does not let sign.
+    #[error(transparent)]
+    Denied(#[from] Box<Denied>),
     /// The certificate does not parse.
     #[error(transparent)]
     Certificate(#[from] certificate::Error),

@@ -7,14 +7,14 @@
 //! Checked before an entry is taken: strict protobuf JSON (lowerCamel or snake_case; unknown and
 //! repeated members are refused), the key parses and is what `keyDetails` says, the digest has the
 //! length of its hash, the signature holds over the digest; and what [`Accepted`] demands of the signer.
-//! Unless it does, the certificate's dates, chain and issuer are not checked: whoever verifies a bundle does
+//! What is signed does not show: the digest may be an artifact's or an envelope's. Unless it is demanded, the certificate's dates, chain and issuer are not checked: whoever verifies a bundle does
 //! that.
 //!
 //! A repeat gets the first entry, with a fresh proof, as success.
 
 use crate::engine::Log;
 use crate::face::OwnedVerifier;
-use crate::face::accept::{self, Accepted};
+use crate::face::accept::{self, Accepted, Asked, Denied};
 use crate::pool::{AppendError, Candidate};
 use crate::proof;
 use crate::shards::Shards;
@@ -26,6 +26,7 @@ use countersign_verify::certificate::{self, Certificate};
 use countersign_verify::encoding::from_base64;
 use countersign_verify::entry::{self, Verifier};
 use countersign_verify::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey, Scheme};
+use countersign_verify::merkle::Hash;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::sync::Arc;
@@ -65,7 +66,18 @@ impl Face {
     /// # Errors
     /// When the request is refused or the log cannot take it, see [`Error`].
     pub async fn submit(&self, request: &[u8]) -> Result<LogEntry, Error> {
-        let body = Checked::read(request, &self.accepted)?.body();
+        let checked = Checked::read(request, &self.accepted)?;
+        let body = checked.body();
+        if let Err(denied) = self.accepted.by_policy(&checked.asked()) {
+            // Whoever repeats what was taken gets its proof, whatever the policy says by now.
+            let identity = Hash::of(&body);
+            for log in self.shards.begun() {
+                if log.find(identity).await.map_err(AppendError::Store)?.is_some() {
+                    return self.append(body).await;
+                }
+            }
+            return Err(denied.into());
+        }
         self.append(body).await
     }
 
@@ -241,6 +253,11 @@ impl Checked {
         Ok(Self { hash, digest, signature, verifier, details })
     }
 
+    fn asked(&self) -> Asked<'_> {
+        let digest = (self.hash, self.digest.as_slice());
+        Asked { signer: self.verifier.borrow(), digest, payload: None }
+    }
+
     fn body(&self) -> Vec<u8> {
         let (hash, details, verifier) = (self.hash, self.details, self.verifier.borrow());
         entry::hashedrekord_v2_body(hash, &self.digest, &self.signature, verifier, details)
@@ -262,7 +279,9 @@ impl Error {
             Self::Algorithm { .. } | Self::OtherKey { .. } => "signature.verifier.keyDetails",
             Self::Key(key::Error::DigestLength { .. }) => "digest",
             Self::Key(key::Error::Signature { .. }) => "signature.content",
-            Self::Key(_) | Self::Refused(_) | Self::TwoVerifiers => "signature.verifier",
+            Self::Key(_) | Self::Refused(_) | Self::Denied(_) | Self::TwoVerifiers => {
+                "signature.verifier"
+            }
             _ => return None,
         })
     }
@@ -313,6 +332,9 @@ pub enum Error {
     /// A signer whose entries this log does not take.
     #[error(transparent)]
     Refused(#[from] accept::Refused),
+    /// Whom the log's policy does not let sign.
+    #[error(transparent)]
+    Denied(#[from] Box<Denied>),
     /// An algorithm that is unknown, weak, or does not sign digests.
     #[error("{found:?} is no algorithm that this log takes")]
     Algorithm {

@@ -4,6 +4,7 @@
 //! `request_id`.
 
 use super::{JSON, Unwritten, write_refusal};
+use crate::face::accept::Denied;
 use crate::face::rekor_v1::{Error, Face, Logged, MAX_REQUEST};
 use crate::pool::AppendError;
 use axum::Router;
@@ -180,24 +181,32 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: u16,
     message: String,
+    /// Of a policy's refusal. It goes with the reply to whoever keeps a record.
+    denied: Option<Box<Denied>>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, message: String) -> Self {
-        Self { status, code: status.as_u16(), message }
+        Self { status, code: status.as_u16(), message, denied: None }
     }
 
     /// A query that is not as the interface's schema has it; upstream numbers these.
     fn invalid(code: u16, message: &str) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, code, message: message.to_owned() }
+        Self { code, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, message.to_owned()) }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({ "code": self.code, "message": self.message });
+        let mut body = json!({ "code": self.code, "message": self.message });
+        if let Some(denied) = &self.denied {
+            body["rule"] = denied.rule.as_str().into();
+        }
         let mut response = (self.status, [(CONTENT_TYPE, JSON)]).into_response();
         response.extensions_mut().insert(Unwritten { body, place: "" });
+        if let Some(denied) = self.denied {
+            response.extensions_mut().insert(*denied);
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -208,6 +217,8 @@ impl IntoResponse for Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let status = match &error {
+            Error::Denied(denied) if denied.undecided => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Denied(_) => StatusCode::FORBIDDEN,
             Error::Append(AppendError::TooLong { .. }) => StatusCode::BAD_REQUEST,
             Error::RequestTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Append(AppendError::Halted(_) | AppendError::Signing)
@@ -229,6 +240,10 @@ impl From<Error> for Refusal {
             }
             _ => error.to_string(),
         };
-        Self::new(status, message)
+        let denied = match error {
+            Error::Denied(denied) => Some(denied),
+            _ => None,
+        };
+        Self { denied, ..Self::new(status, message) }
     }
 }

@@ -1,17 +1,19 @@
 //! Whose entries a Rekor v2 log takes: by algorithm as the real one, by signer as it is told.
 
 use crate::http::{NOW, Server, check, p256, request};
-use countersign_log::face::accept::{Accepted, Certificates, Keys};
+use countersign_log::face::accept::{Accepted, Asked, Certificates, Denied, Keys};
 use countersign_log::{Clock, Format, Options};
 use countersign_testkit::SigningKey;
 use countersign_verify::chain::CertificateAuthority;
 use countersign_verify::encoding::base64;
+use countersign_verify::entry::Verifier;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use countersign_verify::trusted_root::Window;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What rekor-tiles takes.
 const ACCEPTED: [(KeyDetails, HashAlgorithm); 7] = [
@@ -121,7 +123,7 @@ async fn a_log_takes_those_signers_only_whom_it_is_told_to() {
         let authority = CertificateAuthority::new(chain, Window { start: None, end: None });
         let clock: Clock = Arc::new(|| jiff::Timestamp::from_second(NOW).unwrap());
         let certificates = Certificates::IssuedBy(vec![authority.unwrap()], clock);
-        Accepted { certificates, keys }
+        Accepted { certificates, keys, policy: None }
     })
     .await;
     let certified = |params: CertificateParams, ours: bool| {
@@ -160,4 +162,58 @@ async fn a_log_takes_those_signers_only_whom_it_is_told_to() {
         assert!(detail["found"].as_str().unwrap().contains(found), "{reply}");
     }
     assert_eq!(server.log.head().checkpoint().size, 3, "the seed, which is ours, and two");
+}
+
+/// And whoever repeats what was taken before the policy changed is answered as ever.
+#[tokio::test]
+async fn a_policy_decides_about_new_entries_by_signer_and_digest() {
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let (spki, closed) = (key.spki(), Arc::new(AtomicBool::new(false)));
+    let shut = Arc::clone(&closed);
+    let server = Server::start_accepting(Options::new(Format::Entries), |_| {
+        let policy = move |asked: &Asked<'_>| {
+            let digest = HashAlgorithm::Sha256.digest(b"artifact");
+            let known = matches!(asked.signer, Verifier::PublicKey(found) if found == spki)
+                && asked.digest == (HashAlgorithm::Sha256, &digest[..]);
+            if known && !shut.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            let [rule, expected, found] = ["may: no-role", "somebody", "nobody"].map(str::to_owned);
+            let signer = (String::new(), String::new());
+            Err(Box::new(Denied { rule, expected, found, signer, undecided: !known }))
+        };
+        Accepted { policy: Some(Arc::new(policy)), ..Accepted::default() }
+    })
+    .await;
+    let taken = signed(&key, "PKIX_ECDSA_P256_SHA_256", HashAlgorithm::Sha256);
+    let other = signed(
+        &SigningKey::generate(KeyDetails::EcdsaP256Sha256),
+        "PKIX_ECDSA_P256_SHA_256",
+        HashAlgorithm::Sha256,
+    );
+    let (status, first) = server.submit(&taken).await;
+    assert_eq!(status, StatusCode::CREATED, "{first}");
+    closed.store(true, Ordering::SeqCst);
+    let (status, again) = server.submit(&taken).await;
+    assert_eq!((status, &again["logIndex"]), (StatusCode::CREATED, &first["logIndex"]));
+    // ECDSA signs with chance, so this is another entry.
+    let fresh = signed(&key, "PKIX_ECDSA_P256_SHA_256", HashAlgorithm::Sha256);
+    for (request, expected, code, reason) in [
+        (fresh, StatusCode::FORBIDDEN, 7, "POLICY_REFUSED"),
+        (other, StatusCode::SERVICE_UNAVAILABLE, 14, "POLICY_UNDECIDED"),
+    ] {
+        let (status, reply) = server.submit(&request).await;
+        let detail = &reply["details"][0];
+        assert_eq!((status, &reply["code"]), (expected, &json!(code)), "{reply}");
+        for (name, expected) in [
+            ("reason", reason),
+            ("rule", "may: no-role"),
+            ("expected", "somebody"),
+            ("found", "nobody"),
+            ("field", "signature.verifier"),
+        ] {
+            assert_eq!(detail[name], expected, "{reply}");
+        }
+    }
+    assert_eq!(server.log.head().checkpoint().size, 2, "the seed and the one that was taken");
 }
