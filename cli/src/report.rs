@@ -3,6 +3,7 @@
 
 use crate::args::Output;
 use crate::failure::{Failure, NO, UNCLEAR, YES};
+use crate::judge::Gathered;
 use crate::{args, output};
 use console::style;
 use countersign_policy::{Content, Decision, Facts, Outcome as Answer};
@@ -69,14 +70,17 @@ pub(crate) struct Result {
     /// The same, for people: what is always told, and what is told to who asks why.
     #[serde(skip)]
     told: (String, String),
+    /// What the policy decided from; recorded where that is asked for.
+    #[serde(skip)]
+    facts: Option<Facts>,
 }
 
 /// A decision by a policy, and what it was made from.
 pub(crate) struct Decided<'a> {
     pub(crate) decision: &'a Decision,
-    pub(crate) facts: &'a Facts,
-    /// Bundles that do not verify, and why.
-    pub(crate) rejected: Vec<(String, String)>,
+    pub(crate) facts: Facts,
+    /// With what is no evidence, and what could not be read.
+    pub(crate) gathered: Gathered,
     /// What must be attested beside what the policy demands.
     pub(crate) wanted: Option<&'a str>,
 }
@@ -212,6 +216,7 @@ impl Result {
             checks,
             policy: None,
             told: (String::new(), String::new()),
+            facts: None,
         }
     }
 
@@ -220,25 +225,30 @@ impl Result {
         Self { deferred, ..self }
     }
 
-    /// What a policy has decided about a file.
+    /// What a policy has decided about a file or an image.
     pub(crate) fn decided(file: &str, decided: Decided<'_>) -> Self {
-        let Decided { decision, facts, rejected, wanted } = decided;
+        let Decided { decision, facts, gathered, wanted } = decided;
+        let Gathered { rejected, missed, .. } = gathered;
         let attests = |content: &Content| matches!(content, Content::Attestation { predicate_type, .. } if Some(predicate_type.as_str()) == wanted);
         let lacking = wanted.filter(|_| !facts.evidence.iter().any(|one| attests(&one.content)));
         let (verdict, code, mut reason) = match (decision.outcome(), lacking) {
             (Answer::Pass, Some(kind)) => {
                 let reason =
                     format!("expected an attestation of type {kind}, found none that verifies");
-                (Verdict::Refused, Some("PREDICATE_TYPE_MISMATCH"), Some(reason))
+                let known = if missed.is_none() { Verdict::Refused } else { Verdict::Undecided };
+                (known, Some("PREDICATE_TYPE_MISMATCH"), Some(reason))
             }
             (Answer::Pass, None) => (Verdict::Accepted, None, None),
             (Answer::Fail, _) => {
                 (Verdict::Refused, Some("POLICY_REFUSED"), Some(decision.reason()))
             }
             (Answer::Undecided, _) => {
-                (Verdict::Refused, Some("POLICY_UNDECIDED"), Some(decision.reason()))
+                (Verdict::Undecided, Some("POLICY_UNDECIDED"), Some(decision.reason()))
             }
         };
+        if let (Some(reason), Verdict::Undecided, Some(missed)) = (&mut reason, verdict, &missed) {
+            let _ = write!(reason, "; {}", missed.what);
+        }
         // Without any evidence the reason that there is none says more than what the policy misses.
         if let (Some(reason), true, [(bundle, why)]) =
             (&mut reason, facts.evidence.is_empty(), rejected.as_slice())
@@ -255,6 +265,9 @@ impl Result {
         for (bundle, why) in &rejected {
             let _ = writeln!(told.1, "  {bundle} is no evidence: {why}");
         }
+        if let Some(missed) = &missed {
+            let _ = writeln!(told.1, "  there may be more evidence: {}", missed.what);
+        }
         let mut policy = decision.to_json();
         let rejected = rejected.into_iter();
         let rejected =
@@ -268,6 +281,7 @@ impl Result {
             artifact: digest,
             policy: Some(policy),
             told,
+            facts: Some(facts),
             ..Self::without_evidence(file, verdict, "", String::new())
         }
     }
@@ -303,6 +317,7 @@ impl Result {
             checks: Vec::new(),
             policy: None,
             told: (String::new(), String::new()),
+            facts: None,
         }
     }
 
@@ -340,6 +355,7 @@ impl Result {
             checks: vec![check],
             policy: None,
             told: (String::new(), String::new()),
+            facts: None,
         }
     }
 
@@ -397,6 +413,13 @@ impl Results {
         };
         let accepted = count(Verdict::Accepted);
         Self { schema: SCHEMA, verdict, accepted, refused, undecided, results }
+    }
+
+    /// The facts that policies decided from, one JSON object a line.
+    pub(crate) fn records(&self) -> String {
+        let facts = self.results.iter().filter_map(|result| result.facts.as_ref());
+        let record = |facts| serde_json::to_string(facts).expect("texts and numbers only") + "\n";
+        facts.map(record).collect()
     }
 
     /// Prints them, and gives the exit status. `done` says what an accepted one is.

@@ -219,3 +219,115 @@ fn a_saved_image_verifies_without_a_network_and_a_bundle_is_attached_where_it_be
     let (status, _) = verdict(&case.verify("a@example.com", &offline));
     assert_eq!(status, 1);
 }
+
+#[test]
+fn a_policy_decides_over_everything_that_refers_to_an_image() {
+    let case = Case::new();
+    let parts = ["amd64", "arm64"].map(|name| case.registry.push_image("acme/app", name, name));
+    let _ = case.registry.push_index("acme/app", "v1", &[&parts[0], &parts[1]]);
+    let image = case.image("app:v1");
+    let (name, issuer) = (case.image("app"), &case.dev.url);
+    let policy = format!(
+        "policy: apps
+serial: 3
+expires: 2099-01-01
+owners: {{roles: [release], at-least: 1}}
+who:
+  release: {{issuer: '{issuer}', email: release@example.com}}
+  scanner: {{issuer: '{issuer}', email: scanner@example.com}}
+what:
+  apps: {{images: '{name}'}}
+where:
+  prod: {{clusters: [prod]}}
+may:
+  - {{who: release, do: sign, to: apps}}
+  - {{who: scanner, do: attest sbom, to: apps}}
+must:
+  - name: apps are released
+    every: apps
+    needs: [signature: {{by: release}}]
+    each-platform: true
+    otherwise: refuse
+  - name: apps are scanned
+    every: apps
+    in: prod
+    needs: [attestation: {{kind: sbom, by: scanner}}]
+    otherwise: refuse
+"
+    );
+    let policy = case.file("policy.yaml", &policy);
+    let config = case.dev.config();
+    let fixed =
+        ["--trust-config", config.to_str().unwrap(), "--timeout", "0s", "--policy", &policy];
+    let decide = |verb: &str, args: &[&str]| run([&[verb], &fixed[..], args].concat());
+    let refused = |args: &[&str], expected: &str| {
+        assert_fails(&decide("verify", args), 1, expected);
+    };
+
+    succeeds(&case.sign("release@example.com", &["sign", &image]));
+    let explained = decide("verify", &["--explain", &image]);
+    assert_fails(&explained, 1, "signature by release: there is none of this artifact");
+    let tree = String::from_utf8(explained.stdout).unwrap();
+    assert!(parts.iter().all(|part| tree.contains(&format!("platform {part}"))), "{tree}");
+    succeeds(&case.sign("scanner@example.com", &["sign", "--recursive", &image]));
+    refused(&[&image], "must \"apps are released\"");
+    succeeds(&case.sign("release@example.com", &["sign", "--recursive", &image]));
+    let text = succeeds(&decide("verify", &[&image]));
+    assert!(text.contains("allowed by apps serial 3: apps are released"), "{text}");
+
+    // What a place demands is attested, by whom it must be.
+    refused(&["--in", "prod", &image], "must \"apps are scanned\"");
+    let sbom = case.file("sbom.json", r#"{"bomFormat":"CycloneDX"}"#);
+    let attest = ["attest", "--type", "cyclonedx", "--predicate", &sbom, &image];
+    succeeds(&case.sign("release@example.com", &attest));
+    refused(&["--in", "prod", &image], "wanted scanner@example.com, got release@example.com");
+    succeeds(&case.sign("scanner@example.com", &attest));
+    let facts = case.folder.path().join("facts.jsonl");
+    let record = ["--in", "prod", "--record-facts", facts.to_str().unwrap(), &image];
+    succeeds(&decide("verify", &record));
+    let attested = ["--type", "cyclonedx", "--in", "prod", &image];
+    succeeds(&decide("verify-attestation", &attested));
+    let vuln = decide("verify-attestation", &["--type", "vuln", &image]);
+    assert_fails(&vuln, 1, "expected an attestation of type");
+
+    // What was recorded decides the same again.
+    let replay =
+        ["policy", "replay", &policy, "--against", &policy, "--facts", facts.to_str().unwrap()];
+    assert_eq!(succeeds(&run(replay)), "1 decided, 0 changed\n");
+
+    // What a registry fails to answer is neither yes nor no, unless what it does answer suffices.
+    let scanned = ["--in", "prod", image.as_str()];
+    for lacking in ["/referrers/", ".att"] {
+        case.registry.meddle(move |request, honest| match request.path.contains(lacking) {
+            true => Reply::new(503, ""),
+            false => honest,
+        });
+        let found = decide("verify", &scanned);
+        match lacking {
+            "/referrers/" => assert_fails(&found, 2, "answered 503"),
+            _ => drop(succeeds(&found)),
+        }
+    }
+    case.registry.behave();
+
+    // Legacy signatures and attestations are evidence, too.
+    let release = ["sign", "--legacy", "--recursive", image.as_str()];
+    succeeds(&case.sign("release@example.com", &release));
+    succeeds(
+        &case.sign("scanner@example.com", &[&attest[..1], &["--legacy"], &attest[1..]].concat()),
+    );
+    case.registry.meddle(|request, honest| match request.path.contains("/referrers/") {
+        true => Reply::new(404, ""),
+        false => honest,
+    });
+    succeeds(&decide("verify", &scanned));
+    case.registry.behave();
+
+    // Under the tag is something else now.
+    let _ = case.registry.push_image("acme/app", "v1", "forged");
+    refused(&[&image], "signature by release: there is none of this artifact");
+    let flags = decide("verify", &["--certificate-identity", "a@example.com", &image]);
+    assert_fails(&flags, 2, "exclude each other");
+    let place = decide("verify", &["--in", "test", &image]);
+    assert_fails(&place, 2, "its contexts are: prod");
+}

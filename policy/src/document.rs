@@ -213,6 +213,13 @@ impl Policy {
         self.sites.iter().map(|site| site.name.as_str())
     }
 
+    /// Whether it may demand something of the image for each platform, so that evidence about these is needed.
+    #[must_use]
+    pub fn asks_each_platform(&self) -> bool {
+        let asks = |policy: &Self| policy.must.iter().any(|must| must.each_platform);
+        asks(self) || self.included.iter().any(Self::asks_each_platform)
+    }
+
     /// Names of classes, for people.
     pub(crate) fn shown(&self, to: &To) -> String {
         match to {

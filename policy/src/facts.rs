@@ -265,6 +265,8 @@ pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evi
         Content::Attestation { predicate_type, statement: json.unwrap_or_default() }
     });
     let (hash, digest) = verified.artifact();
+    let subject = verified.statement().and_then(|statement| statement.subject(hash, digest));
+    let signed_name = subject.map(|subject| subject.name.clone()).filter(|name| !name.is_empty());
     let from_log = |authority: &str| verified.entries().iter().any(|entry| entry.log == authority);
     let times = verified.times();
     Evidence {
@@ -272,7 +274,7 @@ pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evi
         signer,
         content,
         digest: format!("{}:{}", hash.short_name(), hex(digest)),
-        signed_name: None,
+        signed_name,
         signed: times.iter().map(|trusted| trusted.time).min(),
         timestamped: times.iter().any(|trusted| !from_log(&trusted.authority)),
         logged: !verified.entries().is_empty(),

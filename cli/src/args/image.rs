@@ -1,6 +1,7 @@
 //! Arguments about container images; names are cosign's.
 
-use super::{Evidence, Format, Output, Signing, Timeout};
+use super::policy::ByPolicy;
+use super::{Evidence, Format, Signing, Timeout};
 use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -94,6 +95,8 @@ pub(crate) struct ImageVerification {
     #[arg(long, short)]
     pub(crate) recursive: bool,
     #[command(flatten)]
+    pub(crate) by_policy: ByPolicy,
+    #[command(flatten)]
     pub(crate) evidence: Evidence,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
@@ -113,8 +116,8 @@ pub(crate) struct Verify {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct VerifyAttestation {
     /// What must be attested: slsaprovenance1, spdxjson, cyclonedx, vuln, openvex, link… or a URI
-    #[arg(long = "type", value_name = "TYPE")]
-    pub(crate) kind: String,
+    #[arg(long = "type", value_name = "TYPE", required_unless_present = "policy")]
+    pub(crate) kind: Option<String>,
     #[command(flatten)]
     pub(crate) images: ImageVerification,
 }
@@ -219,10 +222,4 @@ pub(crate) struct Clean {
     /// Accepted for scripts written for cosign: nothing asks here
     #[arg(long, short, hide = true)]
     pub(crate) force: bool,
-}
-
-impl ImageVerification {
-    pub(crate) const fn output(&self) -> &Output {
-        &self.evidence.output
-    }
 }

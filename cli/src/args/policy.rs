@@ -82,7 +82,7 @@ pub(crate) struct Replay {
     /// The policy that is
     #[arg(long, value_name = "FILE")]
     pub(crate) against: PathBuf,
-    /// Recorded facts: a file or a directory of them, such as verify-blob --policy --record-facts writes
+    /// Recorded facts: a file or a directory of them, such as --policy FILE --record-facts FILE writes
     #[arg(long, required = true, value_name = "FILE|DIR")]
     pub(crate) facts: Vec<PathBuf>,
     /// How to print it
@@ -94,13 +94,13 @@ pub(crate) struct Replay {
 #[derive(Debug, Default, ClapArgs)]
 #[group(id = "by-policy")]
 pub(crate) struct ByPolicy {
-    /// Decide by this policy, over all bundles of a file; further ones are those that the first includes
+    /// Decide by this policy, over all bundles that there are; further ones are those that the first includes
     #[arg(long, env = "COUNTERSIGN_POLICY", value_name = "FILE")]
     pub(crate) policy: Vec<PathBuf>,
     /// Where the artifact is to be used: a context of the policy
     #[arg(long = "in", value_name = "CONTEXT", requires = "policy")]
     pub(crate) context: Option<String>,
-    /// The name by which the policy knows the file; nothing proves it [default: its path]
+    /// The name by which the policy knows the artifact; nothing proves it [default: path or image as given]
     #[arg(long, value_name = "NAME", requires = "policy")]
     pub(crate) name: Option<String>,
     /// Write the facts of each decision, one JSON object a line, for `countersign policy replay`

@@ -3,23 +3,23 @@
 //! either: most of the time is the cryptography.
 
 mod bundles;
-mod by_policy;
+pub(crate) mod by_policy;
 mod checksums;
 pub(crate) mod predicate;
 mod targets;
 mod whom;
 
-use crate::args::{Evidence, Format, Verification, VerifyBlob, VerifyBlobAttestation};
+use crate::args::{Format, Verification, VerifyBlob, VerifyBlobAttestation};
 use crate::artifact;
-use crate::cmd::witness;
 use crate::failure::Failure;
+use crate::grounds::Grounds;
 use crate::report::{self, Demand, Results, Verdict};
-use crate::trust::{Choice, read_bounded};
+use crate::trust::read_bounded;
 use bundles::Bundles;
 use checksums::Checksums;
 use countersign_policy::Signers;
 use countersign_verify::statement::Statement;
-use countersign_verify::{Artifact, Report, Thresholds, TrustedRoot, Verified, Verifier};
+use countersign_verify::{Artifact, Report, Verified, Verifier};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeSet;
 use std::num::NonZero;
@@ -98,15 +98,9 @@ fn run(
     let evidence = &args.evidence;
     let (policy, key) = evidence.whom.policy(claimed_identity)?;
     let wanted = wanted(&|| claimed(bundles.as_ref(), first, Bundles::claimed_predicate))?;
-    let roots = roots(evidence, key.is_some())?;
-    let verifier = Verifier::any_of(&roots);
-    let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
-    let verifier = verifier.with_thresholds(thresholds(evidence, key.is_some()));
-    let witnesses = evidence.witness_policy.as_deref().map(witness::policy).transpose()?;
-    let verifier =
-        witnesses.as_ref().map_or(verifier, |witnesses| verifier.with_witnesses(witnesses));
+    let grounds = Grounds::of(evidence, key)?;
     let bundles = bundles.map(Arc::new);
-    let job = Job { verifier, policy, wanted, bundles };
+    let job = Job { verifier: grounds.verifier(), policy, wanted, bundles };
     let results = match &args.checksums {
         Some(list) => job.check_list(list, &files)?,
         None => check_all(&files, |file, lone| job.check(file, lone)),
@@ -133,35 +127,6 @@ fn claimed<T>(
         Some(bundles) => of(bundles),
         None => of(&Bundles::beside(first?).ok()?),
     }
-}
-
-pub(super) fn thresholds(args: &Evidence, key: bool) -> Thresholds {
-    let usual = if key { Thresholds::KEY } else { Thresholds::CERTIFICATE };
-    let unless = |ignored: bool, usual| if ignored { 0 } else { usual };
-    Thresholds {
-        logs: args.log_threshold.unwrap_or(unless(args.insecure_ignore_tlog, usual.logs)),
-        times: args.timestamp_threshold.unwrap_or(usual.times),
-        certificate_logs: args
-            .certificate_log_threshold
-            .unwrap_or(unless(args.insecure_ignore_sct, usual.certificate_logs)),
-    }
-}
-
-/// A key alone, without a log, needs nobody else's word.
-pub(super) fn roots(args: &Evidence, key: bool) -> Result<Vec<TrustedRoot>, Failure> {
-    let choice = match Choice::of(&args.trust) {
-        Err(_) if key && thresholds(args, key).logs == 0 => {
-            return Ok(vec![TrustedRoot::default()]);
-        }
-        choice => choice?,
-    };
-    if args.offline && !choice.is_file() {
-        return Err(Failure::unclear(
-            "--offline makes no network call, so trust must come from a file",
-        )
-        .hint("give --trust-config FILE or --trusted-root FILE"));
-    }
-    Ok(choice.load_with(args.offline)?.roots)
 }
 
 /// Checks every file, several at once where there are several, and keeps their order.

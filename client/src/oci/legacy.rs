@@ -75,6 +75,12 @@ impl Descriptor {
     pub fn legacy_predicate_type(&self) -> Option<&str> {
         self.annotation(PREDICATE_TYPE)
     }
+
+    /// Whether the layer is a legacy signature, and not an attestation.
+    #[must_use]
+    pub fn is_legacy_signature(&self) -> bool {
+        media_type::essence(&self.media_type) == SIMPLE_SIGNING
+    }
 }
 
 impl Where {

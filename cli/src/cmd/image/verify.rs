@@ -3,27 +3,24 @@
 //!
 //! What a registry fails to answer leaves the answer undecided, unless other evidence holds.
 
-use super::{AT_ONCE, annotations, failure, parts, registries};
-use crate::args::Format;
+mod by_policy;
+mod images;
+
+use super::annotations;
 use crate::args::image::{ImageVerification, Verify, VerifyAttestation};
-use crate::cmd::verify::{predicate, roots, thresholds};
-use crate::cmd::witness;
+use crate::cmd::verify::predicate;
 use crate::failure::Failure;
+use crate::grounds::Grounds;
+use crate::judge::MAX_TRIED;
 use crate::report::{self, Demand, Results, Verdict};
 use crate::trust::block_on;
-use countersign_client::oci::{
-    Attachment, Digest, Error, Evidence, Layer, Layout, Payload, Reference, Stored, Suffix, Where,
-};
+use countersign_client::oci::{Attachment, Digest, Error, Evidence, Layer, Payload, Suffix, Where};
 use countersign_policy::Signers;
 use countersign_verify::statement::{IMAGE_SIGNATURE, Statement};
 use countersign_verify::{Artifact, Bundle, Report, Verified, Verifier};
-use futures_util::{StreamExt as _, stream};
+use images::{Image, each, images, unread};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::process::ExitCode;
-
-/// Most bundles of one image that are fetched and verified; cosign reads as many legacy signatures.
-const MAX_TRIED: usize = 1000;
 
 /// What must speak for an image.
 enum Wanted {
@@ -35,93 +32,37 @@ enum Wanted {
 
 /// `verify`
 pub(crate) fn signatures(args: &Verify) -> Result<ExitCode, Failure> {
-    run(&args.images, Wanted::Signature(annotations(&args.annotations)?))
+    if args.images.by_policy.policy.is_empty() {
+        return run(&args.images, Wanted::Signature(annotations(&args.annotations)?));
+    }
+    if !args.annotations.is_empty() {
+        return Err(Failure::unclear("--policy and --annotations exclude each other")
+            .hint("a policy demands what a signer adds as an attestation"));
+    }
+    by_policy::run(&args.images, None)
 }
 
 /// `verify-attestation`
 pub(crate) fn attestations(args: &VerifyAttestation) -> Result<ExitCode, Failure> {
-    run(&args.images, Wanted::Attestation(predicate::uri(&args.kind)?))
+    let kind = args.kind.as_deref().map(predicate::uri).transpose()?;
+    match kind {
+        Some(kind) if args.images.by_policy.policy.is_empty() => {
+            run(&args.images, Wanted::Attestation(kind))
+        }
+        kind => by_policy::run(&args.images, kind),
+    }
 }
 
 fn run(args: &ImageVerification, wanted: Wanted) -> Result<ExitCode, Failure> {
     let evidence = &args.evidence;
-    if evidence.offline && !args.local_image {
-        return Err(Failure::unclear("--offline makes no network call, and registries need some")
-            .hint(
-                "`countersign save` the image where there is a network, and give --local-image",
-            ));
-    }
     let (policy, key) = evidence.whom.policy(|| None)?;
-    let roots = roots(evidence, key.is_some())?;
-    let verifier = Verifier::any_of(&roots);
-    let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
-    let verifier = verifier.with_thresholds(thresholds(evidence, key.is_some()));
-    let witnesses = evidence.witness_policy.as_deref().map(witness::policy).transpose()?;
-    let verifier =
-        witnesses.as_ref().map_or(verifier, |witnesses| verifier.with_witnesses(witnesses));
-    let job = Job { verifier, policy, wanted };
+    let grounds = Grounds::of(evidence, key)?;
+    let job = Job { verifier: grounds.verifier(), policy, wanted };
     let results = block_on(async {
-        let registries = registries(&args.registry, args.timeout)?;
-        let check = async |name: &String| {
-            let found = match args.local_image {
-                true => local(Path::new(name)).await,
-                false => {
-                    async {
-                        let reference = Reference::parse(name)?;
-                        let place = Where::Registry(registries.repository(&reference)?);
-                        Ok(vec![(place, reference)])
-                    }
-                    .await
-                }
-            };
-            let found = match found {
-                Ok(found) => found,
-                Err(error) => return vec![Err((name.clone(), error))],
-            };
-            let mut results = Vec::new();
-            for (place, reference) in found {
-                match job.images(&place, &reference, args.recursive).await {
-                    Ok(judged) => results.extend(judged.into_iter().map(Ok)),
-                    Err(error) => results.push(Err((reference.to_string(), error))),
-                }
-            }
-            results
-        };
-        let results = stream::iter(&args.images).map(check).buffered(AT_ONCE);
-        Ok::<_, Failure>(
-            results.collect::<Vec<_>>().await.into_iter().flatten().collect::<Vec<_>>(),
-        )
+        let verify = async |image: &Image| Ok(job.image(image).await);
+        each(&images(args).await?, evidence.output.output, verify).await
     })??;
-    // Alone, an image that cannot be read is an error with its hint; among others it is a line.
-    if let ([Err((_, error))], Format::Text) = (results.as_slice(), args.output().output) {
-        return Err(failure(error.clone()));
-    }
-    let settle = |result: Result<_, (String, Error)>| {
-        result.unwrap_or_else(|(name, error)| unread(&name, error))
-    };
-    Results::new(results.into_iter().map(settle).collect()).print(args.output(), "verified")
-}
-
-fn unread(name: &str, error: Error) -> report::Result {
-    let (code, finding) = (error.code(), error.is_finding());
-    match finding {
-        true => report::Result::refused(name, code, error.to_string()),
-        false => report::Result::unread(name, code, &failure(error)),
-    }
-}
-
-/// The images of a layout, by the names that they were saved under.
-async fn local(path: &Path) -> Result<Vec<(Where, Reference)>, Error> {
-    let layout = Layout::open(path)?;
-    let images = layout.images()?;
-    if images.is_empty() {
-        return Err(Error::NotFound { what: format!("an image in {}", path.display()) });
-    }
-    let named = |image: &countersign_client::oci::Descriptor| {
-        let name = Layout::name(image).unwrap_or("localhost/image");
-        Ok((Where::Layout(layout.clone()), Reference::parse(name)?.at(&image.digest)))
-    };
-    images.iter().map(named).collect()
+    Results::new(results).print(&evidence.output, "verified")
 }
 
 /// All that the verification of each image needs.
@@ -162,37 +103,10 @@ impl Search {
 }
 
 impl Job<'_> {
-    /// Verifies what `reference` means; of an index its manifests, too, if `recursive`.
-    async fn images(
-        &self,
-        place: &Where,
-        reference: &Reference,
-        recursive: bool,
-    ) -> Result<Vec<report::Result>, Error> {
-        // A digest needs no resolving; its signatures speak of it, whether it is there or not.
-        let (digest, stored) = match (reference.digest(), recursive) {
-            (Some(digest), false) => (digest.clone(), None),
-            _ => {
-                let stored: Stored = place.resolve(reference).await?;
-                (stored.descriptor.digest.clone(), Some(stored))
-            }
-        };
-        let reference = reference.at(&digest);
-        let mut images = vec![reference.clone()];
-        if let (true, Some(stored)) = (recursive, stored) {
-            let below = parts(place, &reference, &stored).await?;
-            images.extend(below.into_iter().map(|(reference, _)| reference));
-        }
-        let judge = async |image: &Reference| {
-            let digest = image.digest().expect("resolved above").clone();
-            self.image(place, image, &digest).await
-        };
-        Ok(stream::iter(&images).map(judge).buffered(AT_ONCE).collect().await)
-    }
-
     /// Looks for evidence about one digest until some suffices.
-    async fn image(&self, place: &Where, reference: &Reference, digest: &Digest) -> report::Result {
-        let name = reference.to_string();
+    async fn image(&self, image: &Image) -> report::Result {
+        let Image { place, digest, .. } = image;
+        let name = image.name();
         let mut search = Search::default();
         let listed = place.listed(digest).await.map(Option::unwrap_or_default);
         self.referrers(place, &name, digest, listed, &mut search).await;

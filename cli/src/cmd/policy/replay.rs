@@ -34,8 +34,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     if decided == 0 {
-        return Err(Failure::unclear("there are no recorded facts to decide about")
-            .hint("verify-blob --policy FILE --record-facts FILE writes them"));
+        return Err(Failure::unclear("there are no recorded facts to decide about").hint(
+            "verify --policy FILE --record-facts FILE writes them, and so does verify-blob",
+        ));
     }
     let changed: usize = changes.values().map(Vec::len).sum();
     let text = match args.output {

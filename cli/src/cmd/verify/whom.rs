@@ -57,7 +57,7 @@ impl Whom {
         Ok((Signers::Identities(expected.collect()), None))
     }
 
-    pub(super) fn names_someone(&self) -> bool {
+    pub(crate) fn names_someone(&self) -> bool {
         !self.certificate_identity.is_empty()
             || !self.certificate_oidc_issuer.is_empty()
             || self.certificate_identity_regexp.is_some()
