@@ -16,7 +16,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_ca::audit::Audit;
+use countersign_ca::audit::{self, Audit, AuditLog};
 use countersign_ca::ceremony;
 use countersign_ca::credential::Credential;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
@@ -31,8 +31,10 @@ use jiff::Timestamp;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
 
 const EMAIL: &str = "you@example.com";
 
@@ -139,6 +141,40 @@ fn floor(client: &Client, count: u32) -> f64 {
     (cpu() - start).as_secs_f64() * 1e6 / f64::from(count)
 }
 
+/// Stands for the log that an instance keeps its record in: durable, and many entries a sync, as there.
+struct Record(mpsc::UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>);
+
+impl Record {
+    fn open(folder: &std::path::Path) -> Self {
+        let mut file = std::fs::File::create(folder.join("audit")).expect("a file");
+        let (sender, mut entries) = mpsc::unbounded_channel::<(Vec<u8>, oneshot::Sender<()>)>();
+        std::thread::spawn(move || {
+            while let Some(first) = entries.blocking_recv() {
+                let mut batch = vec![first];
+                while let Ok(next) = entries.try_recv() {
+                    batch.push(next);
+                }
+                let bytes: Vec<u8> = batch.iter().flat_map(|(entry, _)| entry.clone()).collect();
+                file.write_all(&bytes).and_then(|()| file.sync_data()).expect("a disk");
+                for (_, written) in batch {
+                    let _ = written.send(());
+                }
+            }
+        });
+        Self(sender)
+    }
+}
+
+#[async_trait]
+impl AuditLog for Record {
+    async fn append(&self, entry: Vec<u8>) -> Result<(), audit::Error> {
+        let (written, answer) = oneshot::channel();
+        self.0.send((entry, written)).expect("the writer lives");
+        answer.await.expect("the writer answers");
+        Ok(())
+    }
+}
+
 #[tokio::main]
 async fn main() {
     // cargo adds `--bench`.
@@ -172,7 +208,7 @@ async fn main() {
         log_key,
         gate: Arc::new(|_| Ok(())),
         limits: Limits::none(),
-        audit: Audit::open(&folder.path().join("audit.jsonl")).expect("a file"),
+        audit: Audit::new(Arc::new(Record::open(folder.path()))),
         clock: Arc::new(Timestamp::now),
     });
     let authority = Arc::new(authority.expect("an authority"));
@@ -186,9 +222,8 @@ async fn main() {
             .map(|_| {
                 let (authority, client) = (Arc::clone(&authority), Arc::clone(&client));
                 tokio::spawn(async move {
-                    let id: Arc<str> = "bench".into();
                     for _ in 0..each {
-                        let issued = authority.issue(&client.token, &client.request, &id).await;
+                        let issued = authority.issue(&client.token, &client.request, "bench").await;
                         issued.expect("a certificate");
                     }
                 })

@@ -1,22 +1,39 @@
-//! The record of every issuance, and of every refusal of a request that could be read: JSON lines, each
-//! with the hash of the one before.
+//! The record of every issuance, of every refusal of a request that could be read, and of what its
+//! operators did: one entry each of a Merkle log, JSON.
 //!
-//! A line is on disk before the answer goes out. Whoever takes a line away or alters one breaks the
-//! chain of hashes for all that follow. Tokens never come here; what their claims said does. A disk that
-//! is full stops issuance, not the server: what was half written is taken back, and the next record tries
-//! again.
+//! An entry is durable before the answer goes out, and the first one of a certificate before anything is
+//! signed under its serial number. Tokens never come here; what their claims said does. A log that takes
+//! nothing, for its disk is full, stops issuance, not the server.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::Serialize;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+
+/// Where entries go.
+#[async_trait]
+pub trait AuditLog: Send + Sync {
+    /// Appends an entry, JSON of at most 65535 bytes; returns when it is durable.
+    ///
+    /// # Errors
+    /// When it is not known to be.
+    async fn append(&self, entry: Vec<u8>) -> Result<(), Error>;
+}
+
+/// An entry.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Entry {
+    /// RFC 3339.
+    pub time: Timestamp,
+    /// As in the answer and in the program's own log; of acts that no request asked for it is empty.
+    pub request_id: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
 
 /// Whom a verified token names.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Who {
     /// The name for the certificate.
     pub identity: String,
@@ -25,13 +42,17 @@ pub struct Who {
 }
 
 /// What happened.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum Event {
     /// A certificate is about to be signed: its serial number is taken whatever happens next.
     Serial {
         /// Hexadecimal, 40 digits.
         serial: String,
+        /// SHA-256 of the key to be certified (SubjectPublicKeyInfo, DER), hexadecimal. Records of before
+        /// there was a tree lack it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key_sha256: Option<String>,
         /// Whom it is for.
         #[serde(flatten)]
         who: Who,
@@ -45,239 +66,127 @@ pub enum Event {
         who: Who,
         /// SHA-256 of the certificate, hexadecimal.
         certificate_sha256: String,
-        /// Its place in the certificate log.
+        /// Which certificate log has it, by its ID, hexadecimal; lacking where `key_sha256` is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log_id: Option<String>,
+        /// Its place there.
         log_index: Option<u64>,
     },
     /// A request was refused or failed.
     Refused {
         /// The stable code.
-        reason: &'static str,
-        /// What was expected and found.
+        reason: String,
+        /// What was expected and found, cut at [`MAX_MESSAGE`] bytes.
         message: String,
+        /// The rule of the policy that refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// The serial number that was taken before it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        serial: Option<String>,
         /// Who asked, if the token could be verified.
         #[serde(flatten)]
         who: Option<Who>,
     },
+    /// Somebody who runs the instance had it do something.
+    Administered {
+        /// What, in one word.
+        act: String,
+        /// What it was about: the keys in force from then on, the files of the configuration, a shard.
+        about: Vec<String>,
+        /// Why it was not done after all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    request_id: &'a str,
-    #[serde(flatten)]
-    event: &'a Event,
-    previous: &'a str,
+/// Longest message of a refusal, in bytes: one that repeats a hostile claim says enough by then.
+pub const MAX_MESSAGE: usize = 1024;
+
+/// The record. Clones write to the same log.
+#[derive(Clone)]
+pub struct Audit(Arc<dyn AuditLog>);
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audit").finish_non_exhaustive()
+    }
 }
-
-/// The audit log. Clones write to the same file.
-#[derive(Clone, Debug)]
-pub struct Audit(mpsc::Sender<Record>);
-
-struct Record {
-    time: Timestamp,
-    request_id: Arc<str>,
-    event: Event,
-    written: oneshot::Sender<Result<(), Error>>,
-}
-
-/// Requests whose lines wait for the disk; beyond that callers wait in turn.
-const WAITING: usize = 1024;
 
 impl Audit {
-    /// Opens the file at `path`, making it if need be; an unfinished last line, of a crash, is ended so
-    /// that the next stands by itself.
-    ///
-    /// # Errors
-    /// When it cannot be read or written.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let named = |source| Error { path: path.to_owned(), source: Arc::new(source) };
-        let mut file =
-            OpenOptions::new().create(true).append(true).read(true).open(path).map_err(named)?;
-        let (mut last, mut line) = (Vec::new(), Vec::new());
-        let mut reader = BufReader::new(&file);
-        while reader.read_until(b'\n', &mut line).map_err(named)? > 0 {
-            std::mem::swap(&mut last, &mut line);
-            line.clear();
-        }
-        if last.last().is_some_and(|byte| *byte != b'\n') {
-            file.write_all(b"\n").map_err(named)?;
-            last.push(b'\n');
-        }
-        let previous = if last.is_empty() { String::new() } else { hash(&last) };
-        file.sync_all().map_err(named)?;
-        // The folder, too, must know of a new file before a line in it is called durable.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(named)?;
-        folder.sync_all().map_err(named)?;
-        let length = file.metadata().map_err(named)?.len();
-        let writer = Writer { file, path: path.to_owned(), previous, length, torn: false };
-        let (sender, receiver) = mpsc::channel(WAITING);
-        std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || writer.run(receiver))
-            .map_err(|source| Error { path: PathBuf::from("thread"), source: Arc::new(source) })?;
-        Ok(Self(sender))
+    /// A record in `log`.
+    #[must_use]
+    pub fn new(log: Arc<dyn AuditLog>) -> Self {
+        Self(log)
     }
 
-    /// Writes a line; returns when it is on disk.
+    /// Puts an event on record; returns when that is durable.
     ///
     /// # Errors
-    /// When it could not be written: the caller must then not go on.
+    /// When it could not be: the caller must then not go on.
     pub async fn record(
         &self,
         time: Timestamp,
-        request_id: &Arc<str>,
-        event: Event,
+        request_id: &str,
+        mut event: Event,
     ) -> Result<(), Error> {
-        let (written, answer) = oneshot::channel();
-        let record = Record { time, request_id: Arc::clone(request_id), event, written };
-        let gone = || Error {
-            path: PathBuf::from("audit"),
-            source: Arc::new(std::io::Error::other("the audit log's writer has stopped")),
-        };
-        self.0.send(record).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
-}
-
-/// The one that writes.
-struct Writer {
-    file: File,
-    path: PathBuf,
-    /// The hash of the last line.
-    previous: String,
-    /// Bytes that are known to be on disk.
-    length: u64,
-    /// Whether something may stand behind them that nobody was told of.
-    torn: bool,
-}
-
-impl Writer {
-    /// Writes what has come together, and syncs once for all of it.
-    fn run(mut self, mut records: mpsc::Receiver<Record>) {
-        while let Some(first) = records.blocking_recv() {
-            let mut batch = vec![first];
-            while let Ok(next) = records.try_recv() {
-                batch.push(next);
-            }
-            let mut lines = Vec::new();
-            let mut previous = self.previous.clone();
-            for Record { time, request_id, event, .. } in &batch {
-                let line = Line { time: time.to_string(), request_id, event, previous: &previous };
-                let start = lines.len();
-                serde_json::to_writer(&mut lines, &line).expect("texts and numbers only");
-                lines.push(b'\n');
-                previous = hash(&lines[start..]);
-            }
-            let verdict = self.write(&lines, previous);
-            let verdict = verdict
-                .map_err(|source| Error { path: self.path.clone(), source: Arc::new(source) });
-            for record in batch {
-                let _ = record.written.send(verdict.clone()); // a caller that went away needs no answer
-            }
+        if let Event::Refused { message, .. } = &mut event {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         }
-    }
-
-    fn write(&mut self, lines: &[u8], previous: String) -> std::io::Result<()> {
-        self.mend()?;
-        self.torn = true;
-        if let Err(error) = self.file.write_all(lines).and_then(|()| self.file.sync_data()) {
-            let _ = self.mend(); // if that fails, too, the next write begins with it
-            return Err(error);
-        }
-        // From here on a restart finds these lines.
-        self.torn = false;
-        self.length += lines.len() as u64;
-        self.previous = previous;
-        Ok(())
-    }
-
-    /// Takes back what a failed write has left, of which the callers were told that it failed.
-    fn mend(&mut self) -> std::io::Result<()> {
-        if self.torn {
-            self.file.set_len(self.length)?;
-            self.file.sync_all()?;
-            self.torn = false;
-        }
-        Ok(())
+        let entry = Entry { time, request_id: request_id.to_owned(), event };
+        self.0.append(serde_json::to_vec(&entry).expect("texts and numbers only")).await
     }
 }
 
-fn hash(line: &[u8]) -> String {
-    hex::encode(digest(&SHA256, line))
-}
-
-/// The file cannot be read or written.
+/// An event could not be put on record.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the audit log {}: {source}", path.display())]
+#[error("the audit log does not take the entry: {reason}")]
 pub struct Error {
-    path: PathBuf,
-    source: Arc<std::io::Error>,
+    /// What the log said.
+    pub reason: String,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused() -> Event {
-        Event::Refused { reason: "TOKEN_EXPIRED", message: "late".to_owned(), who: None }
-    }
-
-    #[tokio::test]
-    async fn each_line_has_the_hash_of_the_line_before_across_restarts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        for _ in 0..2 {
-            let audit = Audit::open(&path).unwrap();
-            for request in ["a", "b"] {
-                audit.record(Timestamp::UNIX_EPOCH, &request.into(), refused()).await.unwrap();
-            }
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut previous = String::new();
-        for line in text.split_inclusive('\n') {
-            let json: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!(json["previous"], previous);
-            previous = hash(line.as_bytes());
-        }
-        assert_eq!(text.lines().count(), 4);
-    }
-
-    #[tokio::test]
-    async fn an_unfinished_line_is_ended_and_stays_in_the_chain() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        std::fs::write(&path, "{\"time\":\"20").unwrap();
-        let audit = Audit::open(&path).unwrap();
-        audit.record(Timestamp::UNIX_EPOCH, &"a".into(), refused()).await.unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let (torn, line) = text.split_once('\n').unwrap();
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(line["previous"], hash(format!("{torn}\n").as_bytes()));
-    }
-
+    /// Entries of every kind, and a line of the file that the record was before it was a tree.
     #[test]
-    fn what_a_failed_write_left_is_taken_back_before_the_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        let open = |write| OpenOptions::new().create(true).append(write).read(true).open(&path);
-        drop(open(true).unwrap());
-        let mut writer = Writer {
-            file: OpenOptions::new().read(true).open(&path).unwrap(),
-            path: path.clone(),
-            previous: String::new(),
-            length: 0,
-            torn: false,
-        };
-        // A file that cannot be written stands for a full disk; another hand leaves half a line.
-        assert!(writer.write(b"one\n", "1".to_owned()).is_err());
-        std::fs::write(&path, "on").unwrap();
-        assert!(writer.write(b"one\n", "1".to_owned()).is_err());
-        assert_eq!((&writer.previous[..], writer.length), ("", 0));
-        writer.file = open(true).unwrap();
-        writer.write(b"one\n", "1".to_owned()).unwrap();
-        writer.write(b"two\n", "2".to_owned()).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
-        assert_eq!((&writer.previous[..], writer.length), ("2", 8));
+    fn what_is_written_reads_back_and_so_do_lines_of_before() {
+        let who = Who { identity: "a@example.test".into(), issuer: "https://i.example".into() };
+        let text = |text: &str| Some(text.to_owned());
+        for event in [
+            Event::Serial { serial: "01".into(), key_sha256: text("ab"), who: who.clone() },
+            Event::Issued {
+                serial: "01".into(),
+                who: who.clone(),
+                certificate_sha256: "cd".into(),
+                log_id: text("ef"),
+                log_index: Some(7),
+            },
+            Event::Refused {
+                reason: "POLICY_REFUSED".into(),
+                message: "no".into(),
+                rule: text("nobody"),
+                serial: text("01"),
+                who: Some(who),
+            },
+            Event::Refused {
+                reason: "TOKEN_EXPIRED".into(),
+                message: "late".into(),
+                rule: None,
+                serial: None,
+                who: None,
+            },
+            Event::Administered { act: "reload".into(), about: vec!["x".into()], failed: None },
+        ] {
+            let entry = Entry { time: Timestamp::UNIX_EPOCH, request_id: "r".into(), event };
+            let json = serde_json::to_string(&entry).unwrap();
+            let read: Entry = serde_json::from_str(&json).unwrap();
+            assert_eq!(read.event, entry.event, "{json}");
+        }
+        let line = r#"{"time":"2026-01-01T00:00:00Z","request_id":"r","event":"issued","serial":"01","identity":"a","issuer":"b","certificate_sha256":"cd","log_index":7,"previous":"00"}"#;
+        let read: Entry = serde_json::from_str(line).unwrap();
+        assert!(matches!(read.event, Event::Issued { log_id: None, log_index: Some(7), .. }));
     }
 }

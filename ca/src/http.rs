@@ -357,6 +357,12 @@ impl Reply {
             Error::Profile(profile::Error::Signer(signer::Error::Token)) => {
                 reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
             }
+            // Not what the client did: the record's disk is full or away, and comes back.
+            Error::Audit(error) => {
+                tracing::error!(request_id = id, %error, "nothing is issued");
+                let message = "nothing is issued that cannot be recorded, and the audit log takes no entries now";
+                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message.to_owned(), "try again")
+            }
             _ => internal("tell the operator the request ID"),
         }
     }

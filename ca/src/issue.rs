@@ -138,6 +138,13 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest[..].try_into().expect("SHA-256 has 32 bytes")
 }
 
+/// What is known of a request when it fails, for the record.
+#[derive(Default)]
+struct Asked {
+    who: Option<Who>,
+    serial: Option<String>,
+}
+
 /// An issued certificate with those above it, DER.
 #[derive(Clone, Debug)]
 pub struct Issued {
@@ -185,10 +192,10 @@ impl Authority {
         &self,
         token: &str,
         request: &Request,
-        request_id: &Arc<str>,
+        request_id: &str,
     ) -> Result<Issued, Error> {
-        let mut who = None;
-        let result = self.cycle(token, request, request_id, &mut who).await;
+        let mut asked = Asked::default();
+        let result = self.cycle(token, request, request_id, &mut asked).await;
         match &result {
             Ok(_) => metrics::counter!("countersign_certificates_issued_total").increment(1),
             Err(error) => {
@@ -197,7 +204,13 @@ impl Authority {
             }
         }
         if let Err(error) = &result {
-            let event = Event::Refused { reason: error.code(), message: error.to_string(), who };
+            let Asked { who, serial } = asked;
+            let rule = match error {
+                Error::Policy(refusal) => Some(refusal.rule.clone()),
+                _ => None,
+            };
+            let (reason, message) = (error.code().to_owned(), error.to_string());
+            let event = Event::Refused { reason, message, rule, serial, who };
             self.parts.audit.record((self.parts.clock)(), request_id, event).await?;
         }
         result
@@ -221,8 +234,8 @@ impl Authority {
         &self,
         token: &str,
         request: &Request,
-        request_id: &Arc<str>,
-        asker: &mut Option<Who>,
+        request_id: &str,
+        asked: &mut Asked,
     ) -> Result<Issued, Error> {
         let Parts { tokens, log, gate, limits, audit, clock, .. } = &self.parts;
         // 1. Who asks?
@@ -231,7 +244,7 @@ impl Authority {
             identity: identity.san().as_str().to_owned(),
             issuer: identity.issuer().to_owned(),
         };
-        *asker = Some(who.clone());
+        asked.who = Some(who.clone());
         // 2. May they?
         gate(&identity)?;
         // 3. Do they hold the key?
@@ -240,8 +253,13 @@ impl Authority {
         let taken = limits.take(token, &identity, clock())?;
         // 4. The serial number is on record before anything is signed under it.
         let serial = profile::serial()?;
-        let event = Event::Serial { serial: hex::encode(serial), who: who.clone() };
+        let event = Event::Serial {
+            serial: hex::encode(serial),
+            key_sha256: Some(hex::encode(sha256(key.spki()))),
+            who: who.clone(),
+        };
         audit.record(clock(), request_id, event).await?;
+        asked.serial = Some(hex::encode(serial));
         // 5. Everything but the receipt is decided.
         let now = clock();
         let Issuing { signer, chain, issuer, key_hash } = self.issuing.at(now);
@@ -252,14 +270,14 @@ impl Authority {
         let sct = sct.await.unwrap_or_else(|_| Err(LogError::late())).map_err(Error::Log)?;
         // 7. The receipt must be the log's, for exactly this.
         self.check_receipt(&precertificate, key_hash, &sct)?;
-        let log_index = sct.leaf_index();
+        let (log_id, log_index) = (Some(hex::encode(sct.log_id)), sct.leaf_index());
         // 8. The certificate.
         let certificate = precertified.sign(sct, &**signer)?;
         precert::corresponds(&precertificate, &certificate)?;
         // 9. On record, then out.
         let certificate_sha256 = hex::encode(HashAlgorithm::Sha256.digest(&certificate));
         let serial = hex::encode(serial);
-        let event = Event::Issued { serial, certificate_sha256, log_index, who };
+        let event = Event::Issued { serial, who, certificate_sha256, log_id, log_index };
         audit.record(clock(), request_id, event).await?;
         taken.keep();
         Ok(Issued { chain: std::iter::once(certificate).chain(chain.iter().cloned()).collect() })

@@ -1,5 +1,6 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod ca;
 pub(crate) mod image;
@@ -88,6 +89,9 @@ pub(crate) enum Command {
     /// Read a transparency log
     #[command(subcommand)]
     Log(log::Log),
+    /// The record of an instance: issuances, refusals and administrative acts
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Run a witness: it cosigns the checkpoints of logs, and of each log one history only
     Witness(witness::Witness),
     /// Copy an instance, which may be running, into a folder

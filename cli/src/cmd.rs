@@ -1,5 +1,6 @@
 //! One verb a file.
 
+mod audit;
 mod backup;
 mod bundle;
 mod ca;
@@ -55,6 +56,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Trust(args) => trust::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Witness(args) => witness::run(args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),

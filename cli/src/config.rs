@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::server::tls;
 use clap::ValueEnum as _;
 use countersign_ca::signer::pkcs11;
+use countersign_verify::merkle::Hash;
 use jiff::Timestamp;
 use reader::{Reader, Section};
 use std::net::SocketAddr;
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) timestamps: Vec<Key>,
     /// Who cosigns the checkpoints of the signature log.
     pub(crate) witnesses: Option<Witnesses>,
+    /// SHA-256 of its text.
+    pub(crate) digest: Hash,
 }
 
 /// Where a private key is.
@@ -223,6 +226,7 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
             Some(witnesses) => Some(witnesses?),
             None => None,
         },
+        digest: Hash::of(reader.text().as_bytes()),
     })
 }
 

@@ -215,13 +215,15 @@ impl AtLog {
 /// Keeps a record of what the log's policy refuses.
 pub(crate) async fn record(State(audit): State<Audit>, request: Request, next: Next) -> Response {
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-    let id: Arc<str> = id.unwrap_or_default().into();
+    let id = id.unwrap_or_default().to_owned();
     let response = next.run(request).await;
     if let Some(denied) = response.extensions().get::<Denied>() {
         let (identity, issuer) = denied.signer.clone();
         let event = Event::Refused {
-            reason: if denied.undecided { "POLICY_UNDECIDED" } else { "POLICY_REFUSED" },
+            reason: if denied.undecided { "POLICY_UNDECIDED" } else { "POLICY_REFUSED" }.to_owned(),
             message: denied.to_string(),
+            rule: Some(denied.rule.clone()),
+            serial: None,
             who: Some(Who { identity, issuer }),
         };
         if let Err(error) = audit.record(Timestamp::now(), &id, event).await {

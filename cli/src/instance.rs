@@ -10,13 +10,15 @@
 //!                      folder and key
 //! index.db             search over the signature logs; made anew if it is not there
 //! log/, log-v1/, ct/   tiles and checkpoints, as they are served
+//! audit/               the same of the record of issuances, refusals and administrative acts, served nowhere
 //! control/             where a running instance takes orders
 //! trust/*.json         what clients need
-//! audit.jsonl          every issuance and refusal
+//! trust/audit.keys     the keys of the audit log's shards
 //! ```
 //! Logs are opened once. All that depends on the configuration alone is the [`Services`], which a reload
 //! replaces as a whole. Where keys and issuers come from, [`production`] and [`development`] know.
 
+pub(crate) mod audit;
 pub(crate) mod development;
 pub(crate) mod directory;
 pub(crate) mod keys;
@@ -72,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) provider: Option<Arc<Provider>>,
     /// Who cosigns the signature log's checkpoints.
     pub(crate) witnesses: Option<Arc<Witnesses>>,
+    /// The files that all of this was read from, each with its digest, for the record.
+    pub(crate) files: Vec<String>,
 }
 
 /// A running instance's parts, ready to be served.
@@ -139,10 +143,11 @@ impl Instance {
                 .hint(format!("remove {INDEX}: it is made anew"))
         })?;
         index.follow();
-        let audit = Audit::open(&directory.file("audit.jsonl"));
-        let audit = audit.map_err(|error| Failure::unclear(error.to_string()))?;
+        let audit = Audit::new(Arc::new(audit::Recorded(Arc::clone(&logs.audit))));
+        let files = plan.files.clone();
         let witnesses = plan.witnesses.clone();
         let services = Services::new(&settings, &logs, &shards, &audit, plan)?;
+        audit::administered(&audit, "start", services.in_force(files), None).await?;
         services.publish(&directory)?;
         Ok(Self {
             witnesses,
@@ -171,20 +176,34 @@ impl Instance {
     }
 
     /// Changes over to another plan. If that cannot be, all stays as it is.
-    pub(crate) fn reload(&self, plan: Plan) -> Result<(), Failure> {
+    pub(crate) async fn reload(&self, plan: Plan) -> Result<(), Failure> {
         let known: Vec<_> = self.logs.certificates.roots().collect();
         if roots(&plan).iter().any(|root| !known.contains(&&root[..])) {
             return Err(Failure::unclear("the certificate log does not know this root yet")
                 .hint("restart the server to have its certificate log take a new root"));
         }
+        let (files, policy) = (plan.files.clone(), plan.policy.clone());
+        let shards = self.shards.read().clone();
+        let mut services = Services::new(&self.settings, &self.logs, &shards, &self.audit, plan)?;
+        self.administered("reload", services.in_force(files), None).await?;
         let _publishing = self.publishing.lock();
-        let shards = self.shards.read();
-        let policy = plan.policy.clone();
-        let services = Services::new(&self.settings, &self.logs, &shards, &self.audit, plan)?;
+        // A log may have gone on meanwhile.
+        services.trust =
+            trust::trust_files(&self.settings, &self.logs, &self.shards.read(), &services)?;
         services.publish(&self.directory)?;
         self.log_gate.set(policy, &services.issuing)?;
         *self.services.write() = Arc::new(services);
         Ok(())
+    }
+
+    /// Puts an act of the operators on record.
+    async fn administered(
+        &self,
+        act: &str,
+        about: Vec<String>,
+        failed: Option<String>,
+    ) -> Result<(), Failure> {
+        audit::administered(&self.audit, act, about, failed).await
     }
 
     /// Tells clients of the shards as they are now.
@@ -256,12 +275,20 @@ impl Services {
         Ok(services)
     }
 
+    /// What the record says of them: keys, and the `files` of the configuration with their digests.
+    fn in_force(&self, files: Vec<String>) -> Vec<String> {
+        let keys = self.lifetimes(Timestamp::now()).into_iter();
+        let key = |key: keys::Lifetime| format!("{} key {} from {}", key.role, key.key, key.from);
+        files.into_iter().chain(keys.map(key)).collect()
+    }
+
     /// Writes what clients need into the directory.
     fn publish(&self, directory: &Directory) -> Result<(), Failure> {
         for (name, json) in [
             ("trust/trusted_root.json", &self.trust.trusted_root),
             ("trust/signing_config.json", &self.trust.signing_config),
             ("trust/client_trust_config.json", &self.trust.client_trust_config),
+            (trust::AUDIT_KEYS, &self.trust.audit_keys),
         ] {
             directory.write(name, json.as_bytes())?;
         }

@@ -107,8 +107,8 @@ impl Server {
 
     /// Changes over to another plan; requests under way end as they began. If it does not do, all stays
     /// as it is.
-    pub(crate) fn reload(&self, plan: Plan) -> Result<(), Failure> {
-        self.instance.reload(plan)?;
+    pub(crate) async fn reload(&self, plan: Plan) -> Result<(), Failure> {
+        self.instance.reload(plan).await?;
         *self.current.write() = routes(&self.instance, &self.roles);
         Ok(())
     }

@@ -254,8 +254,7 @@ fn a_token_that_is_none_or_for_others_signs_nothing() {
         "expected \"sigstore\", found \"other\"",
     );
     assert_eq!(signed.dev.size(), size);
-    let audit = fs::read_to_string(signed.dev.dir.join("audit.jsonl")).unwrap();
-    assert!(audit.lines().last().unwrap().contains("WRONG_AUDIENCE"), "{audit}");
+    assert_eq!(signed.dev.record(&["--rule", "WRONG_AUDIENCE"]).len(), 1, "refusals are on record");
     // In a job without the permission the message shows what to add.
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     let output =
@@ -271,8 +270,7 @@ fn what_a_token_would_get_is_explained_by_the_instance_or_by_a_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::start(&folder.path().join("dev"));
     let token = dev.token("you@example.com");
-    let audit = || fs::read_to_string(dev.dir.join("audit.jsonl")).unwrap();
-    let before = audit();
+    let before = dev.record(&[]);
     let explain =
         |token: &str, more: &[&str]| run([&["ca", "explain-token", token][..], more].concat());
     let asked = explain(&token, &["--instance", &dev.url]);
@@ -307,7 +305,7 @@ fn what_a_token_would_get_is_explained_by_the_instance_or_by_a_configuration() {
         2,
         "line 2, oidc-issuers.https://a.example: unknown type \"emial\"",
     );
-    assert_eq!(audit(), before, "nothing was issued");
+    assert_eq!(dev.record(&[]), before, "nothing was issued");
 }
 
 #[test]

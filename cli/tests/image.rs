@@ -85,10 +85,7 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
         .map(|name| case.registry.push_image(&format!("acme/{name}"), "v1", name))
         .into();
     let (one, two) = (case.image("one:v1"), case.image("two:v1"));
-    let certificates = || {
-        let audit = std::fs::read_to_string(case.dev.dir.join("audit.jsonl")).unwrap();
-        audit.lines().filter(|line| line.contains("issued")).count()
-    };
+    let certificates = || case.dev.record(&["--outcome", "issued"]).len();
     let before = certificates();
     let text = succeeds(&case.sign("a@example.com", &["sign", "-a", "build=7", &one, &two]));
     assert!(text.contains("2 signed, 0 refused"), "{text}");

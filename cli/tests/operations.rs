@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{Dev, clean, entry_request};
+use common::{Dev, assert_fails, clean, entry_request, run, verdict};
 use serde_json::Value;
-use std::process::{Command, Stdio};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -131,4 +134,114 @@ fn a_server_that_stops_finishes_what_it_took_and_publishes_it() {
         assert_eq!((status, index(&repeat)), (201, index(body)));
     }
     assert_eq!(dev.size(), size, "nothing of it is new");
+}
+
+fn verify(dir: &Path) -> Output {
+    run([OsStr::new("audit"), "verify".as_ref(), "--dir".as_ref(), dir.as_ref()])
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to); // it may not be there
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+/// Flips a byte of a file while `check` looks, then mends it.
+fn with_flipped(file: &Path, place: usize, check: impl FnOnce()) {
+    let whole = fs::read(file).unwrap();
+    let mut altered = whole.clone();
+    altered[place] ^= 1;
+    fs::write(file, altered).unwrap();
+    check();
+    fs::write(file, whole).unwrap();
+}
+
+#[test]
+fn whoever_alters_the_record_or_the_certificate_log_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("dev");
+    let mut dev = Dev::start(&dir);
+    let sign = |dev: &Dev, name: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, name).unwrap();
+        assert!(dev.sign(&file, "you@example.com").status.success());
+    };
+    sign(&dev, "one");
+    for log in ["audit", "ct"] {
+        copy(&dir.join(log), &folder.path().join(format!("old-{log}")));
+    }
+    let asked = r#"{"publicKeyRequest":{"publicKey":{"content":"k"},"proofOfPossession":"AA=="}}"#;
+    let (status, _) = dev.request("POST /api/v2/signingCert", "Authorization: Bearer x\r\n", asked);
+    assert_eq!(status, 400);
+    sign(&dev, "two");
+    assert_eq!(verdict(&run(["log", "rotate", "--dir", dir.to_str().unwrap()])).0, 0);
+    let acts: Vec<_> =
+        dev.record(&["--outcome", "act"]).iter().map(|entry| entry["act"].clone()).collect();
+    assert_eq!(acts, ["begin", "start", "rotate"]);
+    // What is searched for, by each criterion.
+    let [begun, issued] = &dev.record(&["--identity", "you@example.com"])[2..] else {
+        panic!("two certificates, two entries each")
+    };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (serial, key) = (text(&issued["serial"]), text(&begun["key_sha256"]));
+    let both = [begun.clone(), issued.clone()];
+    assert_eq!(dev.record(&["--serial", &serial.to_uppercase()]), both);
+    assert_eq!(dev.record(&["--key", &key]), both[..1]);
+    let time = text(&begun["time"]);
+    let later = dev.record(&["--since", &time, "--issuer", &dev.url]);
+    assert_eq!(later, both);
+    assert_eq!(dev.record(&["--until", &time, "--outcome", "issued"]).len(), 1);
+    assert!(dev.record(&["--identity", "you@example.com", "--outcome", "refused"]).is_empty());
+    assert_eq!(verdict(&verify(&dir)).0, 0, "beside the running server");
+    dev.kill();
+    let told = String::from_utf8(verify(&dir).stdout).unwrap();
+    assert!(told.contains("2 issued, each in the certificate log; 1 refused, 0 begun"), "{told}");
+
+    for (log, bundle) in [("audit", "entries"), ("ct", "data")] {
+        let bundle = format!("tile/{bundle}/000.part");
+        for (file, place) in [(&bundle[..], 60), ("tile/0/000.part", 40), ("checkpoint", 3)] {
+            let path = dir.join(log).join(file);
+            with_flipped(&path, place, || assert_fails(&verify(&dir), 1, &format!("{log}: ")));
+        }
+    }
+    // Each as it was after the first certificate, whole in itself; the other remembers.
+    let forgotten = "no issuance on record has its serial number";
+    let gone = "not entry 2 of the certificate log";
+    for (log, expected) in [("audit", forgotten), ("ct", gone)] {
+        let (here, new) = (dir.join(log), folder.path().join(format!("new-{log}")));
+        copy(&here, &new);
+        copy(&folder.path().join(format!("old-{log}")), &here);
+        assert_fails(&verify(&dir), 1, expected);
+        assert_fails(&verify(&dir), 1, &serial);
+        copy(&new, &here);
+    }
+    assert_eq!(verdict(&verify(&dir)), (0, String::new()));
+}
+
+#[test]
+fn a_record_of_before_there_was_a_tree_is_taken_over_once_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("dev");
+    let mut dev = Dev::start(&dir);
+    dev.kill();
+    // As the version before left it, the last line cut short.
+    let line = |event: &str| {
+        format!(
+            "{{\"time\":\"2026-01-01T00:00:00Z\",\"request_id\":\"r\",\"event\":\"{event}\",\"serial\":\"{:040x}\",\"identity\":\"a@example.com\",\"issuer\":\"i\",\"certificate_sha256\":\"00\",\"log_index\":null,\"previous\":\"\"}}\n",
+            7
+        )
+    };
+    fs::write(dir.join("audit.jsonl"), line("serial") + &line("issued") + "{\"time\":\"20")
+        .unwrap();
+    for _ in 0..2 {
+        let mut dev = Dev::start(&dir);
+        let found = dev.record(&["--identity", "a@example.com"]);
+        let events: Vec<_> = found.iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["serial", "issued"]);
+        dev.kill();
+    }
+    assert!(!dir.join("audit.jsonl").exists());
+    let kept = fs::read_to_string(dir.join("audit-imported.jsonl")).unwrap();
+    assert!(kept.ends_with("{\"time\":\"20"), "nothing of it is lost");
+    // It says that one was issued that the certificate log does not have.
+    assert_fails(&verify(&dir), 1, "issued by the record");
 }

@@ -284,8 +284,11 @@ fn a_development_instance_certifies_whom_its_policy_lets_sign() {
     assert_fails(&refused, 1, "*@acme.example");
     let signed = dev.sign(&file, "ana@acme.example");
     assert!(signed.status.success(), "{signed:?}");
-    let audit = fs::read_to_string(dir.join("audit.jsonl")).unwrap();
-    assert!(audit.contains("eve@evil.example") && audit.contains("POLICY_REFUSED"), "{audit}");
+    let refused = dev.record(&["--identity", "eve@evil.example"]);
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0]["reason"], "POLICY_REFUSED");
+    let rule = refused[0]["rule"].as_str().unwrap();
+    assert_eq!(dev.record(&["--rule", rule, "--issuer", &dev.url]), refused);
     // And the same policy, without the attestation, at use.
     fs::write(
         &policy,
@@ -374,9 +377,9 @@ fn what_an_authority_certified_that_ignored_the_policy_is_refused_at_the_log_and
     assert_eq!(detail["found"], "eve@evil.example", "{body}");
     assert_eq!(detail["request_id"], "forged-1", "{body}");
     assert_eq!(dev.size(), size);
-    let audit = fs::read_to_string(dir.join("audit.jsonl")).unwrap();
-    let line = audit.lines().find(|line| line.contains("\"forged-1\"")).unwrap();
-    assert!(line.contains("refuses this entry") && line.contains("eve@evil.example"), "{line}");
+    let refused = dev.record(&["--identity", "eve@evil.example", "--rule", "may"]);
+    let line = refused.iter().find(|entry| entry["request_id"] == "forged-1").unwrap();
+    assert!(line["message"].as_str().unwrap().contains("refuses this entry"), "{line}");
     // Nor does the older log take it, nor a certificate of nobody's.
     let older = json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
         "data": { "hash": { "algorithm": "sha256", "value":

@@ -209,6 +209,16 @@ fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() 
     let file = folder.join("artifact");
     done(server.sign(&token, &file));
     done(server.verify(&provider.url, &file));
+    let recorded = |args: &[&str]| {
+        let search = ["audit", "search", "--dir", "server", "--output", "json"];
+        done(countersign(folder, &[&search[..], args].concat())).lines().count()
+    };
+    assert_eq!(recorded(&["--identity", EMAIL]), 2, "begun and issued");
+    assert_eq!(recorded(&["--issuer", &provider.url, "--since", "2020-01-01T00:00:00Z"]), 2);
+    assert_eq!(recorded(&["--outcome", "act"]), 2, "the record begins, the instance starts");
+    let nobody = ["audit", "search", "--dir", "server", "--identity", "them@example.com"];
+    assert_fails(&countersign(folder, &nobody), 1, "nothing on record");
+    done(countersign(folder, &["audit", "verify", "--dir", "server"]));
     server.signal("-TERM");
     assert!(server.child.as_mut().unwrap().wait().unwrap().success());
 
@@ -288,6 +298,24 @@ fn keys_change_hands_and_the_configuration_is_read_again_while_everybody_is_serv
         keys.insert(certificate.extension(AUTHORITY_KEY_ID).unwrap().value.clone());
     }
     assert_eq!(keys.len(), 2, "certificates of both keys, and one trusted root for all");
+    // The reload is on record with the keys that it brought; each of them can be searched for.
+    let search = ["audit", "search", "--dir", "server", "--outcome", "act", "--output", "json"];
+    let acts = done(countersign(folder, &search));
+    let act: Value = serde_json::from_str(acts.lines().last().unwrap()).unwrap();
+    assert_eq!(act["entry"]["act"], "reload", "{acts}");
+    let about: Vec<_> = act["entry"]["about"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    assert_eq!(about.iter().filter(|line| line.starts_with("issuing key ")).count(), 2, "{acts}");
+    assert!(about[0].starts_with("configuration sha256:"), "{acts}");
+    let new = about.iter().rfind(|line| line.starts_with("issuing key ")).unwrap();
+    let found =
+        countersign(folder, &[&search[..], &["--key", new.split(' ').nth(2).unwrap()]].concat());
+    assert_eq!(done(found).lines().count(), 1, "{acts}");
+    done(countersign(folder, &["audit", "verify", "--dir", "server"]));
 }
 
 fn tls_pair(folder: &Path, name: &str) {

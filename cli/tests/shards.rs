@@ -189,7 +189,7 @@ fn thirty_two_writers_and_signers_do_not_notice_a_rotation() {
     let checked = run(["log", "fsck", "--dir", dir.to_str().unwrap()]);
     let checked = String::from_utf8(checked.stdout).unwrap();
     let whole: Vec<_> = checked.lines().map(|line| line.split(',').next().unwrap()).collect();
-    assert_eq!(whole, ["whole: log", "whole: log-2", "whole: log-v1", "whole: ct"]);
+    assert_eq!(whole, ["whole: log", "whole: log-2", "whole: log-v1", "whole: ct", "whole: audit"]);
     let config = dev.config();
     let info = run(["log", "info", "--trust-config", config.to_str().unwrap()]);
     assert!(
@@ -335,6 +335,12 @@ fn a_backup_under_load_is_whole_and_what_comes_back_from_it_cannot_fork() {
     assert!(size(&served) < size(&newest));
     let checked = run(["log", "fsck", "--dir", back_dir]);
     assert_eq!(verdict(&checked).0, 0, "{checked:?}");
+    // The record went on in another shard, too, and joins certificates in both shards of their log.
+    let checked = done(&run(["audit", "verify", "--dir", back_dir, "--output", "json"]));
+    let logs: Vec<_> =
+        checked["logs"].as_array().unwrap().iter().map(|log| log["log"].clone()).collect();
+    assert_eq!(logs, ["ct", "ct-2", "audit", "audit-2"]);
+    assert_eq!((&checked["issued"], &checked["problems"]), (&2.into(), &serde_json::json!([])));
     dev.kill();
 
     // Started in place, without restore, a backup cannot go on in its logs either.

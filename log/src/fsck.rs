@@ -42,6 +42,21 @@ pub async fn fsck(
     format: Format,
     progress: impl Fn(u64, u64),
 ) -> Result<Report, Error> {
+    visit(source, key, format, progress, &mut |_, _| ()).await
+}
+
+/// As [`fsck`], and shows each entry to `visitor`, from the first to the last: its index, and its record with
+/// the framing. All of them were in the signed tree when this returns without an error, and only then.
+///
+/// # Errors
+/// As there.
+pub async fn visit(
+    source: &Arc<dyn Source>,
+    key: &LogKey,
+    format: Format,
+    progress: impl Fn(u64, u64),
+    visitor: &mut (dyn FnMut(u64, &[u8]) + Send),
+) -> Result<Report, Error> {
     let note = source.get("checkpoint").await?;
     let note = note.ok_or_else(|| Error::Missing { path: "checkpoint".to_owned() })?;
     let note = std::str::from_utf8(&note).map_err(|_| Error::Text)?;
@@ -57,8 +72,11 @@ pub async fn fsck(
     });
     let mut bundles = stream::iter(bundles).buffered(AT_ONCE);
     while let Some(read) = bundles.next().await {
-        let Read { bundle, entries, tile } = read?;
+        let Read { bundle, entries, tile, records } = read?;
         bundle.compare(&**source, &entries, &tile, size, checkpoint.root, &edge).await?;
+        for (index, record) in (edge.size()..).zip(&records) {
+            visitor(index, record);
+        }
         for (hash, identity) in entries {
             edge.push(hash, &mut filled);
             let identity: [u8; 16] = *identity.as_bytes().first_chunk().expect("32 bytes");
@@ -102,6 +120,7 @@ struct Read {
     /// Leaf hashes and identities.
     entries: Vec<(Hash, Hash)>,
     tile: Bytes,
+    records: Vec<Bytes>,
 }
 
 impl Bundle {
@@ -126,8 +145,9 @@ impl Bundle {
         }
         let entries = records.iter().map(|record| (record.leaf_hash(), record.identity()));
         let entries = entries.collect();
+        let records = records.iter().map(|record| bytes.slice_ref(record.bytes)).collect();
         let tile = fetch_tile(source, self.tile()).await?;
-        Ok(Read { bundle: self, entries, tile })
+        Ok(Read { bundle: self, entries, tile, records })
     }
 
     /// Compares the entries with the tile; where they differ, says which of the two is wrong.

@@ -160,6 +160,37 @@ fn tile_leaf(bundle: &[u8]) -> Option<Record<'_>> {
     (fingerprints.len() % 32 == 0).then_some(record)
 }
 
+/// What an entry of a certificate log is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Certified<'a> {
+    /// A precertificate, DER, and SHA-256 of its issuer's SubjectPublicKeyInfo.
+    Precertificate(&'a [u8], &'a [u8; 32]),
+    /// A certificate, DER, and SHA-256 of its issuer's certificate; none above a root.
+    Certificate(&'a [u8], Option<&'a [u8; 32]>),
+}
+
+/// Reads a record of format [`Data`](Format::Data); `None` when it is none.
+#[must_use]
+pub fn certified(record: &[u8]) -> Option<Certified<'_>> {
+    let mut rest = record;
+    take(&mut rest, 8)?;
+    match take(&mut rest, 2)? {
+        [0, 0] => {
+            let certificate = prefixed::<3>(&mut rest)?;
+            prefixed::<2>(&mut rest)?;
+            let fingerprints = prefixed::<2>(&mut rest)?;
+            Some(Certified::Certificate(certificate, fingerprints.first_chunk()))
+        }
+        [0, 1] => {
+            let issuer = take(&mut rest, 32)?.first_chunk()?;
+            prefixed::<3>(&mut rest)?;
+            prefixed::<2>(&mut rest)?;
+            Some(Certified::Precertificate(prefixed::<3>(&mut rest)?, issuer))
+        }
+        _ => None,
+    }
+}
+
 /// Takes a field whose length stands before it in `N` bytes, big endian.
 fn prefixed<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = take(rest, N)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));

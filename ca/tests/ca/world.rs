@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_ca::Clock;
-use countersign_ca::audit::Audit;
+use countersign_ca::audit::{self, Audit, AuditLog};
 use countersign_ca::ceremony::{self, Ceremony};
 use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
@@ -24,9 +24,8 @@ use countersign_verify::sct::{self, Sct, leaf_index_extension};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 pub(crate) const EMAIL: &str = "you@example.com";
 
@@ -92,6 +91,24 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     HashAlgorithm::Sha256.digest(bytes)[..].try_into().unwrap()
 }
 
+/// The record, in memory.
+#[derive(Default)]
+pub(crate) struct Record {
+    pub(crate) entries: Mutex<Vec<Value>>,
+    pub(crate) full: AtomicBool,
+}
+
+#[async_trait]
+impl AuditLog for Record {
+    async fn append(&self, entry: Vec<u8>) -> Result<(), audit::Error> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(audit::Error { reason: "No space left on device".to_owned() });
+        }
+        self.entries.lock().unwrap().push(serde_json::from_slice(&entry).unwrap());
+        Ok(())
+    }
+}
+
 /// An authority that is served, its issuer, and a client's key.
 pub(crate) struct World {
     pub(crate) url: String,
@@ -102,12 +119,11 @@ pub(crate) struct World {
     pub(crate) log: Arc<Log>,
     pub(crate) log_key: Vec<u8>,
     pub(crate) issuing: Certificate,
-    pub(crate) audit: PathBuf,
+    pub(crate) audit: Arc<Record>,
     /// By how many seconds the authorities' clock is wrong.
     pub(crate) wrong_by: Arc<AtomicI64>,
     pub(crate) client: EcdsaKeyPair,
     pub(crate) http: reqwest::Client,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -149,8 +165,7 @@ impl World {
             );
         tokio::spawn(async move { axum::serve(listener, routes).await });
 
-        let folder = tempfile::tempdir().unwrap();
-        let audit = folder.path().join("audit.jsonl");
+        let audit = Arc::<Record>::default();
         let issuing = Certificate::parse(&ceremony.issuing.1).unwrap();
         let log_key = FileSigner::generate().unwrap();
         let log_spki = log_key.spki().to_vec();
@@ -189,7 +204,7 @@ impl World {
                 if refused { Err(refusal()) } else { Ok(()) }
             }),
             limits,
-            audit: Audit::open(&audit).unwrap(),
+            audit: Audit::new(Arc::clone(&audit) as Arc<dyn AuditLog>),
             clock: Arc::clone(&clock),
         });
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
@@ -215,7 +230,6 @@ impl World {
             wrong_by,
             client,
             http,
-            _folder: folder,
         }
     }
 
@@ -258,8 +272,7 @@ impl World {
     }
 
     pub(crate) fn lines(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.audit).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.audit.entries.lock().unwrap().clone()
     }
 
     /// Sends a request that must be refused with this status and reason, and leave one line saying so.

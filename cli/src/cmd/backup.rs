@@ -157,8 +157,7 @@ async fn copy(from: &Path, to: &Path) -> Result<(Vec<(String, Report)>, Timestam
     Ok((reports, taken))
 }
 
-/// Copies files and folders that are wanted by name, durably. Of a file that others append lines to the
-/// last whole line is the end.
+/// Copies files and folders that are wanted by name, durably.
 fn copy_tree(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
     let reading = |error| Failure::file("read", from, &error);
     fs::create_dir_all(to).map_err(|error| Failure::file("make", to, &error))?;
@@ -187,14 +186,8 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), Failure> {
         copied => copied,
     };
     copied.map_err(|error| Failure::file("copy", from, &error))?;
-    let failed = |error| Failure::file("write", to, &error);
-    if to.extension().is_some_and(|end| end == "jsonl") {
-        let bytes = fs::read(to).map_err(failed)?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        let file = File::options().write(true).open(to).map_err(failed)?;
-        file.set_len(whole as u64).map_err(failed)?;
-    }
-    File::open(to).and_then(|file| file.sync_all()).map_err(failed)
+    let synced = File::open(to).and_then(|file| file.sync_all());
+    synced.map_err(|error| Failure::file("write", to, &error))
 }
 
 /// A folder that appears whole or not at all.

@@ -69,17 +69,18 @@ async fn serve(args: Serve) -> Result<ExitCode, Failure> {
         path.display(),
     ))?;
     let reload = async |server: &Server| {
-        let outcome = Config::load(&path).and_then(|new| {
+        let outcome = async || {
+            let new = Config::load(&path)?;
             new.fits(&config)?;
             let plan = production::plan(&new, passphrase)?;
             let certificate = new.tls.as_ref().map(crate::server::tls::Files::read).transpose()?;
-            server.reload(plan)?;
+            server.reload(plan).await?;
             if let (Some(certificate), Some((server, _))) = (certificate, &tls) {
                 server.reload_from_config(certificate);
             }
-            Ok(())
-        });
-        match outcome {
+            Ok::<_, Failure>(())
+        };
+        match outcome().await {
             Ok(()) => tracing::info!("the configuration was read again and is in use"),
             Err(error) => {
                 tracing::error!("the old configuration stays in use: {}", error.text());

@@ -62,6 +62,10 @@ impl<'t> Reader<'t> {
         reader
     }
 
+    pub(super) const fn text(&self) -> &'t str {
+        self.text
+    }
+
     /// The document's keys; `None` when it is not TOML, because what would be found then misleads.
     pub(super) fn root(&self) -> Option<Section<'_, 't>> {
         let table = self.document.get_ref();

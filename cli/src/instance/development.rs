@@ -41,6 +41,7 @@ pub(crate) async fn open(
         login: Some(provider.people()),
         provider: Some(provider),
         witnesses,
+        files: Vec::new(),
     };
     Instance::open(directory, settings, plan, None).await
 }

@@ -14,8 +14,12 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The logs' keys, and whether each is Ed25519, else on P-256.
-pub(crate) const LOGS: [(&str, bool); 3] =
-    [("keys/log.pem", true), ("keys/log-v1.pem", false), ("keys/ct.pem", false)];
+pub(crate) const LOGS: [(&str, bool); 4] = [
+    ("keys/log.pem", true),
+    ("keys/log-v1.pem", false),
+    ("keys/ct.pem", false),
+    ("keys/audit.pem", true),
+];
 
 /// Makes those of the logs' keys that are not there yet, encrypted if there is a passphrase.
 pub(crate) fn make_for_logs(

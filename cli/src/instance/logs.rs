@@ -1,7 +1,7 @@
 //! The logs of an instance, each with all its shards.
 
 use super::shards::{LogName, Shards, folder};
-use super::{Directory, Settings, keys, trust};
+use super::{Directory, Settings, audit, keys, trust};
 use crate::failure::Failure;
 use crate::gate::LogGate;
 use countersign_log::face::{rekor_v1, rekor_v2, static_ct};
@@ -21,6 +21,7 @@ pub(crate) struct Logs {
     pub(crate) certificates: static_ct::Face,
     /// All shards of the certificate log, in order.
     pub(crate) all_certificates: Vec<static_ct::Face>,
+    pub(crate) audit: Arc<countersign_log::Shards<Log>>,
 }
 
 impl Logs {
@@ -61,6 +62,10 @@ impl Logs {
         for number in opening.numbers(LogName::Ct) {
             all_certificates.push(opening.certificates(number, roots, chain).await?);
         }
+        let mut audit = Vec::new();
+        for number in opening.numbers(LogName::Audit) {
+            audit.push(opening.audit(number).await?);
+        }
         let active = |log| opening.shards.active(log).expect("each log has one, see above");
         let certificates = all_certificates[active(LogName::Ct) - 1].clone();
         for ended in &all_certificates[..active(LogName::Ct) - 1] {
@@ -68,7 +73,9 @@ impl Logs {
         }
         let signatures = countersign_log::Shards::new(signatures, active(LogName::Log)).await;
         let older = countersign_log::Shards::new(older, active(LogName::LogV1)).await;
+        let audit = countersign_log::Shards::new(audit, active(LogName::Audit)).await;
         Ok(Self {
+            audit: Arc::new(audit),
             signatures: rekor_v2::Face::new(signatures).accepting(gate.accepted(clock())),
             older: rekor_v1::Face::new(older, clock()).accepting(gate.accepted(clock())),
             certificates,
@@ -87,6 +94,7 @@ impl Logs {
                 trees.iter().map(|tree| Log::clone((**tree).as_ref())).collect()
             }
             LogName::Ct => self.all_certificates.iter().map(|face| face.log().clone()).collect(),
+            LogName::Audit => self.audit.all().iter().map(|log| (**log).clone()).collect(),
         }
     }
 
@@ -96,12 +104,13 @@ impl Logs {
     }
 
     /// Of each log the shard that takes entries.
-    pub(crate) fn active(&self) -> [Log; 3] {
+    pub(crate) fn active(&self) -> [Log; 4] {
         let older = self.older.shards().active();
         [
             Log::clone(&self.signatures.shards().active()),
             Log::clone((*older).as_ref()),
             self.certificates.log().clone(),
+            Log::clone(&self.audit.active()),
         ]
     }
 }
@@ -130,7 +139,7 @@ impl Opening<'_> {
     /// Makes the key of a shard, unless it is there.
     pub(super) fn make_key(&self, log: LogName, number: usize) -> Result<(), Failure> {
         let name = format!("keys/{}.pem", folder(log, number));
-        keys::make_for_log(self.directory, &name, log == LogName::Log, self.passphrase)
+        keys::make_for_log(self.directory, &name, log.ed25519(), self.passphrase)
     }
 
     fn key(&self, log: LogName, number: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -225,5 +234,16 @@ impl Opening<'_> {
         let face = face.map_err(|error| failed(&error))?;
         face.seed(chain).await.map_err(|error| failed(&error))?;
         Ok(face)
+    }
+
+    /// The record: nobody but its operators reads it, so nobody cosigns it either.
+    async fn audit(&self, number: usize) -> Result<Log, Failure> {
+        const LOG: LogName = LogName::Audit;
+        let failed = |error: &dyn std::fmt::Display| self.failed(LOG, number, error);
+        let signer = Signer::ed25519(&audit::origin(self.settings), &self.key(LOG, number)?);
+        let signer = signer.map_err(|error| failed(&error))?;
+        let log = self.open(LOG, number, Options::new(Format::Entries), signer).await?;
+        audit::begin(&log, self.directory, number).await?;
+        Ok(log)
     }
 }

@@ -10,6 +10,8 @@ use countersign_ca::credential::Credential;
 use countersign_ca::identity::{FulcioConfig, Issuer, Verifier};
 use countersign_ca::signer::pkcs11::TokenSigner;
 use countersign_ca::signer::{FileSigner, Signer};
+use countersign_verify::encoding::hex;
+use countersign_verify::merkle::Hash;
 use der::pem;
 use std::fs;
 use std::path::Path;
@@ -53,7 +55,21 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
             Some(witnesses) => cmd::witness::witnesses(witnesses)?,
             None => None,
         },
+        files: files(config)?,
     })
+}
+
+/// What the configuration consists of, each part with its SHA-256.
+fn files(config: &Config) -> Result<Vec<String>, Failure> {
+    let of = |name: &str, digest: &Hash| format!("{name} sha256:{}", hex(digest.as_bytes()));
+    let mut files = vec![of("configuration", &config.digest)];
+    for (name, path) in [("issuers", &config.issuers), ("policy", &config.policy)] {
+        if let Some(path) = path {
+            let bytes = fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
+            files.push(of(name, &Hash::of(&bytes)));
+        }
+    }
+    Ok(files)
 }
 
 /// The issuers of a Fulcio configuration.

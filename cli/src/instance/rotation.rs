@@ -10,7 +10,7 @@
 
 use super::Instance;
 use super::logs::Opening;
-use super::shards::{LogName, Shards, base_url};
+use super::shards::{LogName, Shards, base_url, folder};
 use crate::control::{Done, Order};
 use crate::failure::Failure;
 use countersign_log::Log;
@@ -18,8 +18,24 @@ use countersign_verify::encoding::base64;
 use jiff::Timestamp;
 
 impl Instance {
-    /// Does as an operator says; one order after the other.
+    /// Does as an operator says; one order after the other. The order is on record before it is obeyed.
     pub(crate) async fn carry_out(&self, order: Order) -> Result<Done, Failure> {
+        let (act, about) = match &order {
+            Order::Announce { log, host } => ("announce", about(*log, host.as_deref())),
+            Order::Rotate { log, host } => ("rotate", about(*log, host.as_deref())),
+            Order::Freeze { log, shard } => ("freeze", vec![folder(*log, *shard)]),
+        };
+        self.administered(act, about.clone(), None).await?;
+        match self.obey(order).await {
+            Err(failure) => {
+                self.administered(act, about, Some(failure.text())).await?;
+                Err(failure)
+            }
+            done => done,
+        }
+    }
+
+    async fn obey(&self, order: Order) -> Result<Done, Failure> {
         let (log, number) = match order {
             Order::Announce { log, host } => (log, self.announce(log, host).await?),
             Order::Rotate { log, host } => (log, self.rotate(log, host).await?),
@@ -71,7 +87,7 @@ impl Instance {
                 self.search(next.as_ref()).await?;
                 self.logs.older.shards().announce(next);
             }
-            LogName::Ct => return Err(no_certificate_log()),
+            LogName::Ct | LogName::Audit => return Err(not_while_running()),
         }
         self.retrust()?;
         Ok(number)
@@ -96,7 +112,7 @@ impl Instance {
         match log {
             LogName::Log => self.logs.signatures.shards().turn().await,
             LogName::LogV1 => self.logs.older.shards().turn().await,
-            LogName::Ct => return Err(no_certificate_log()),
+            LogName::Ct | LogName::Audit => return Err(not_while_running()),
         };
         self.retrust()?;
         Ok(number)
@@ -127,6 +143,11 @@ impl Instance {
     }
 }
 
-fn no_certificate_log() -> Failure {
-    Failure::no("the certificate log goes on in a new shard only when a backup is restored")
+/// What an order to go on in another shard is about.
+fn about(log: LogName, host: Option<&str>) -> Vec<String> {
+    std::iter::once(folder(log, 1)).chain(host.map(|host| format!("host {host}"))).collect()
+}
+
+fn not_while_running() -> Failure {
+    Failure::no("certificate and audit log go on in a new shard only when a backup is restored")
 }

@@ -13,13 +13,16 @@ use std::fs;
 use std::path::Path;
 use url::Url;
 
-/// The shards of each log, in order. An instance without the file has one of each.
+/// The shards of each log, in order. An instance without the file has one of each that clients know.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Shards {
     log: Vec<Shard>,
     log_v1: Vec<Shard>,
     ct: Vec<Shard>,
+    /// None in an instance of before it had an audit log: its first start makes it.
+    #[serde(default)]
+    audit: Vec<Shard>,
 }
 
 /// A log of an instance, by the name of its folder.
@@ -33,17 +36,26 @@ pub(crate) enum LogName {
     /// The certificate log
     #[value(skip)]
     Ct,
+    /// The record of issuances, refusals and administrative acts
+    #[value(skip)]
+    Audit,
 }
 
 impl LogName {
-    pub(crate) const ALL: [Self; 3] = [Self::Log, Self::LogV1, Self::Ct];
+    pub(crate) const ALL: [Self; 4] = [Self::Log, Self::LogV1, Self::Ct, Self::Audit];
 
     const fn folder(self) -> &'static str {
         match self {
             Self::Log => "log",
             Self::LogV1 => "log-v1",
             Self::Ct => "ct",
+            Self::Audit => "audit",
         }
+    }
+
+    /// Whether its keys are Ed25519, else on P-256.
+    pub(super) const fn ed25519(self) -> bool {
+        matches!(self, Self::Log | Self::Audit)
     }
 }
 
@@ -79,9 +91,9 @@ impl Shards {
 
     fn first(created: Timestamp) -> Self {
         let one = || vec![Shard::announced(created, None)];
-        let mut all = Self { log: one(), log_v1: one(), ct: one() };
+        let mut all = Self { log: one(), log_v1: one(), ct: one(), audit: vec![] };
         for name in LogName::ALL {
-            all.of_mut(name)[0].begun = Some(created);
+            all.of_mut(name).iter_mut().for_each(|shard| shard.begun = Some(created));
         }
         all
     }
@@ -130,6 +142,7 @@ impl Shards {
             LogName::Log => &self.log,
             LogName::LogV1 => &self.log_v1,
             LogName::Ct => &self.ct,
+            LogName::Audit => &self.audit,
         }
     }
 
@@ -138,6 +151,7 @@ impl Shards {
             LogName::Log => &mut self.log,
             LogName::LogV1 => &mut self.log_v1,
             LogName::Ct => &mut self.ct,
+            LogName::Audit => &mut self.audit,
         }
     }
 
@@ -241,6 +255,11 @@ mod tests {
         );
         let json = shards.to_json();
         assert_eq!(serde_json::from_slice::<Shards>(&json).unwrap(), shards);
+        // An instance of before it had an audit log begins one.
+        let json = String::from_utf8(json).unwrap().replace("\"audit\": []", "");
+        let older = json.trim_end().trim_end_matches(['}', ',', ' ', '\n']).to_owned() + "}";
+        let older: Shards = serde_json::from_str(&older).unwrap();
+        assert_eq!((older.active(LogName::Audit), older.active(name)), (None, Some(2)));
         shards.end(at("2026-08-01T00:00:00Z"));
         for name in LogName::ALL {
             assert_eq!((shards.active(name), shards.announced(name)), (None, None), "{name:?}");

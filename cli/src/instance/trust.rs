@@ -2,7 +2,7 @@
 
 use super::directory::Settings;
 use super::shards::{base_url, folder};
-use super::{LogName, Logs, Services, Shards};
+use super::{LogName, Logs, Services, Shards, audit};
 use crate::failure::Failure;
 use countersign_ca::credential::Credential;
 use countersign_client::trust::{
@@ -12,6 +12,8 @@ use countersign_client::trust::{
 use countersign_log::face::rekor_v1::tree_id;
 use countersign_log::{Format, LogKey};
 use countersign_verify::TrustedRoot;
+use countersign_verify::key::ed25519_spki;
+use countersign_verify::note::VerifierKey;
 use countersign_verify::trusted_root::{self, wire};
 use jiff::SignedDuration;
 use serde::Serialize;
@@ -19,12 +21,17 @@ use std::fs;
 use std::path::Path;
 use url::Url;
 
+/// The keys of the audit log, for whoever reads the directory.
+pub(super) const AUDIT_KEYS: &str = "trust/audit.keys";
+
 /// The files that clients need, JSON.
 #[derive(Clone, Default)]
 pub(crate) struct TrustFiles {
     pub(crate) trusted_root: String,
     pub(crate) signing_config: String,
     pub(crate) client_trust_config: String,
+    /// Of the audit log's shards in order, one a line, as C2SP writes verifier keys; not for clients.
+    pub(crate) audit_keys: String,
 }
 
 pub(super) fn trust_files(
@@ -132,11 +139,18 @@ pub(super) fn trust_files(
         trusted_root: json(&trusted_root),
         signing_config: json(&signing_config),
         client_trust_config: json(&config),
+        audit_keys: logs
+            .of(LogName::Audit)
+            .iter()
+            .filter_map(|log| log.key().verifier_key())
+            .map(|key| format!("{key}\n"))
+            .collect(),
     })
 }
 
 /// A shard of a log in a directory.
 pub(crate) struct Stored {
+    pub(crate) log: LogName,
     /// Its folder, and its lock's name.
     pub(crate) folder: String,
     pub(crate) key: LogKey,
@@ -153,32 +167,58 @@ pub(crate) fn stored_logs(path: &Path) -> Result<Vec<Stored>, Failure> {
     let root = fs::read(&root).map_err(|error| Failure::file("read", &root, &error))?;
     let root = TrustedRoot::parse(&root).map_err(|error| broken(&error))?;
     let (mut signatures, mut certificates) = (root.logs().iter(), root.certificate_logs().iter());
+    let audit = audit_keys(path)?;
+    let mut audit = audit.iter();
     let mut stored = Vec::new();
-    // In the order in which the trusted root was written.
+    // In the order in which the files were written.
     for log in LogName::ALL {
         for (number, shard) in (1..).zip(shards.of(log)) {
-            let listed = match log {
-                LogName::Ct => certificates.next(),
-                LogName::Log | LogName::LogV1 => signatures.next(),
+            let spki = match log {
+                LogName::Ct => certificates.next().map(|log| log.key().spki()),
+                LogName::Log | LogName::LogV1 => signatures.next().map(|log| log.key().spki()),
+                LogName::Audit => audit.next().map(|key| &key[..]),
             };
-            let listed = listed.ok_or_else(|| {
-                broken(&format!("the trusted root does not list {}", folder(log, number)))
+            let spki = spki.ok_or_else(|| {
+                broken(&format!("no key is listed for {}", folder(log, number)))
                     .hint("start the instance once: it makes what it has not yet")
             })?;
-            let (spki, host) = (listed.key().spki(), shard.host.as_ref());
-            let host = host.unwrap_or(&settings.log_origin);
+            let host = shard.host.as_ref().unwrap_or(&settings.log_origin);
             let (key, format) = match log {
                 LogName::Log => (LogKey::from_spki(host, spki), Format::Entries),
                 LogName::LogV1 => (LogKey::rekor_v1(host, tree_id(spki), spki), Format::Timed),
                 LogName::Ct => {
                     (LogKey::from_spki(&certificate_origin(&settings, number), spki), Format::Data)
                 }
+                LogName::Audit => {
+                    (LogKey::from_spki(&audit::origin(&settings), spki), Format::Entries)
+                }
             };
             let key = key.map_err(|error| broken(&error))?;
-            stored.push(Stored { folder: folder(log, number), key, format });
+            stored.push(Stored { log, folder: folder(log, number), key, format });
         }
     }
     Ok(stored)
+}
+
+/// The keys of the audit log's shards in a directory, SubjectPublicKeyInfo; none before its first start.
+fn audit_keys(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let path = path.join(AUDIT_KEYS);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| Failure::file("read", &path, &error))?,
+    };
+    let spki = |line: &str| {
+        let key = VerifierKey::parse(line).ok()?;
+        Some(ed25519_spki(key.public_key().try_into().ok()?))
+    };
+    text.lines()
+        .map(|line| {
+            spki(line).ok_or_else(|| {
+                let message = format!("{}: {line:?} is no Ed25519 key of a log", path.display());
+                Failure::unclear(message)
+            })
+        })
+        .collect()
 }
 
 /// The origin of a shard of the certificate log.

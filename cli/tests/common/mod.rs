@@ -4,7 +4,7 @@
 use countersign_testkit::SigningKey;
 use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -93,6 +93,19 @@ impl Dev {
             bundle.as_ref(),
             file.as_ref(),
         ])
+    }
+
+    /// The entries on record that answer to `query`, in order.
+    pub(crate) fn record(&self, query: &[&str]) -> Vec<Value> {
+        let dir = self.dir.to_str().unwrap();
+        let search = ["audit", "search", "--dir", dir, "--output", "json"];
+        let output = run([&search[..], query].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let entries: Vec<_> = lines.map(|mut line| line["entry"].take()).collect();
+        let expected = if entries.is_empty() { 1 } else { 0 };
+        assert_eq!(output.status.code(), Some(expected), "{text}");
+        entries
     }
 
     /// Entries in the signature log, by its published checkpoint.

@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         check(&name, Arc::new(remote), &key, format, args.output)?;
         return Ok(ExitCode::SUCCESS);
     };
-    for Stored { folder, key, format } in instance::stored_logs(dir)? {
+    for Stored { folder, key, format, .. } in instance::stored_logs(dir)? {
         check(&folder, Arc::new(Folder::new(dir.join(&folder))), &key, format, args.output)?;
     }
     Ok(ExitCode::SUCCESS)

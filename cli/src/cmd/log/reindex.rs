@@ -3,14 +3,14 @@
 use crate::args::Format;
 use crate::args::log::Reindex as Args;
 use crate::failure::Failure;
-use crate::instance::{Directory, INDEX, Stored, stored_logs};
+use crate::instance::{Directory, INDEX, LogName, Stored, stored_logs};
 use crate::output;
+use countersign_log::OpenError;
 use countersign_log::index::postings::remove;
 use countersign_log::index::{Error, Index, Pace, Published};
 use countersign_log::read::Reader;
 use countersign_log::reindex::{self, Table};
 use countersign_log::store::{CheckpointLock as _, Folder, Sqlite};
-use countersign_log::{Format as Records, OpenError};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -24,21 +24,22 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Directory::open(&args.dir).map_err(|failure| failure.hint("stop the server first"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    let logs = stored.into_iter().map(|Stored { folder, key, format }| {
+    let logs = stored.into_iter().map(|Stored { log, folder, key, format }| {
         let source = Arc::new(Folder::new(directory.file(&folder)));
-        (folder, Published { source, key, format })
+        (log, folder, Published { source, key, format })
     });
     let logs: Vec<_> = logs.collect();
     runtime.block_on(async {
         let database = Sqlite::open(&directory.file("countersign.db")).await;
         let database = database.map_err(|error| Failure::unclear(error.to_string()))?;
-        for (name, log) in &logs {
+        for (_, name, log) in &logs {
             let Table { entries, differed } = table(name, log, &database).await?;
             tell(args.output, name, "table", entries, differed)?;
         }
         database.close().await;
-        let signatures = logs.iter().filter(|(_, log)| log.format != Records::Data);
-        let signatures = signatures.map(|(_, log)| log.clone()).collect();
+        let searched =
+            logs.iter().filter(|(name, ..)| matches!(name, LogName::Log | LogName::LogV1));
+        let signatures = searched.map(|(.., log)| log.clone()).collect();
         let (entries, differed) = index(&directory.file(INDEX), signatures).await?;
         tell(args.output, "all signature logs", "index", entries, differed)
     })?;

@@ -1,0 +1,117 @@
+//! `countersign audit search`.
+
+use super::{entry, read, shards};
+use crate::args::Format;
+use crate::args::audit::{Outcome, Search};
+use crate::failure::Failure;
+use crate::instance::LogName;
+use crate::output;
+use countersign_ca::audit::{Entry, Event, Who};
+use std::process::ExitCode;
+
+pub(super) fn run(args: &Search) -> Result<ExitCode, Failure> {
+    let mut found = String::new();
+    for (number, shard) in (1..).zip(shards(&args.dir, LogName::Audit)?) {
+        let mut unread = None;
+        read(&args.dir, &shard, &mut |index, record| {
+            match entry(record) {
+            None => unread = unread.or(Some(index)),
+            Some((entry, _)) if !matches(args, &entry) => {}
+            Some((entry, json)) => found.push_str(&match args.output {
+                Format::Json => format!(
+                    "{{\"schema\":\"countersign.audit-entry/1\",\"shard\":{number},\"index\":{index},\"entry\":{json}}}\n"
+                ),
+                Format::Text => {
+                    format!("{number}/{index} {} {}\n", entry.time, sentence(&entry.event))
+                }
+            }),
+        }
+        })?;
+        if let Some(index) = unread {
+            let message =
+                format!("{}: entry {index} is none that this program reads", shard.folder);
+            return Err(Failure::unclear(message).hint("a newer version of it may"));
+        }
+    }
+    // Now that all is known to be in the signed tree.
+    output::print(&found)?;
+    match found.is_empty() {
+        true => Err(Failure::no("nothing on record answers to that")),
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn matches(args: &Search, entry: &Entry) -> bool {
+    let mut facts = Facts::default();
+    let outcome = match &entry.event {
+        Event::Serial { serial, key_sha256, who } => {
+            facts = Facts { who: Some(who), serial: Some(serial), ..facts };
+            facts.keys.extend(key_sha256.as_deref());
+            Outcome::Begun
+        }
+        Event::Issued { serial, who, .. } => {
+            facts = Facts { who: Some(who), serial: Some(serial), ..facts };
+            Outcome::Issued
+        }
+        Event::Refused { reason, rule, serial, who, .. } => {
+            facts = Facts { who: who.as_ref(), serial: serial.as_deref(), ..facts };
+            facts.rules.push(reason);
+            // A policy's rule stands before what is wrong: `releases: claim-mismatch:email`.
+            let rules = rule.iter().flat_map(|rule| [Some(&rule[..]), rule.split(": ").next()]);
+            facts.rules.extend(rules.flatten());
+            Outcome::Refused
+        }
+        Event::Administered { about, .. } => {
+            facts.keys.extend(about.iter().flat_map(|text| text.split(' ')));
+            Outcome::Act
+        }
+    };
+    let exact = |wanted: &Option<String>, found: &[&str]| {
+        wanted.as_ref().is_none_or(|wanted| found.contains(&&wanted[..]))
+    };
+    let hex = |wanted: &Option<String>, found: &[&str]| {
+        let same = |wanted: &String| found.iter().any(|found| found.eq_ignore_ascii_case(wanted));
+        wanted.as_ref().is_none_or(same)
+    };
+    let name = |of: fn(&Who) -> &String| facts.who.map(|who| &of(who)[..]);
+    exact(&args.identity, name(|who| &who.identity).as_slice())
+        && exact(&args.issuer, name(|who| &who.issuer).as_slice())
+        && hex(&args.serial, facts.serial.as_slice())
+        && hex(&args.key, &facts.keys)
+        && exact(&args.rule, &facts.rules)
+        && args.outcome.is_none_or(|wanted| wanted == outcome)
+        && args.since.is_none_or(|since| since <= entry.time)
+        && args.until.is_none_or(|until| entry.time < until)
+}
+
+/// What can be searched for in an entry, beside its time and outcome.
+#[derive(Default)]
+struct Facts<'a> {
+    who: Option<&'a Who>,
+    serial: Option<&'a str>,
+    keys: Vec<&'a str>,
+    rules: Vec<&'a str>,
+}
+
+fn sentence(event: &Event) -> String {
+    let by = |who: &Who| format!("{} by {}", who.identity, who.issuer);
+    match event {
+        Event::Serial { serial, key_sha256, who } => {
+            let key = key_sha256.as_deref().unwrap_or("not on record");
+            format!("begun {serial} for {}, key {key}", by(who))
+        }
+        Event::Issued { serial, who, log_index, .. } => {
+            let place = log_index.map_or("unknown".to_owned(), |index| index.to_string());
+            format!("issued {serial} to {}, certificate log {place}", by(who))
+        }
+        Event::Refused { reason, message, serial, who, .. } => {
+            let whom = who.as_ref().map_or_else(|| "nobody known".to_owned(), by);
+            let serial = serial.as_ref().map_or_else(String::new, |serial| format!(" {serial}"));
+            format!("refused{serial} to {whom}: {reason}: {message}")
+        }
+        Event::Administered { act, about, failed } => {
+            let failed = failed.as_ref().map_or_else(String::new, |why| format!(", failed: {why}"));
+            format!("{act}: {}{failed}", about.join(", "))
+        }
+    }
+}

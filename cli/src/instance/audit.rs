@@ -1,0 +1,91 @@
+//! The record of an instance: a log beside the others, read by its operators alone.
+
+use super::{Directory, Settings};
+use crate::failure::Failure;
+use countersign_ca::audit::{self, Audit, AuditLog, Entry, Event};
+use countersign_log::pool::AppendError;
+use countersign_log::{Candidate, Log, Shards};
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::sync::Arc;
+
+/// Its origin: below that of the signature log, as nobody else may have it.
+pub(super) fn origin(settings: &Settings) -> String {
+    format!("{}/audit", settings.log_origin)
+}
+
+/// The log as the authority knows it.
+pub(super) struct Recorded(pub(super) Arc<Shards<Log>>);
+
+#[async_trait::async_trait]
+impl AuditLog for Recorded {
+    async fn append(&self, entry: Vec<u8>) -> Result<(), audit::Error> {
+        let appended = self.0.append(|| Candidate::entry(&entry)).await;
+        appended.map(drop).map_err(|error| audit::Error { reason: error.to_string() })
+    }
+}
+
+/// Puts an act of the operators on record, or that it failed.
+pub(super) async fn administered(
+    audit: &Audit,
+    act: &str,
+    about: Vec<String>,
+    failed: Option<String>,
+) -> Result<(), Failure> {
+    let event = Event::Administered { act: act.to_owned(), about, failed };
+    let recorded = audit.record(Timestamp::now(), "", event).await;
+    recorded.map_err(|error| Failure::unclear(format!("{act} is not on record: {error}")))
+}
+
+/// What the record was before it was a log: JSON lines, each with the hash of the one before.
+const LINES: &str = "audit.jsonl";
+/// What it is called when the log has it.
+const IMPORTED: &str = "audit-imported.jsonl";
+
+/// Lines that are appended at a time.
+const AT_ONCE: usize = 512;
+
+/// Gives a new shard its first entry, and the lines of an [older record](LINES).
+pub(super) async fn begin(log: &Log, directory: &Directory, shard: usize) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::unclear(format!("the audit log does not begin: {error}"))
+    };
+    if log.head().checkpoint().size == 0 {
+        let (act, about) = ("begin".to_owned(), vec![format!("shard {shard}")]);
+        let event = Event::Administered { act, about, failed: None };
+        let entry = Entry { time: Timestamp::now(), request_id: String::new(), event };
+        let entry = serde_json::to_vec(&entry).expect("texts only");
+        append(log, &entry).await.map_err(|error| failed(&error))?;
+    }
+    let path = directory.file(LINES);
+    let lines = match File::open(&path) {
+        Ok(file) => BufReader::new(file).split(b'\n'),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::file("read", &path, &error)),
+    };
+    // What a crash has cut short is no entry; it stays in the file.
+    let whole = |line: &Vec<u8>| serde_json::from_slice::<Entry>(line).is_ok();
+    let mut lines = lines.filter(|line| line.as_ref().map_or(true, whole));
+    loop {
+        let some: Vec<_> = lines
+            .by_ref()
+            .take(AT_ONCE)
+            .collect::<Result<_, _>>()
+            .map_err(|error: std::io::Error| Failure::file("read", &path, &error))?;
+        if some.is_empty() {
+            break;
+        }
+        let appended = try_join_all(some.iter().map(|line| append(log, line))).await;
+        appended.map_err(|error| failed(&error))?;
+        // Restart finds the file and appends all again: what is there already is a repeat.
+    }
+    fs::rename(&path, directory.file(IMPORTED))
+        .and_then(|()| File::open(directory.path())?.sync_all())
+        .map_err(|error| Failure::file("rename", &path, &error))
+}
+
+async fn append(log: &Log, entry: &[u8]) -> Result<(), AppendError> {
+    log.append(Candidate::entry(entry)?).await.map(drop)
+}
