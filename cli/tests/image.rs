@@ -91,6 +91,26 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     assert!(text.contains("2 signed, 0 refused"), "{text}");
     assert_eq!(certificates(), before + 1, "one for both");
 
+    // An interrupted batch goes on: what is signed already is passed over.
+    let three = case.registry.push_image("acme/three", "v1", "three");
+    let three = format!("{}@{three}", case.image("three"));
+    let entries = || {
+        let lines = ["tree", "--output", "json"];
+        let count = |image: &str| {
+            let tree = succeeds(&run([&lines[..], &[image]].concat()));
+            let tree: serde_json::Value = serde_json::from_str(&tree).unwrap();
+            tree["referrers"].as_array().unwrap().len()
+        };
+        [one.as_str(), two.as_str(), three.as_str()].map(count)
+    };
+    let again = ["sign", "--resume", "-a", "build=7", &one, &two, &three];
+    let text = succeeds(&case.sign("a@example.com", &again));
+    assert!(text.contains("3 signed"), "{text}");
+    assert_eq!(entries(), [1, 1, 1], "two were signed before");
+    succeeds(&case.sign("a@example.com", &["sign", "--resume", "-a", "build=8", &three]));
+    succeeds(&case.sign("c@example.com", &["sign", "--resume", "-a", "build=7", &three]));
+    assert_eq!(entries(), [1, 1, 3], "something else, and somebody else");
+
     let _ = case.registry.requests();
     let by_digest = format!("{}@{}", case.image("one"), digests[0]);
     let text = succeeds(&case.verify("a@example.com", &["verify", &by_digest]));
@@ -119,7 +139,7 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     succeeds(&case.verify("a@example.com", &["verify", &by_digest]));
 
     // What cannot be told is neither.
-    let missing = case.image("three:v1");
+    let missing = case.image("four:v1");
     let found = case.verify("a@example.com", &["verify", &missing]);
     assert_fails(&found, 2, "does not exist in the registry");
     for status in [429, 503] {

@@ -16,6 +16,7 @@ mod credentials;
 mod layout;
 mod legacy;
 mod manifest;
+mod mirror;
 mod reference;
 mod registry;
 mod shared_tag;
@@ -26,6 +27,7 @@ pub use credentials::Credential;
 pub use layout::Layout;
 pub use legacy::{Layer, Payload, Suffix, attach_legacy};
 pub use manifest::{Descriptor, MAX_CHILDREN, MAX_MANIFEST, Manifest, Stored};
+pub use mirror::Mirrors;
 pub use reference::{Digest, Reference};
 pub use registry::{Options, Registries, Repository};
 

@@ -113,6 +113,12 @@ impl<'a> Signer<'a> {
         Ok(Self { http, root, patience, used, key, certificate, expires })
     }
 
+    /// The certificate, DER.
+    #[must_use]
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
     /// When the certificate expires.
     #[must_use]
     pub const fn expires(&self) -> Timestamp {

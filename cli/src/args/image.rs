@@ -41,6 +41,14 @@ pub(crate) struct Registry {
     /// Authorities of the registry's TLS certificate, PEM, beside the system's
     #[arg(long, env = "COUNTERSIGN_REGISTRY_CACERT", value_name = "FILE")]
     pub(crate) registry_cacert: Option<PathBuf>,
+    /// Read what has a digest from this mirror first, HOST=MIRROR or HOST=MIRROR/PATH; tags and signatures the registry itself is asked for
+    #[arg(
+        long,
+        env = "COUNTERSIGN_REGISTRY_MIRROR",
+        value_name = "HOST=MIRROR",
+        value_delimiter = ','
+    )]
+    pub(crate) registry_mirror: Vec<String>,
 }
 
 /// What to sign of images, and as whom.
@@ -55,6 +63,9 @@ pub(crate) struct ImageSigning {
     /// Store it also as cosign 1 and 2 did, under a tag, for verifiers that read nothing else
     #[arg(long)]
     pub(crate) legacy: bool,
+    /// Pass over images of which the same signer has said the same already, as after an interruption
+    #[arg(long, conflicts_with = "legacy")]
+    pub(crate) resume: bool,
     #[command(flatten)]
     pub(crate) signing: Signing,
     #[command(flatten)]

@@ -18,7 +18,8 @@ use crate::failure::Failure;
 use crate::trust::read_bounded;
 use countersign_client::http;
 use countersign_client::oci::{
-    Credential, Error, MAX_CHILDREN, Options, Reference, Registries, Repository, Stored, Where,
+    Credential, Error, MAX_CHILDREN, Mirrors, Options, Reference, Registries, Repository, Stored,
+    Where,
 };
 use std::collections::BTreeMap;
 
@@ -39,9 +40,11 @@ fn registries(args: &Registry, timeout: Timeout) -> Result<Registries, Failure> 
     };
     let authorities = args.registry_cacert.as_deref();
     let authorities = authorities.map(|path| read_bounded(path, MAX_AUTHORITIES)).transpose()?;
+    let mirrors = Mirrors::parse(args.registry_mirror.iter().map(String::as_str));
+    let mirrors = mirrors.map_err(failure)?;
     let waiting = |error: &http::Error| super::sign::waiting(error);
     let (plain_http, budget) = (args.allow_http_registry, timeout.timeout);
-    Ok(Registries::new(Options { credential, plain_http, authorities, budget, waiting }))
+    Ok(Registries::new(Options { credential, plain_http, authorities, mirrors, budget, waiting }))
 }
 
 /// One image, and where it is.

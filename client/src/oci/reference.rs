@@ -105,6 +105,11 @@ impl Reference {
         self.digest.as_ref()
     }
 
+    /// Whether it is of the registry that goes by `host`.
+    pub(super) fn is_of(&self, host: &str) -> bool {
+        self.registry == host || self.registry == DOCKER_HUB && DOCKER_HUB_NAMES.contains(&host)
+    }
+
     /// Registry and repository: what a legacy signature calls the image.
     #[must_use]
     pub fn name(&self) -> String {

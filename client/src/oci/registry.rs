@@ -4,16 +4,19 @@
 //! registry demands them, and sent to its own origin and the token server that it names; a redirect of a
 //! download is followed without them, and never from TLS to plain HTTP.
 
-use super::auth::{self, Challenge};
+mod send;
+
 use super::credentials::Credential;
 use super::manifest::{Descriptor, MAX_MANIFEST, Stored};
+use super::mirror::Mirrors;
 use super::reference::{Digest, Reference};
 use super::{Error, attach::MAX_REFERRERS, media_type};
 use crate::http::{self, Http, Read, Reply};
-use crate::retry;
+use crate::retry::{self, Retryable as _};
 use base64::Engine as _;
 use reqwest::Method;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use url::Url;
@@ -39,6 +42,8 @@ pub struct Options {
     pub plain_http: bool,
     /// Authorities to trust beside the system's, PEM.
     pub authorities: Option<Vec<u8>>,
+    /// Where content is read from first.
+    pub mirrors: Mirrors,
     /// For each request and its repeats: how many there are depends on the image.
     pub budget: Duration,
     /// Told of each failure that is waited for.
@@ -48,7 +53,14 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let budget = retry::BUDGET;
-        Self { credential: None, plain_http: false, authorities: None, budget, waiting: |_| {} }
+        Self {
+            credential: None,
+            plain_http: false,
+            authorities: None,
+            mirrors: Mirrors::default(),
+            budget,
+            waiting: |_| {},
+        }
     }
 }
 
@@ -57,13 +69,15 @@ impl Default for Options {
 pub struct Registries {
     options: Options,
     each: Mutex<BTreeMap<String, Arc<Registry>>>,
+    /// The same registry may be a mirror, too, which is asked in another way.
+    mirrors: Mutex<BTreeMap<String, Arc<Registry>>>,
 }
 
 impl Registries {
     /// None is spoken to yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, each: Mutex::default() }
+        Self { options, each: Mutex::default(), mirrors: Mutex::default() }
     }
 
     /// The repository that `reference` names.
@@ -86,7 +100,24 @@ impl Registries {
                 registry
             }
         };
-        Ok(Repository { registry, name: reference.repository().to_owned() })
+        let mirror = self.options.mirrors.of(reference);
+        let mirror = mirror.map(|mirror| self.mirror(&mirror)).transpose()?;
+        Ok(Repository { registry, name: reference.repository().to_owned(), mirror })
+    }
+
+    /// It is asked once, and shown what Docker's files have for it: credentials that were given are for
+    /// the registry.
+    fn mirror(&self, reference: &Reference) -> Result<Box<Repository>, Error> {
+        let name = reference.registry();
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        if !mirrors.contains_key(name) {
+            let (credential, budget) = (None, Duration::ZERO);
+            let options = Options { credential, budget, ..self.options.clone() };
+            let registry = Arc::new(Registry::new(name, &options)?);
+            mirrors.insert(name.to_owned(), registry);
+        }
+        let (registry, name) = (Arc::clone(&mirrors[name]), reference.repository().to_owned());
+        Ok(Box::new(Repository { registry, name, mirror: None }))
     }
 }
 
@@ -100,6 +131,8 @@ struct Registry {
     authorizations: tokio::sync::Mutex<BTreeMap<String, Zeroizing<String>>>,
     /// Whether it has the referrers API, once it was asked.
     lists: tokio::sync::OnceCell<bool>,
+    /// Of a mirror: it did not answer, and is left alone.
+    away: AtomicBool,
 }
 
 impl Registry {
@@ -123,6 +156,7 @@ impl Registry {
             credential: options.credential.clone(),
             authorizations: tokio::sync::Mutex::default(),
             lists: tokio::sync::OnceCell::new(),
+            away: AtomicBool::new(false),
         })
     }
 }
@@ -141,6 +175,7 @@ fn is_loopback(url: &Url) -> bool {
 pub struct Repository {
     registry: Arc<Registry>,
     name: String,
+    mirror: Option<Box<Self>>,
 }
 
 /// A request, which can be made again.
@@ -215,6 +250,28 @@ impl Repository {
     /// # Errors
     /// As [`tagged`](Self::tagged), and when the bytes have another digest.
     pub async fn manifest(&self, digest: &Digest) -> Result<Stored, Error> {
+        if let Some(mirror) = self.mirror()
+            && let Some(stored) = mirror.answer(mirror.own_manifest(digest).await)
+        {
+            return Ok(stored);
+        }
+        self.own_manifest(digest).await
+    }
+
+    /// The mirror, if there is one that answers.
+    fn mirror(&self) -> Option<&Self> {
+        self.mirror.as_deref().filter(|mirror| !mirror.registry.away.load(Ordering::Relaxed))
+    }
+
+    /// What a mirror answered, if that is of use.
+    fn answer<T>(&self, answer: Result<T, Error>) -> Option<T> {
+        if matches!(&answer, Err(Error::Http(error)) if error.retryable()) {
+            self.registry.away.store(true, Ordering::Relaxed);
+        }
+        answer.ok()
+    }
+
+    async fn own_manifest(&self, digest: &Digest) -> Result<Stored, Error> {
         let (mut stored, _) = self.fetch(digest.as_str()).await?;
         if !digest.matches(&stored.bytes) {
             let (what, expected) = (self.titled(digest.as_str()), digest.clone());
@@ -299,6 +356,17 @@ impl Repository {
         if let Some(data) = embedded(descriptor) {
             return Ok(data);
         }
+        if let Some(mirror) = self.mirror()
+            && let Some(bytes) = mirror.answer(mirror.own_blob(descriptor, limit).await)
+        {
+            return Ok(bytes);
+        }
+        self.own_blob(descriptor, limit).await
+    }
+
+    async fn own_blob(&self, descriptor: &Descriptor, limit: usize) -> Result<Vec<u8>, Error> {
+        let Descriptor { digest, size, .. } = descriptor;
+        let what = self.titled(digest.as_str());
         let mut call = self.call(Method::GET, &format!("blobs/{digest}"));
         let announced = usize::try_from(*size).unwrap_or(limit);
         call.read = Read::Whole(announced);
@@ -319,8 +387,18 @@ impl Repository {
         }
     }
 
-    /// The same, piece by piece and not checked: the caller does while it passes them on.
+    /// The same, piece by piece and not checked: the caller does while it passes them on. So if a mirror's are
+    /// wrong, the registry's are not tried.
     pub(super) async fn open_blob(&self, descriptor: &Descriptor) -> Result<Reply, Error> {
+        if let Some(mirror) = self.mirror()
+            && let Some(reply) = mirror.answer(mirror.open_own_blob(descriptor).await)
+        {
+            return Ok(reply);
+        }
+        self.open_own_blob(descriptor).await
+    }
+
+    async fn open_own_blob(&self, descriptor: &Descriptor) -> Result<Reply, Error> {
         let mut call = self.call(Method::GET, &format!("blobs/{}", descriptor.digest));
         call.read = Read::Later;
         call.size = descriptor.size;
@@ -445,127 +523,6 @@ impl Repository {
             repository: self.name.clone(),
             reason: reason.to_owned(),
         }
-    }
-
-    /// Sends a request, meets the registry's demand for credentials, and follows redirects of downloads.
-    async fn send(&self, call: &Call<'_>) -> Result<Reply, Error> {
-        let registry = &*self.registry;
-        let mut url = call.url.clone();
-        let mut met = false;
-        let mut redirects = 0;
-        loop {
-            let own = url.origin() == registry.base.origin();
-            let known = match own {
-                true => registry.authorizations.lock().await.get(&self.name).cloned(),
-                false => None,
-            };
-            let request = |client: &reqwest::Client| {
-                let mut request = client.request(call.method.clone(), url.clone());
-                for (name, value) in &call.headers {
-                    request = request.header(*name, value);
-                }
-                if let Some(authorization) = &known {
-                    request = request.header("authorization", authorization.as_str());
-                }
-                match call.body {
-                    Some(body) => request.body(body()),
-                    None => request,
-                }
-            };
-            let longer = Duration::from_secs(call.size / SLOWEST);
-            let reply = registry.http.exchange(request, &url, call.read, longer).await?;
-            match reply.status {
-                401 if own && !met => {
-                    met = true;
-                    self.authorize(&reply, known).await?;
-                }
-                401 if own => return Err(self.denied("401, although it was shown credentials")),
-                301 | 302 | 303 | 307 | 308
-                    if matches!(call.method, Method::GET | Method::HEAD) =>
-                {
-                    redirects += 1;
-                    url = self.redirected(&url, &reply, redirects)?;
-                }
-                _ => return Ok(reply),
-            }
-        }
-    }
-
-    fn redirected(&self, from: &Url, reply: &Reply, count: usize) -> Result<Url, Error> {
-        let location = reply.header("location").unwrap_or_default();
-        let refused =
-            |reason| Error::Redirect { url: from.to_string(), to: location.to_owned(), reason };
-        if count > MAX_REDIRECTS {
-            return Err(refused("that is one redirect too many"));
-        }
-        let to = from.join(location).map_err(|_| refused("that is no URL"))?;
-        if !matches!(to.scheme(), "http" | "https") {
-            return Err(refused("that is not HTTP"));
-        }
-        self.check_downgrade(from, &to)?;
-        Ok(to)
-    }
-
-    /// From TLS to plain HTTP nothing leads, nor from loopback to plain HTTP elsewhere.
-    fn check_downgrade(&self, from: &Url, to: &Url) -> Result<(), Error> {
-        let private = from.scheme() == "http" && (is_loopback(to) || !is_loopback(from));
-        if to.scheme() == "https" || private {
-            return Ok(());
-        }
-        let (url, to) = (from.to_string(), to.to_string());
-        Err(Error::Redirect { url, to, reason: "anybody could read and change it there" })
-    }
-
-    /// Gets what the registry demands in its 401, once for all requests that run into it together.
-    async fn authorize(&self, reply: &Reply, used: Option<Zeroizing<String>>) -> Result<(), Error> {
-        let registry = &*self.registry;
-        let mut authorizations = registry.authorizations.lock().await;
-        if authorizations.get(&self.name) != used.as_ref() {
-            return Ok(());
-        }
-        let challenge = Challenge::of(reply)
-            .ok_or_else(|| self.denied("401, and it demands nothing that is known here"))?;
-        let credential = match &registry.credential {
-            Some(credential) => Some(credential.clone()),
-            None => {
-                let env = |name: &str| std::env::var_os(name);
-                Credential::find(&registry.name, &self.name, env)?
-            }
-        };
-        let authorization = match (challenge, credential) {
-            (_, Some(Credential::Bearer(token))) => Zeroizing::new(format!("Bearer {}", *token)),
-            (Challenge::Basic, Some(Credential::Password(user, password))) => {
-                auth::basic(&user, &password)
-            }
-            (Challenge::Basic, _) => {
-                return Err(self.denied("it demands user and password (`docker login`)"));
-            }
-            (Challenge::Bearer { realm, service, scope }, credential) => {
-                let realm = registry
-                    .base
-                    .join(&realm)
-                    .map_err(|_| self.denied("the token server that it names has no URL"))?;
-                self.check_downgrade(&registry.base, &realm)?;
-                let scopes: Vec<_> =
-                    scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned).collect();
-                let token = auth::token(
-                    &registry.http,
-                    &realm,
-                    service.as_deref(),
-                    &scopes,
-                    credential.as_ref(),
-                );
-                let token = token.await.map_err(|error| match error {
-                    Error::Http(error) if error.is_refusal() => {
-                        self.denied(&format!("its token server says no: {error}"))
-                    }
-                    error => error,
-                })?;
-                Zeroizing::new(format!("Bearer {}", *token))
-            }
-        };
-        authorizations.insert(self.name.clone(), authorization);
-        Ok(())
     }
 }
 

@@ -1,12 +1,11 @@
 //! `sign` and `attest`: many images with one token and one certificate, for as long as it lasts.
 
 use super::{AT_ONCE, annotations, failure, parts, registries};
-use crate::args::Signing;
 use crate::args::image::{Attest, ImageSigning, Sign};
 use crate::cmd::sign as blob;
 use crate::cmd::verify::predicate;
 use crate::failure::Failure;
-use crate::identity::Identity;
+use crate::identity::Identity as Token;
 use crate::report::{self, Results};
 use crate::trust::block_on;
 use countersign_client::oci::{
@@ -14,9 +13,10 @@ use countersign_client::oci::{
 };
 use countersign_client::sign::{Patience, Signer, Subject};
 use countersign_client::trust::Services;
+use countersign_verify::certificate::{Certificate, Identity};
 use countersign_verify::limits::MAX_PAYLOAD;
 use countersign_verify::statement::{IMAGE_SIGNATURE, STATEMENT_V1};
-use countersign_verify::{Artifact, Report, TrustedRoot};
+use countersign_verify::{Artifact, Report, TrustedRoot, Verified, verify_json};
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
@@ -77,7 +77,7 @@ fn run(args: &ImageSigning, claim: &Claim) -> Result<ExitCode, Failure> {
     let signing = &args.signing;
     let registries = registries(&args.registry, signing.timeout)?;
     let (root, config) = blob::config(&signing.trust, signing.signing_config.as_deref())?;
-    let identity = Identity::find(signing, &config)?;
+    let identity = Token::find(signing, &config)?;
     let now = Timestamp::now();
     let unclear = |error: countersign_client::trust::Error| Failure::unclear(error.to_string());
     let services = config.select(now).map_err(unclear)?;
@@ -86,7 +86,7 @@ fn run(args: &ImageSigning, claim: &Claim) -> Result<ExitCode, Failure> {
     })?;
     let results = block_on(async {
         let targets = targets(&registries, &args.images, args.recursive).await?;
-        let session = Session::begin(identity, &services, &root, signing).await?;
+        let session = Session::begin(identity, &services, &root, args).await?;
         let sign = async |target: Result<Target, report::Result>| match target {
             Ok(target) => session.sign(&target, claim, legacy.as_ref()).await,
             Err(undecided) => undecided,
@@ -158,23 +158,26 @@ impl Target {
 
 /// One identity, and its certificate while that lasts.
 struct Session<'a> {
-    identity: Identity,
+    identity: Token,
     services: &'a Services,
     root: &'a TrustedRoot,
     patience: Patience,
+    /// Whether to look for what was signed before.
+    resume: bool,
     signer: Mutex<Arc<Signer<'a>>>,
 }
 
 impl<'a> Session<'a> {
     async fn begin(
-        identity: Identity,
+        identity: Token,
         services: &'a Services,
         root: &'a TrustedRoot,
-        args: &Signing,
+        args: &ImageSigning,
     ) -> Result<Self, Failure> {
-        let patience = blob::patience(args.timeout);
+        let (patience, resume) = (blob::patience(args.signing.timeout), args.resume);
         let signer = certify(&identity, services, root, patience).await?;
-        Ok(Self { identity, services, root, patience, signer: Mutex::new(Arc::new(signer)) })
+        let signer = Mutex::new(Arc::new(signer));
+        Ok(Self { identity, services, root, patience, resume, signer })
     }
 
     /// The signer; a new one when the certificate is about to expire.
@@ -213,12 +216,17 @@ impl<'a> Session<'a> {
         let not_signed = |error| ("NOT_SIGNED", blob::failure(error));
         let not_stored = |error: oci::Error| (error.code(), failure(error));
         let signer = self.signer().await.map_err(|failure| ("NOT_SIGNED", failure))?;
-        let statement = || {
-            let text = claim.statement(reference, &artifact);
-            text.map(|text| Subject::Statement(text, &artifact))
-                .map_err(|failure| ("UNREADABLE", failure))
-        };
-        let signed = signer.sign(statement()?, self.services).await.map_err(not_signed)?;
+        let statement =
+            || claim.statement(reference, &artifact).map_err(|failure| ("UNREADABLE", failure));
+        let text = statement()?;
+        if self.resume
+            && let Some(found) =
+                self.before(target, &signer, claim.kind(), &text).await.map_err(not_stored)?
+        {
+            return Ok(found);
+        }
+        let text = Subject::Statement(text, &artifact);
+        let signed = signer.sign(text, self.services).await.map_err(not_signed)?;
         let bundle = Arc::new(signed.bundle);
         let stored = oci::attach(repository, subject, &bundle, Timestamp::now());
         let referrer = stored.await.map_err(not_stored)?;
@@ -227,7 +235,7 @@ impl<'a> Session<'a> {
             let message = Artifact::from_bytes(&payload);
             let subject = match claim {
                 Claim::Signature(_) => Subject::Artifact(&message),
-                Claim::Predicate(..) => statement()?,
+                Claim::Predicate(..) => Subject::Statement(statement()?, &artifact),
             };
             let older = signer.sign(subject, services).await.map_err(not_signed)?;
             attach_legacy(repository, &target.stored.descriptor.digest, &older.bundle, &payload)
@@ -238,8 +246,47 @@ impl<'a> Session<'a> {
     }
 }
 
+impl Session<'_> {
+    /// Where this very signer said the very same before, and what proves it.
+    async fn before(
+        &self,
+        target: &Target,
+        signer: &Signer<'_>,
+        kind: &str,
+        statement: &[u8],
+    ) -> Result<Option<(String, Report)>, oci::Error> {
+        let (place, digest) =
+            (Where::Registry(target.repository.clone()), &target.stored.descriptor.digest);
+        let certificate = Certificate::parse(signer.certificate()).ok();
+        let us = certificate.and_then(|certificate| certificate.identity().ok());
+        let same = |verified: &Verified| {
+            let them = verified.identity();
+            let named = |identity: &Identity| {
+                (identity.subject().clone(), identity.issuer().map(str::to_owned))
+            };
+            verified.payload() == Some(statement) && them.map(named) == us.as_ref().map(named)
+        };
+        for attachment in place.referrers(digest).await? {
+            if attachment.predicate_type().is_some_and(|found| found != kind) {
+                continue;
+            }
+            let found = match place.bundle(digest, &attachment).await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) if error.is_finding() => continue,
+                Err(error) => return Err(error),
+            };
+            let report = verify_json(&found.bundle, &digest.artifact(), self.root);
+            if report.result().is_ok_and(same) {
+                return Ok(Some((found.digest.to_string(), report)));
+            }
+        }
+        Ok(None)
+    }
+}
+
 async fn certify<'a>(
-    identity: &Identity,
+    identity: &Token,
     services: &Services,
     root: &'a TrustedRoot,
     patience: Patience,
@@ -249,6 +296,14 @@ async fn certify<'a>(
 }
 
 impl Claim {
+    /// The predicate type.
+    fn kind(&self) -> &str {
+        match self {
+            Self::Signature(_) => IMAGE_SIGNATURE,
+            Self::Predicate(kind, _) => kind,
+        }
+    }
+
     /// The in-toto statement about an image. A signature's subject has no name, as cosign has it: the
     /// same image may have many.
     fn statement(&self, reference: &Reference, artifact: &Artifact) -> Result<Vec<u8>, Failure> {

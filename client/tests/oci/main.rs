@@ -1,6 +1,8 @@
 //! Registries that are honest, slow, forgetful and hostile: what is asked of them, what is made of their answers,
 //! and where credentials go.
 
+mod mirror;
+
 use countersign_client::http;
 use countersign_client::oci::{
     Attachment, Credential, Digest, Error, Layout, Options, Payload, Reference, Registries,
