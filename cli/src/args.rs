@@ -1,5 +1,6 @@
 //! What can be asked on the command line. Names and flags are cosign's where the meaning is the same.
 
+pub(crate) mod admission;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod ca;
@@ -101,6 +102,8 @@ pub(crate) enum Command {
     /// Check, test and compare policies: who may sign what, and what must be shown
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Decide about an image by a policy, as containerd calls it before it lets an image in; see docs/admission.md
+    ContainerdVerify(admission::ContainerdVerify),
     /// Ask an instance whether it is ready; for health checks
     Health(Health),
     /// Print shell completions

@@ -1,5 +1,6 @@
 //! One verb a file.
 
+mod admission;
 mod audit;
 mod backup;
 mod bundle;
@@ -61,6 +62,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::ContainerdVerify(args) => admission::containerd_verify(&args),
         Command::Health(args) => health(&args.instance),
         Command::Completion { shell } => {
             let mut text = Vec::new();

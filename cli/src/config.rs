@@ -6,6 +6,7 @@
 //!
 //! Paths are relative to the configuration's folder.
 
+pub(crate) mod admission;
 mod reader;
 
 use crate::args::duration;
@@ -82,14 +83,7 @@ impl Config {
             )
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        Self::parse(&text, folder, Path::is_file).map_err(|mistakes| {
-            let count = match mistakes.len() {
-                1 => "1 mistake".to_owned(),
-                count => format!("{count} mistakes"),
-            };
-            let lines: Vec<_> = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
-            Failure::unclear(format!("{} has {count}:{}", path.display(), lines.concat()))
-        })
+        Self::parse(&text, folder, Path::is_file).map_err(|mistakes| failure(path, &mistakes))
     }
 
     /// Reads `text`; paths in it are relative to `folder`, and `is_file` says whether a file is there.
@@ -124,6 +118,16 @@ impl Config {
     }
 }
 
+/// All that is wrong with the configuration at `path`.
+fn failure(path: &Path, mistakes: &[Mistake]) -> Failure {
+    let count = match mistakes.len() {
+        1 => "1 mistake".to_owned(),
+        count => format!("{count} mistakes"),
+    };
+    let lines: Vec<_> = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+    Failure::unclear(format!("{} has {count}:{}", path.display(), lines.concat()))
+}
+
 fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Option<Config> {
     let mut root = reader.root()?;
     let file = |text: &str| {
@@ -136,17 +140,11 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
     };
     let url = root.required("url", base_url);
     let organization = root.required("organization", organization);
-    let listen = root.required("listen", |text| {
-        text.parse().map_err(|_| Expected::new("an address and port, such as \"127.0.0.1:8420\""))
-    });
+    let listen = root.required("listen", address);
     let directory = root.optional("directory", |text| Ok(folder.join(text)));
     let unsafe_http = root.flag("plain-http-beyond-loopback-is-unsafe");
 
-    let tls = root.table("tls").map(|mut tls| {
-        let (certificate, key) = (tls.required("certificate", file), tls.required("key", file));
-        tls.finish();
-        certificate.zip(key).map(|(certificate, key)| tls::Files { certificate, key })
-    });
+    let tls = root.table("tls").map(|tls| tls_files(tls, file));
     let witnesses = root.table("witnesses").map(|mut table| {
         let policy = table.required("policy", file);
         let timeout = table.optional("timeout", |text| {
@@ -228,6 +226,20 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
         },
         digest: Hash::of(reader.text().as_bytes()),
     })
+}
+
+/// Certificate and key of a server.
+fn tls_files(
+    mut table: Section<'_, '_>,
+    file: impl Fn(&str) -> Result<PathBuf, Expected> + Copy,
+) -> Option<tls::Files> {
+    let (certificate, key) = (table.required("certificate", file), table.required("key", file));
+    table.finish();
+    certificate.zip(key).map(|(certificate, key)| tls::Files { certificate, key })
+}
+
+fn address(text: &str) -> Result<SocketAddr, Expected> {
+    text.parse().map_err(|_| Expected::new("an address and port, such as \"127.0.0.1:8420\""))
 }
 
 pub(crate) fn base_url(text: &str) -> Result<Url, Expected> {

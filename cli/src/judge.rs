@@ -114,6 +114,11 @@ impl Judge {
         Ok(Self::new(policy, Grounds::of(flags, None)?, named, thresholds(flags, true)))
     }
 
+    /// By which it decides.
+    pub(crate) const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Decides. Pure: the facts are all that it depends on, and replay it.
     pub(crate) fn decide(
         &self,

@@ -1,5 +1,6 @@
 //! The binary `countersign`: parse, run, exit.
 
+mod admission;
 mod args;
 mod artifact;
 mod cmd;

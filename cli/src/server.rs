@@ -1,8 +1,8 @@
 //! One listener for all faces of an instance.
 
 mod limits;
-mod metrics;
-mod request;
+pub(crate) mod metrics;
+pub(crate) mod request;
 pub(crate) mod tls;
 
 pub(crate) use limits::Limits;
@@ -44,9 +44,12 @@ pub(crate) enum Role {
     Log,
     /// The timestamp authority
     Tsa,
+    /// Admission to a cluster, in a process of its own: see docs/admission.md
+    Admission,
 }
 
 impl Role {
+    /// Those of an instance.
     pub(crate) const ALL: [Self; 3] = [Self::Ca, Self::Log, Self::Tsa];
 }
 
@@ -76,30 +79,8 @@ impl Server {
         let instance = Arc::new(instance);
         let upkeep = tokio::spawn(metrics::upkeep());
         let current = Arc::new(RwLock::new(routes(&instance, roles)));
-        let routes = Router::new()
-            .fallback(dispatch)
-            .with_state(Arc::clone(&current))
-            .layer(CatchPanicLayer::new())
-            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request))
-            .layer(from_fn_with_state(limits::Gate::new(&limits), limits::admit))
-            .layer(from_fn(request::identify));
-        // Some clients put a second slash between base URL and path.
-        let routes = NormalizePath::trim_trailing_slash(routes);
-        let service =
-            axum::ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(routes);
-        let handle = Handle::new();
-        let connections = limits::Connections::new(&limits);
-        let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
-            .handle(handle.clone())
-            .first_request_timeout(limits.head);
-        server.http_builder().http1().header_read_timeout(limits.head);
-        let task = match tls {
-            None => tokio::spawn(server.acceptor(connections).serve(service)),
-            Some(config) => {
-                let acceptor = RustlsAcceptor::new(config).acceptor(connections);
-                tokio::spawn(server.acceptor(acceptor).serve(service))
-            }
-        };
+        let routes = Router::new().fallback(dispatch).with_state(Arc::clone(&current));
+        let (handle, task) = listen(routes, listener, &limits, tls);
         let roles = roles.to_vec();
         let orders = orders(&instance);
         Self { instance, roles, limits, current, handle, task, upkeep, orders }
@@ -131,6 +112,38 @@ impl Server {
             _ => Ok(()),
         }
     }
+}
+
+/// Serves `routes` on `listener` within `limits`, each request with its ID.
+pub(crate) fn listen(
+    routes: Router,
+    listener: TcpListener,
+    limits: &Limits,
+    tls: Option<RustlsConfig>,
+) -> (Handle<SocketAddr>, JoinHandle<std::io::Result<()>>) {
+    let routes = routes
+        .layer(CatchPanicLayer::new())
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request))
+        .layer(from_fn_with_state(limits::Gate::new(limits), limits::admit))
+        .layer(from_fn(request::identify));
+    // Some clients put a second slash between base URL and path.
+    let routes = NormalizePath::trim_trailing_slash(routes);
+    let service =
+        axum::ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(routes);
+    let handle = Handle::new();
+    let connections = limits::Connections::new(limits);
+    let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
+        .handle(handle.clone())
+        .first_request_timeout(limits.head);
+    server.http_builder().http1().header_read_timeout(limits.head);
+    let task = match tls {
+        None => tokio::spawn(server.acceptor(connections).serve(service)),
+        Some(config) => {
+            let acceptor = RustlsAcceptor::new(config).acceptor(connections);
+            tokio::spawn(server.acceptor(acceptor).serve(service))
+        }
+    };
+    (handle, task)
 }
 
 /// Has the instance take orders.
@@ -275,12 +288,12 @@ fn ready(instance: Arc<Instance>) -> Router {
     Router::new().route("/readyz", get(answer))
 }
 
-async fn healthy() -> Response {
+pub(crate) async fn healthy() -> Response {
     let body = json!({ "status": "SERVING" }).to_string();
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-async fn unknown() -> Response {
+pub(crate) async fn unknown() -> Response {
     let body = json!({ "code": 5, "message": "Not Found", "details": [] }).to_string();
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

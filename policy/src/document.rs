@@ -3,7 +3,7 @@
 //! The grammar is described in docs/policy.md and docs/policy.schema.json. Rules are kept sorted, because
 //! their order means nothing: a decision is the same for a file whose rules stand in another order.
 
-use crate::artifact::{Class, Site};
+use crate::artifact::{Class, Namespaces, Site};
 use crate::claims::Claims;
 use crate::facts::Kind;
 use crate::pattern::Glob;
@@ -120,8 +120,9 @@ pub struct Admission {
     pub extra_images_at: BTreeMap<String, String>,
     /// Tags are replaced by digests.
     pub pin_tags: bool,
-    /// An update that changes no image is let through.
-    pub allow_unchanged: bool,
+    /// An update that changes no image is checked all the same. Otherwise it is let through: scaling down
+    /// and labels must work although an image has come to be refused.
+    pub check_unchanged: bool,
 }
 
 const KEYS: [&str; 18] = [
@@ -221,6 +222,14 @@ impl Policy {
     }
 
     /// Names of classes, for people.
+    /// Contexts that are chosen by a label of the namespace, those of included policies among them: who does
+    /// not know labels must not decide by this policy.
+    pub fn contexts_by_label(&self) -> impl Iterator<Item = &str> {
+        let all = std::iter::once(self).chain(&self.included).flat_map(|policy| &policy.sites);
+        let by_label = all.filter(|site| matches!(site.namespaces, Namespaces::Label(..)));
+        by_label.map(|site| site.name.as_str())
+    }
+
     pub(crate) fn shown(&self, to: &To) -> String {
         match to {
             To::Anything => "anything".to_owned(),
@@ -543,8 +552,8 @@ fn read_admission(reader: &mut Reader, node: &Node) -> Option<Admission> {
     let unchanged = map.get("unchanged-images-on-update").and_then(|node| {
         let text = reader.text(node, "allow or check")?;
         match text {
-            "allow" => Some(true),
-            "check" => Some(false),
+            "allow" => Some(false),
+            "check" => Some(true),
             _ => {
                 reader.unknown(node.place, "unchanged-images-on-update", text, &["allow", "check"])
             }
@@ -564,7 +573,7 @@ fn read_admission(reader: &mut Reader, node: &Node) -> Option<Admission> {
         kinds,
         extra_images_at,
         pin_tags: pin_tags.unwrap_or(false),
-        allow_unchanged: unchanged.unwrap_or(false),
+        check_unchanged: unchanged.unwrap_or(false),
     })
 }
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_policy::admission::{
-    Answer, Error, Kinds, MAX_IMAGES, MAX_REVIEW, Operation, Place, Review, Verdict,
+    Answer, Error, Kinds, KindsError, MAX_IMAGES, MAX_REVIEW, Operation, Place, Review, Verdict,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -110,10 +110,25 @@ fn a_kind_of_which_nobody_knows_is_refused_until_it_is_configured() {
     let rollout = review("argoproj.io", "Rollout", "rollouts", "CREATE", &object);
     let kind = "Rollout.argoproj.io".to_owned();
     assert_eq!(parse(&rollout).unwrap_err(), Error::UnknownKind { kind });
-    let kinds = Kinds::new([("rollouts.argoproj.io", "spec.template.spec")]).unwrap();
+    let kinds = Kinds::new(&[], [("rollouts.argoproj.io", "spec.template.spec")]).unwrap();
     let review = Review::parse(rollout.to_string().as_bytes(), &kinds).unwrap();
     assert_eq!(review.places.len(), 5);
-    assert!(Kinds::new([("rollouts.argoproj.io", "spec..template")]).is_err());
+    assert!(Kinds::new(&[], [("rollouts.argoproj.io", "spec..template")]).is_err());
+    // Of Kubernetes' own those that are not meant are let through; pods are always meant.
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let kinds = Kinds::new(&names(&["pods"]), []).unwrap();
+    for (kind, resource, group, found) in
+        [("Deployment", "deployments", "apps", 0), ("Pod", "pods", "", 5)]
+    {
+        let object = if kind == "Pod" { at("/spec", everywhere()) } else { object.clone() };
+        let review = self::review(group, kind, resource, "CREATE", &object);
+        let review = Review::parse(review.to_string().as_bytes(), &kinds).unwrap();
+        assert_eq!(review.places.len(), found, "{kind}");
+    }
+    assert_eq!(Kinds::new(&names(&["jobs"]), []).unwrap_err(), KindsError::WithoutPods);
+    let found = "pod".to_owned();
+    assert_eq!(Kinds::new(&names(&["pod"]), []).unwrap_err(), KindsError::Resource { found });
+    assert_eq!(Kinds::resources().collect::<Vec<_>>(), KINDS.map(|kind| (kind.0, kind.2)));
     // Scaling names no image, though it arrives by way of a kind that does.
     let scale = self::review("autoscaling", "Scale", "deployments", "UPDATE", &json!({}));
     assert!(parse(&scale).unwrap().places.is_empty());
@@ -230,7 +245,7 @@ fn an_answer_is_what_an_api_server_understands() {
         audit: BTreeMap::from([("decision".into(), "refused".into())]),
         ..Answer::new(Verdict::Refused("no role".into()))
     };
-    let json: Value = serde_json::from_str(&answer.to_json(&review)).unwrap();
+    let json: Value = serde_json::from_str(&answer.to_json(&review.uid)).unwrap();
     assert_eq!(
         json,
         json!({
@@ -246,11 +261,11 @@ fn an_answer_is_what_an_api_server_understands() {
         })
     );
     let undecided = Answer::new(Verdict::Undecided("the registry is away".into()));
-    let json: Value = serde_json::from_str(&undecided.to_json(&review)).unwrap();
+    let json: Value = serde_json::from_str(&undecided.to_json(&review.uid)).unwrap();
     assert_eq!(json["response"]["allowed"], false);
     assert_eq!(json["response"]["status"]["code"], 503);
     let chatty = Answer { warnings: vec!["w".repeat(256); 100], ..Answer::new(Verdict::Allowed) };
-    let json: Value = serde_json::from_str(&chatty.to_json(&review)).unwrap();
+    let json: Value = serde_json::from_str(&chatty.to_json(&review.uid)).unwrap();
     assert_eq!(json["response"]["warnings"].as_array().unwrap().len(), 16);
     assert!(json["response"].get("patch").is_none());
 }
@@ -310,7 +325,7 @@ proptest! {
             (image.clone(), format!("{image}@sha256:00"))
         });
         let patch = review.patch(&pinned.collect());
-        let answer = Answer { patch, ..Answer::new(Verdict::Allowed) }.to_json(&review);
+        let answer = Answer { patch, ..Answer::new(Verdict::Allowed) }.to_json(&review.uid);
         let answer: Value = serde_json::from_str(&answer).unwrap();
         let mut patched = object.clone();
         if let Some(patch) = answer["response"]["patch"].as_str() {

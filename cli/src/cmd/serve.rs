@@ -20,6 +20,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) fn run(args: Serve) -> Result<ExitCode, Failure> {
+    match args.role.as_slice() {
+        [Role::Admission] => {
+            let server = super::admission::serve(args.place.file());
+            return run_with_log(args.log_format, "info", server);
+        }
+        roles if roles.contains(&Role::Admission) => {
+            return Err(Failure::unclear("admission runs in a process of its own")
+                .hint("give --role admission alone, and its configuration with --config"));
+        }
+        _ => {}
+    }
     run_with_log(args.log_format, "info", serve(args))
 }
 
@@ -117,9 +128,9 @@ pub(super) async fn until_stopped(
 
 /// The signals that a server minds.
 pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
+    pub(super) hangup: Signal,
 }
 
 impl Signals {

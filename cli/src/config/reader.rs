@@ -102,11 +102,16 @@ impl<'r, 't> Section<'r, 't> {
         key: &'static str,
         convert: impl FnOnce(&str) -> Result<T, Expected>,
     ) -> Option<T> {
+        self.demand(key);
+        self.optional(key, convert)
+    }
+
+    /// Something, of whatever kind, must be there.
+    pub(super) fn demand(&mut self, key: &'static str) {
         if self.find(key).is_none() {
             let text = format!("{} is missing", self.full(key));
             self.reader.mistake(self.at, text, None);
         }
-        self.optional(key, convert)
     }
 
     /// A text that may be there.
@@ -128,6 +133,35 @@ impl<'r, 't> Section<'r, 't> {
                 None
             }
         }
+    }
+
+    /// A list of texts that may be there; one at least.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        convert: impl Fn(&str) -> Result<T, Expected>,
+    ) -> Option<Vec<T>> {
+        let (span, value) = self.find(key)?;
+        let expected = "a list of texts, [\"...\"], with one at least";
+        let Some(values) = value.as_array().filter(|values| !values.is_empty()) else {
+            self.wrong_kind(key, span, expected, value);
+            return None;
+        };
+        let mut all = Vec::new();
+        for value in values {
+            let Some(text) = value.get_ref().as_str() else {
+                self.wrong_kind(key, value.span(), expected, value.get_ref());
+                continue;
+            };
+            match convert(text) {
+                Ok(value) => all.push(value),
+                Err(Expected { what }) => {
+                    let text = format!("{}: expected {what}, found {text:?}", self.full(key));
+                    self.reader.mistake(value.span().start, text, None);
+                }
+            }
+        }
+        (all.len() == values.len()).then_some(all)
     }
 
     /// A yes or no that may be there.

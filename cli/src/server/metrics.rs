@@ -18,7 +18,7 @@ const SECONDS: [f64; 14] =
 const ENTRIES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// The process's one recorder, made the first time.
-pub(super) fn recorder() -> PrometheusHandle {
+pub(crate) fn recorder() -> PrometheusHandle {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     RECORDER.get_or_init(install).clone()
 }
@@ -73,7 +73,7 @@ fn describe() {
 }
 
 /// Has the recorder put away what histograms gathered, also when nobody asks for them.
-pub(super) async fn upkeep() {
+pub(crate) async fn upkeep() {
     let recorder = recorder();
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -101,6 +101,11 @@ pub(super) async fn answer(instance: Arc<Instance>) -> Response {
         let days = (expires - now).total(jiff::Unit::Second).unwrap_or_default() / 86_400.0;
         gauge!("countersign_expiry_days", "certificate" => certificate).set(days);
     }
+    render()
+}
+
+/// What was counted, for Prometheus.
+pub(crate) fn render() -> Response {
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (headers, recorder().render()).into_response()
 }

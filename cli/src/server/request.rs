@@ -47,7 +47,7 @@ pub(super) async fn identify(mut request: Request, next: Next) -> Response {
 
 /// Has the reply carry the path as the route has it, for the metrics: the paths of tiles and entries would
 /// make a series each.
-pub(super) async fn route(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+pub(crate) async fn route(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(matched) = matched {
         response.extensions_mut().insert(matched);

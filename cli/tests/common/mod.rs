@@ -1,6 +1,8 @@
 //! A development instance as its users have it: the real binary, a directory, a port.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod https;
+
 use countersign_testkit::SigningKey;
 use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};

@@ -1,6 +1,6 @@
 //! What goes back to the API server.
 
-use super::{KIND, Review, VERSION};
+use super::{KIND, VERSION};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// For the cluster's audit log. The API server puts the webhook's name before each key.
     pub audit: BTreeMap<String, String>,
-    /// JSON patch, see [`Review::patch`]; applied only with a yes.
+    /// JSON patch, see [`Review::patch`](super::Review::patch); applied only with a yes.
     pub patch: Vec<Value>,
 }
 
@@ -43,11 +43,11 @@ impl Answer {
         Self { verdict, warnings: Vec::new(), audit: BTreeMap::new(), patch: Vec::new() }
     }
 
-    /// The answer to `review`, JSON.
+    /// The answer to the review with this `uid`, JSON.
     #[must_use]
-    pub fn to_json(&self, review: &Review) -> String {
+    pub fn to_json(&self, uid: &str) -> String {
         let mut response = json!({
-            "uid": review.uid,
+            "uid": uid,
             "allowed": self.verdict == Verdict::Allowed,
         });
         match &self.verdict {

@@ -13,19 +13,22 @@ pub struct Place {
     pub image: String,
 }
 
-/// Of the kinds that Kubernetes itself has, the way to the pod spec (`reference` in its API: core/v1,
-/// apps/v1, batch/v1).
-const POD_SPECS: [(&str, &str, &[&str]); 9] = [
-    ("", "Pod", &["spec"]),
-    ("", "ReplicationController", &["spec", "template", "spec"]),
-    ("", "PodTemplate", &["template", "spec"]),
-    ("apps", "Deployment", &["spec", "template", "spec"]),
-    ("apps", "ReplicaSet", &["spec", "template", "spec"]),
-    ("apps", "StatefulSet", &["spec", "template", "spec"]),
-    ("apps", "DaemonSet", &["spec", "template", "spec"]),
-    ("batch", "Job", &["spec", "template", "spec"]),
-    ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template", "spec"]),
+/// Of the kinds that Kubernetes itself has, group, kind, resource, and the way to the pod spec (`reference`
+/// in its API: core/v1, apps/v1, batch/v1).
+const POD_SPECS: [(&str, &str, &str, &[&str]); 9] = [
+    ("", "Pod", PODS, &["spec"]),
+    ("", "ReplicationController", "replicationcontrollers", &["spec", "template", "spec"]),
+    ("", "PodTemplate", "podtemplates", &["template", "spec"]),
+    ("apps", "Deployment", "deployments", &["spec", "template", "spec"]),
+    ("apps", "ReplicaSet", "replicasets", &["spec", "template", "spec"]),
+    ("apps", "StatefulSet", "statefulsets", &["spec", "template", "spec"]),
+    ("apps", "DaemonSet", "daemonsets", &["spec", "template", "spec"]),
+    ("batch", "Job", "jobs", &["spec", "template", "spec"]),
+    ("batch", "CronJob", "cronjobs", &["spec", "jobTemplate", "spec", "template", "spec"]),
 ];
+
+/// What all workloads become.
+const PODS: &str = "pods";
 
 /// What arrives for subresources and names no image.
 const WITHOUT_IMAGES: [(&str, &str); 3] =
@@ -50,36 +53,66 @@ const FREE: [&str; 9] = [
 /// Which kinds have images, and where.
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
+    /// Of Kubernetes' own resources those that are looked at; empty is all.
+    only: Vec<String>,
     extra: BTreeMap<String, Vec<String>>,
 }
 
-/// A way to a pod spec that was configured and is none.
+/// What was configured and does not do.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{resource}: expected a way to a pod spec such as spec.template.spec, found {found:?}")]
-pub struct KindsError {
-    /// The resource it was given for.
-    pub resource: String,
-    /// What was given.
-    pub found: String,
+#[non_exhaustive]
+pub enum KindsError {
+    /// A way to a pod spec that is none.
+    #[error("{resource}: expected a way to a pod spec such as spec.template.spec, found {found:?}")]
+    Way {
+        /// The resource it was given for.
+        resource: String,
+        /// What was given.
+        found: String,
+    },
+    /// No resource that Kubernetes itself has.
+    #[error(
+        "expected a resource with pods such as deployments, found {found:?}; other resources go below extra-images-at"
+    )]
+    Resource {
+        /// What was given.
+        found: String,
+    },
+    /// All workloads become pods: who leaves them out checks nothing.
+    #[error("expected pods among the kinds: whoever may make a pod needs no workload")]
+    WithoutPods,
 }
 
 impl Kinds {
-    /// Those of Kubernetes, and `extra`: resources as `rollouts.argoproj.io`, with the way to their pod
-    /// spec as `spec.template.spec`.
+    /// Of Kubernetes' own resources `only` these, or all if there are none; and `extra`: resources as
+    /// `rollouts.argoproj.io`, with the way to their pod spec as `spec.template.spec`.
     ///
     /// # Errors
-    /// When a way has no step, or an empty one.
+    /// When a resource is unknown, pods are left out, or a way has no step or an empty one.
     pub fn new<'a>(
+        only: &[String],
         extra: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, KindsError> {
+        let known = |name: &&String| POD_SPECS.iter().any(|known| known.2 == **name);
+        if let Some(unknown) = only.iter().find(|name| !known(name)) {
+            return Err(KindsError::Resource { found: unknown.clone() });
+        }
+        if !only.is_empty() && !only.iter().any(|name| name == PODS) {
+            return Err(KindsError::WithoutPods);
+        }
         let extra = extra.into_iter().map(|(resource, way)| {
             let steps: Vec<_> = way.split('.').map(str::to_owned).collect();
             match steps.iter().any(String::is_empty) {
-                true => Err(KindsError { resource: resource.into(), found: way.into() }),
+                true => Err(KindsError::Way { resource: resource.into(), found: way.into() }),
                 false => Ok((resource.to_owned(), steps)),
             }
         });
-        Ok(Self { extra: extra.collect::<Result<_, _>>()? })
+        Ok(Self { only: only.to_vec(), extra: extra.collect::<Result<_, _>>()? })
+    }
+
+    /// Group and resource of all of Kubernetes' own kinds that have images: what a webhook must register.
+    pub fn resources() -> impl Iterator<Item = (&'static str, &'static str)> {
+        POD_SPECS.iter().map(|&(group, _, resource, _)| (group, resource))
     }
 
     /// The steps to a pod spec; `None` for a kind of which nobody knows.
@@ -90,10 +123,13 @@ impl Kinds {
         resource_group: &str,
         resource: &str,
     ) -> Option<PodSpec<'_>> {
-        if let Some((.., steps)) =
+        if let Some((_, _, known, steps)) =
             POD_SPECS.iter().find(|known| (known.0, known.1) == (group, kind))
         {
-            return Some(PodSpec::At { steps, pod: kind == "Pod" });
+            if !self.only.is_empty() && !self.only.iter().any(|name| name == known) {
+                return Some(PodSpec::None);
+            }
+            return Some(PodSpec::At { steps, pod: *known == PODS });
         }
         if WITHOUT_IMAGES.contains(&(group, kind)) {
             return Some(PodSpec::None);

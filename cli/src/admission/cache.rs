@@ -1,0 +1,393 @@
+//! Verified evidence by image digest: fetched once however many ask, kept for minutes.
+//!
+//! What is kept is evidence, not decisions: these are made anew each time, with the time and place of each
+//! review. Evidence is only ever as good as policy and trust roots that it was verified by, so the cache
+//! belongs to one set of [`Rules`](super::Rules) and goes with it.
+//!
+//! A fetch goes on when whoever asked for it has given up, so that the next one finds it.
+
+use crate::judge::Gathered;
+use countersign_verify::encoding::hex;
+use countersign_verify::key::HashAlgorithm;
+use futures_util::future::{BoxFuture, FutureExt as _, Shared};
+use metrics::counter;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long evidence is used, and how many are kept.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// Evidence that lets an image in is used for so long. What is new within that time, a scan that found
+    /// something for example, is seen after it.
+    pub(super) fresh: Duration,
+    /// Evidence that does not let an image in is used for so long: somebody may be signing right now.
+    pub(super) negative: Duration,
+    /// Evidence that was complete is used for so long while its registry fails: a night.
+    pub(super) stale: Duration,
+    /// How long such evidence waits for a registry that neither answers nor fails.
+    pub(super) patience: Duration,
+    /// How long a fetch may take that nobody waits for any more.
+    pub(super) longest: Duration,
+    /// Images of which evidence is kept.
+    pub(super) entries: usize,
+    /// Bytes of evidence that are kept, as JSON: attestations may be large.
+    pub(super) bytes: usize,
+    /// Fetches under way.
+    pub(super) fetches: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fresh: Duration::from_secs(5 * 60),
+            negative: Duration::from_secs(5),
+            stale: Duration::from_secs(12 * 3600),
+            patience: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+            entries: 4096,
+            bytes: 128 << 20,
+            fetches: 1024,
+        }
+    }
+}
+
+/// An image: registry and repository, and its digest.
+pub(super) type Key = (String, String);
+
+/// What was fetched about one image.
+pub(super) struct Found {
+    /// The evidence; an error where it is not even known what there might be.
+    pub(super) gathered: Result<Gathered, String>,
+    /// SHA-256 of the evidence as JSON: two decisions by the same evidence have the same.
+    pub(super) digest: [u8; 32],
+    bytes: usize,
+}
+
+impl Found {
+    fn new(gathered: Result<Gathered, String>) -> Self {
+        let json = match &gathered {
+            Ok(gathered) => {
+                let missed = gathered.missed.as_ref().map(|missed| missed.why);
+                serde_json::to_vec(&(&gathered.evidence, missed)).unwrap_or_default()
+            }
+            Err(why) => why.clone().into_bytes(),
+        };
+        let digest = HashAlgorithm::Sha256.digest(&json);
+        let digest = digest.as_slice().try_into().expect("SHA-256 has 32 bytes");
+        Self { gathered, digest, bytes: json.len() }
+    }
+
+    /// Everything that there is was read.
+    fn is_complete(&self) -> bool {
+        self.gathered.as_ref().is_ok_and(|gathered| gathered.missed.is_none())
+    }
+}
+
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", hex(&self.digest))
+    }
+}
+
+type Fetch = Shared<BoxFuture<'static, Arc<Found>>>;
+
+#[derive(Default)]
+struct Entry {
+    known: Option<Known>,
+    /// Under way, and since when.
+    fetch: Option<(Fetch, Instant)>,
+    used: Option<Instant>,
+}
+
+struct Known {
+    found: Arc<Found>,
+    since: Instant,
+    /// When the registry last failed to say whether this is still so.
+    failed: Option<Instant>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<Key, Entry>,
+    bytes: usize,
+    fetches: usize,
+}
+
+/// The cache.
+pub(super) struct Cache {
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+impl Cache {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, state: Mutex::default() })
+    }
+
+    /// How long evidence that does not let an image in is used.
+    pub(super) fn negative(&self) -> Duration {
+        self.limits.negative
+    }
+
+    /// How long evidence that lets an image in is used.
+    pub(super) fn fresh(&self) -> Duration {
+        self.limits.fresh
+    }
+
+    /// Evidence about `key` that is at most so old. `None` when too many fetches are under way already.
+    pub(super) async fn get<F>(
+        self: &Arc<Self>,
+        key: &Key,
+        at_most: Duration,
+        gather: impl FnOnce() -> F,
+    ) -> Option<Arc<Found>>
+    where
+        F: Future<Output = Result<Gathered, String>> + Send + 'static,
+    {
+        let (fetch, stale) = {
+            let mut state = self.state.lock();
+            let State { entries, fetches, .. } = &mut *state;
+            let entry = entries.entry(key.clone()).or_default();
+            let now = Instant::now();
+            entry.used = Some(now);
+            let stale = match &entry.known {
+                Some(known) if self.serves(known, now, at_most) => {
+                    counter!("countersign_admission_evidence_total", "from" => "cache")
+                        .increment(1);
+                    return Some(Arc::clone(&known.found));
+                }
+                Some(known) if self.is_usable(known, now) => Some(Arc::clone(&known.found)),
+                _ => None,
+            };
+            let fetch = match &entry.fetch {
+                Some(fetch) => fetch.clone(),
+                None if *fetches >= self.limits.fetches => return stale,
+                None => {
+                    *fetches += 1;
+                    let fetch = (self.fetch(key.clone(), gather()), now);
+                    entry.fetch = Some(fetch.clone());
+                    fetch
+                }
+            };
+            (fetch, stale)
+        };
+        let (fetch, began) = fetch;
+        let Some(stale) = stale else { return Some(fetch.await) };
+        match timeout_at(began + self.limits.patience, fetch).await {
+            Ok(found) => Some(found),
+            Err(_) => {
+                counter!("countersign_admission_evidence_total", "from" => "stale").increment(1);
+                Some(stale)
+            }
+        }
+    }
+
+    /// Whether it is used without asking anybody.
+    fn serves(&self, known: &Known, now: Instant, at_most: Duration) -> bool {
+        match known.failed {
+            Some(failed) => now - failed < self.limits.negative && self.is_usable(known, now),
+            None => now - known.since < at_most,
+        }
+    }
+
+    /// Whether it is used when its registry fails.
+    fn is_usable(&self, known: &Known, now: Instant) -> bool {
+        known.found.is_complete() && now - known.since < self.limits.stale
+    }
+
+    /// Fetches in a task of its own, which ends by itself.
+    fn fetch(
+        self: &Arc<Self>,
+        key: Key,
+        gather: impl Future<Output = Result<Gathered, String>> + Send + 'static,
+    ) -> Fetch {
+        counter!("countersign_admission_evidence_total", "from" => "registry").increment(1);
+        let (cache, longest, name) = (Arc::clone(self), self.limits.longest, key.clone());
+        let task = tokio::spawn(async move {
+            let gathered = timeout(longest, gather).await;
+            let gathered = gathered.unwrap_or_else(|_| {
+                Err(format!("the registry took longer than {} s", longest.as_secs()))
+            });
+            cache.store(&name, gathered)
+        });
+        let cache = Arc::clone(self);
+        let outcome = async move {
+            match task.await {
+                Ok(found) => found,
+                Err(_) => cache.store(&key, Err("verifying failed; see the log".to_owned())),
+            }
+        };
+        outcome.boxed().shared()
+    }
+
+    /// Keeps what was fetched, unless what is there is better; says what is to be used.
+    fn store(&self, key: &Key, gathered: Result<Gathered, String>) -> Arc<Found> {
+        let found = Arc::new(Found::new(gathered));
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.fetches = state.fetches.saturating_sub(1);
+        let now = Instant::now();
+        let entry = state.entries.entry(key.clone()).or_default();
+        entry.fetch = None;
+        entry.used = Some(now);
+        if let Some(known) = &mut entry.known
+            && !found.is_complete()
+            && self.is_usable(known, now)
+        {
+            known.failed = Some(now);
+            counter!("countersign_admission_evidence_total", "from" => "stale").increment(1);
+            return Arc::clone(&known.found);
+        }
+        state.bytes += found.bytes;
+        let known = Known { found: Arc::clone(&found), since: now, failed: None };
+        if let Some(before) = entry.known.replace(known) {
+            state.bytes -= before.found.bytes;
+        }
+        self.evict(state);
+        found
+    }
+
+    /// Drops what was used least lately until there is room.
+    fn evict(&self, state: &mut State) {
+        while state.entries.len() > self.limits.entries || state.bytes > self.limits.bytes {
+            let idle = state.entries.iter().filter(|(_, entry)| entry.fetch.is_none());
+            let oldest = idle.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
+            let Some(dropped) = oldest.and_then(|key| state.entries.remove(&key)) else { return };
+            state.bytes -= dropped.known.map_or(0, |known| known.found.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::Missed;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Evidence is told apart by what was rejected beside it, so that no bundle is needed.
+    fn named(name: &str) -> Result<Gathered, String> {
+        Ok(Gathered { rejected: vec![(name.to_owned(), String::new())], ..Gathered::default() })
+    }
+
+    fn missed() -> Result<Gathered, String> {
+        let missed = Missed { why: "network", what: "the registry is away".to_owned() };
+        Ok(Gathered { missed: Some(missed), ..Gathered::default() })
+    }
+
+    fn name(found: &Found) -> &str {
+        match &found.gathered {
+            Ok(Gathered { missed: Some(_), .. }) => "missed",
+            Ok(gathered) => &gathered.rejected[0].0,
+            Err(why) => why,
+        }
+    }
+
+    fn key(name: &str) -> Key {
+        (name.to_owned(), "sha256:00".to_owned())
+    }
+
+    const EVER: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn fifty_who_ask_at_once_cause_one_fetch_which_outlives_those_who_gave_up() {
+        let (cache, count) = (Cache::new(Limits::default()), Arc::new(AtomicUsize::new(0)));
+        let (let_go, held) = tokio::sync::watch::channel(());
+        let ask = || {
+            let (cache, count, mut held) = (Arc::clone(&cache), Arc::clone(&count), held.clone());
+            tokio::spawn(async move {
+                let gather = || async move {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    held.changed().await.unwrap();
+                    named("one")
+                };
+                cache.get(&key("a"), EVER, gather).await.unwrap()
+            })
+        };
+        ask().abort();
+        let gone = ask();
+        tokio::task::yield_now().await;
+        gone.abort();
+        let asked: Vec<_> = (0..50).map(|_| ask()).collect();
+        tokio::task::yield_now().await;
+        let_go.send(()).unwrap();
+        for asked in asked {
+            assert_eq!(name(&asked.await.unwrap()), "one");
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_known_outlives_its_registry_and_what_is_not_known_does_not_begin_to_be() {
+        let nothing = Duration::ZERO;
+        let limits = |stale, negative| Limits { stale, negative, ..Limits::default() };
+        for (limits, first, then, expected) in [
+            (limits(EVER, nothing), named("good"), missed(), "good"),
+            (limits(EVER, nothing), named("good"), Err("away".to_owned()), "good"),
+            (limits(nothing, nothing), named("good"), missed(), "missed"),
+            (limits(EVER, nothing), named("good"), named("newer"), "newer"),
+            (limits(EVER, nothing), missed(), Err("away".to_owned()), "away"),
+            (limits(EVER, nothing), missed(), named("good"), "good"),
+        ] {
+            let cache = Cache::new(limits);
+            cache.get(&key("a"), EVER, || async { first }).await.unwrap();
+            let found = cache.get(&key("a"), nothing, || async { then }).await.unwrap();
+            assert_eq!(name(&found), expected);
+        }
+        // After a failure the registry is left alone for a while.
+        let cache = Cache::new(limits(EVER, EVER));
+        cache.get(&key("a"), EVER, || async { named("good") }).await.unwrap();
+        for _ in 0..2 {
+            let found = cache.get(&key("a"), nothing, || async { missed() }).await.unwrap();
+            assert_eq!(name(&found), "good");
+        }
+        let asked = cache.get(&key("a"), nothing, || async { panic!("not so soon") }).await;
+        assert_eq!(name(&asked.unwrap()), "good");
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_hangs_does_not_hold_up_what_is_known() {
+        let limits = Limits { patience: Duration::ZERO, ..Limits::default() };
+        let cache = Cache::new(limits);
+        cache.get(&key("a"), EVER, || async { named("good") }).await.unwrap();
+        let hangs = || std::future::pending::<Result<Gathered, String>>();
+        let found = cache.get(&key("a"), Duration::ZERO, hangs).await.unwrap();
+        assert_eq!(name(&found), "good");
+    }
+
+    #[tokio::test]
+    async fn a_check_that_panics_is_no_evidence_and_no_end() {
+        let cache = Cache::new(Limits::default());
+        let found = cache.get(&key("a"), EVER, || async { panic!("on purpose") }).await.unwrap();
+        assert_eq!(name(&found), "verifying failed; see the log");
+        let found = cache.get(&key("a"), Duration::ZERO, || async { named("good") }).await;
+        assert_eq!(name(&found.unwrap()), "good");
+    }
+
+    #[tokio::test]
+    async fn the_cache_is_bounded_in_entries_in_bytes_and_in_fetches() {
+        let bytes = Found::new(named("a")).bytes;
+        for limits in [
+            Limits { entries: 2, ..Limits::default() },
+            Limits { bytes: 2 * bytes, ..Limits::default() },
+        ] {
+            let cache = Cache::new(limits);
+            for name in ["a", "b", "a", "c"] {
+                cache.get(&key(name), EVER, || async { named(name) }).await.unwrap();
+            }
+            let state = cache.state.lock();
+            let mut kept: Vec<_> = state.entries.keys().map(|(name, _)| name.as_str()).collect();
+            kept.sort_unstable();
+            assert_eq!((kept, state.bytes), (vec!["a", "c"], 2 * bytes), "b was used least lately");
+        }
+        let cache = Cache::new(Limits { fetches: 1, ..Limits::default() });
+        let slow = Arc::clone(&cache);
+        let hangs = || std::future::pending::<Result<Gathered, String>>();
+        let first = tokio::spawn(async move { slow.get(&key("a"), EVER, hangs).await });
+        tokio::task::yield_now().await;
+        assert!(cache.get(&key("b"), EVER, || async { named("b") }).await.is_none());
+        first.abort();
+    }
+}

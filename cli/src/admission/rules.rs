@@ -1,0 +1,321 @@
+//! What decides about images until the next reload: policy, trust roots, registries, and what was found.
+
+use super::cache::{Cache, Found, Limits};
+use super::hosts::Hosts;
+use crate::config::admission::Config;
+use crate::failure::Failure;
+use crate::grounds::Grounds;
+use crate::judge::{Gathered, Judge};
+use crate::policy_file;
+use crate::trust::{Choice, read_bounded};
+use countersign_client::oci::{Digest, Error, Options, Reference, Where};
+use countersign_policy::admission::{Kinds, Verdict};
+use countersign_policy::{Artifact, Code, Context, Decision, Kind, Outcome, image_name};
+use countersign_verify::Thresholds;
+use countersign_verify::encoding::hex;
+use countersign_verify::key::HashAlgorithm;
+use jiff::Timestamp;
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// Largest file of authorities that is read, bytes: the system's own has 220 KiB.
+const MAX_AUTHORITIES: usize = 4 << 20;
+
+/// Bytes of a decision's ID: enough that no two of a cluster are ever the same.
+const ID: usize = 12;
+
+/// What decides.
+pub(crate) struct Rules {
+    config: Config,
+    judge: Arc<Judge>,
+    kinds: Kinds,
+    hosts: Hosts,
+    cache: Arc<Cache>,
+}
+
+/// What becomes of an image that is named by a tag.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Tags {
+    /// It is refused: somebody else has pinned it, or it must not come in.
+    Refused,
+    /// It is judged by what the tag means now.
+    Resolved,
+}
+
+/// What was found about one image.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// As it was named.
+    pub(crate) image: String,
+    /// Which one it is, if that is known.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) verdict: Verdict,
+    /// What decided: policy, serial and rule. None if it did not come to a decision.
+    pub(crate) rule: Option<String>,
+    /// The same policy, image, place and evidence give the same ID.
+    pub(crate) id: Option<String>,
+    /// What is to be known beside the verdict.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Judged {
+    /// Without a decision.
+    fn new(image: &str, digest: Option<Digest>, verdict: Verdict) -> Self {
+        let image = image.to_owned();
+        Self { image, digest, verdict, rule: None, id: None, warnings: Vec::new() }
+    }
+}
+
+impl Rules {
+    /// Reads policies and trust roots.
+    ///
+    /// # Errors
+    /// Every mistake of every policy; or what else does not do.
+    pub(crate) fn load(config: Config) -> Result<Self, Failure> {
+        let broken = config.policy.iter().filter_map(|path| policy_file::read(path).err());
+        let broken: Vec<_> = broken.map(|failure| failure.text()).collect();
+        if !broken.is_empty() {
+            return Err(Failure::unclear(broken.join("\n")));
+        }
+        let policy = policy_file::read_all(&config.policy)?;
+        let by_label: Vec<_> = policy.contexts_by_label().collect();
+        if !by_label.is_empty() {
+            let message = format!(
+                "the policy chooses namespaces by label in {}, and an API server does not tell admission the labels of a namespace",
+                by_label.join(", ")
+            );
+            return Err(Failure::unclear(message).hint(
+                "name the namespaces there: their names cannot be changed by who works in them",
+            ));
+        }
+        let extra = policy.admission.extra_images_at.iter();
+        let extra = extra.map(|(resource, way)| (resource.as_str(), way.as_str()));
+        let kinds = Kinds::new(&policy.admission.kinds, extra);
+        let kinds =
+            kinds.map_err(|error| Failure::unclear(format!("the policy's admission: {error}")))?;
+        let named = policy_file::trust(&policy, &config.policy[0])?;
+        let own = Choice::Roots(config.trusted_root.clone()).load()?.roots;
+        let witnesses = config.witness_policy.as_deref();
+        let witnesses = witnesses.map(crate::cmd::witness::policy).transpose()?;
+        let own = Grounds::new(own, Thresholds::CERTIFICATE, witnesses);
+        let judge = Arc::new(Judge::new(policy, own, named, Thresholds::KEY));
+        let authorities = config.registry_cacert.as_deref();
+        let authorities =
+            authorities.map(|path| read_bounded(path, MAX_AUTHORITIES)).transpose()?;
+        let options = Options { authorities, budget: config.deadline, ..Options::default() };
+        let (hosts, cache) = (Hosts::new(options), Cache::new(Limits::default()));
+        Ok(Self { config, judge, kinds, hosts, cache })
+    }
+
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) const fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// Tags are replaced by digests, and refused where they were not.
+    pub(super) fn pins_tags(&self) -> bool {
+        self.judge.policy().admission.pin_tags
+    }
+
+    pub(super) fn checks_unchanged(&self) -> bool {
+        self.judge.policy().admission.check_unchanged
+    }
+
+    /// Name and serial number of the policy.
+    pub(crate) fn shown(&self) -> (String, u64) {
+        let policy = self.judge.policy();
+        (policy.name.clone(), policy.serial)
+    }
+
+    /// The name of an image with the digest that it means now.
+    ///
+    /// # Errors
+    /// Why it could not be found out, a sentence.
+    pub(super) async fn pin(&self, image: &str, deadline: Instant) -> Result<String, String> {
+        let reference = Reference::parse(image).map_err(|error| error.to_string())?;
+        if reference.digest().is_some() {
+            return Ok(image.to_owned());
+        }
+        let digest = match timeout_at(deadline, self.resolve(&reference)).await {
+            Ok(digest) => digest.map_err(|error| error.to_string())?,
+            Err(_) => return Err(self.slow(&reference)),
+        };
+        Ok(format!("{image}@{digest}"))
+    }
+
+    /// Decides about an image by `deadline`.
+    pub(crate) async fn judge(
+        &self,
+        image: &str,
+        namespace: Option<&str>,
+        tags: Tags,
+        deadline: Instant,
+    ) -> Judged {
+        let reference = match Reference::parse(image) {
+            Ok(reference) => reference,
+            Err(error) => return Judged::new(image, None, Verdict::Refused(error.to_string())),
+        };
+        let known = reference.digest().cloned();
+        match timeout_at(deadline, self.judged(image, &reference, namespace, tags)).await {
+            Ok(judged) => judged,
+            Err(_) => Judged::new(image, known, Verdict::Undecided(self.slow(&reference))),
+        }
+    }
+
+    fn slow(&self, reference: &Reference) -> String {
+        let within = self.config.deadline.as_secs_f32();
+        format!("{} did not answer within {within} s", reference.registry())
+    }
+
+    async fn judged(
+        &self,
+        image: &str,
+        reference: &Reference,
+        namespace: Option<&str>,
+        tags: Tags,
+    ) -> Judged {
+        let name = match image_name(&reference.name()) {
+            Ok(name) => name.repository,
+            Err(error) => return Judged::new(image, None, Verdict::Refused(error.to_string())),
+        };
+        let (digest, pinned) = match reference.digest() {
+            Some(digest) => (digest.clone(), true),
+            None if tags == Tags::Refused => {
+                let why = "it is named by a tag, which may come to mean another image: expected a digest. The mutating webhook writes it, and warns when it cannot";
+                return Judged::new(image, None, Verdict::Refused(why.to_owned()));
+            }
+            None => match self.resolve(reference).await {
+                Ok(digest) => (digest, false),
+                Err(error) => return Judged::new(image, None, failed(&error)),
+            },
+        };
+        let subject = Artifact {
+            kind: Kind::Image,
+            name,
+            version: reference.tag().map(str::to_owned),
+            digest: digest.to_string(),
+            pinned,
+            ..Artifact::default()
+        };
+        // What is not known of the place counts as if it were every place: the cluster always is.
+        let context = Context {
+            cluster: Some(self.config.cluster.clone()),
+            namespace: namespace.map(str::to_owned),
+            ..Context::default()
+        };
+        let decide = |gathered: &Gathered| {
+            let (subject, context) = (subject.clone(), context.clone());
+            self.judge.decide(subject, context, gathered, Timestamp::now()).0
+        };
+        let conclude = |decision: Decision, found: Option<&Found>| {
+            let nothing = [0; 32];
+            let evidence = found.map_or(&nothing, |found| &found.digest);
+            let missed = found.and_then(|found| found.gathered.as_ref().ok()?.missed.as_ref());
+            let missed = missed.map(|missed| missed.what.as_str());
+            Judged {
+                rule: Some(self.rule(&decision)),
+                id: Some(self.id(&decision, &subject, &context, evidence)),
+                warnings: decision.warnings().to_vec(),
+                ..Judged::new(image, Some(digest.clone()), verdict(&decision, missed))
+            }
+        };
+        // What no evidence could change needs none: no registry is asked about images that no rule is about.
+        let decision = decide(&Gathered::default());
+        if is_settled(&decision) {
+            return conclude(decision, None);
+        }
+        let mut last = Err("too many images are looked up at the moment".to_owned());
+        // Evidence of some minutes does if it lets the image in. If not, there may be more by now.
+        for at_most in [self.cache.fresh(), self.cache.negative()] {
+            let Some(found) = self.evidence(reference, &digest, at_most).await else { break };
+            last = match &found.gathered {
+                Ok(gathered) => Ok(conclude(decide(gathered), Some(&found))),
+                Err(why) => Err(why.clone()),
+            };
+            if matches!(&last, Ok(Judged { verdict: Verdict::Allowed, .. })) {
+                break;
+            }
+        }
+        last.unwrap_or_else(|why| Judged::new(image, Some(digest.clone()), Verdict::Undecided(why)))
+    }
+
+    /// What is known about an image, at most so old.
+    async fn evidence(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        at_most: std::time::Duration,
+    ) -> Option<Arc<Found>> {
+        let gather = || {
+            let (judge, digest) = (Arc::clone(&self.judge), digest.clone());
+            let repository = self.hosts.repository(reference);
+            async move {
+                let (repository, turns) = repository.map_err(|error| error.to_string())?;
+                let _turn = turns.take().await;
+                let gathered = judge.gather(&Where::Registry(repository), &digest).await;
+                gathered.map_err(|error| error.to_string())
+            }
+        };
+        let key = (reference.name(), digest.to_string());
+        self.cache.get(&key, at_most, gather).await
+    }
+
+    /// What a tag means now.
+    async fn resolve(&self, reference: &Reference) -> Result<Digest, Error> {
+        let (repository, turns) = self.hosts.repository(reference)?;
+        let _turn = turns.take().await;
+        Ok(repository.resolve(reference).await?.descriptor.digest)
+    }
+
+    fn rule(&self, decision: &Decision) -> String {
+        let (name, serial) = self.shown();
+        format!("{name} serial {serial}: {}", decision.rule())
+    }
+
+    /// The time is left out: what is decided twice in the same way has one ID.
+    fn id(
+        &self,
+        decision: &Decision,
+        subject: &Artifact,
+        context: &Context,
+        evidence: &[u8; 32],
+    ) -> String {
+        let outcome = format!("{:?}", decision.outcome());
+        let inputs = (&self.judge.policy().digest, subject, context, hex(evidence), outcome);
+        let json = serde_json::to_vec(&inputs).unwrap_or_default();
+        hex(&HashAlgorithm::Sha256.digest(&json)[..ID])
+    }
+}
+
+/// Whether no evidence could change the decision, which was made without any: demands that are met by none
+/// stay met, and which demands there are does not depend on it.
+fn is_settled(decision: &Decision) -> bool {
+    let unmatched = decision.rule() == "unmatched";
+    match decision.outcome() {
+        Outcome::Pass => decision.warnings().len() <= usize::from(unmatched),
+        Outcome::Fail => decision.code() == Some(&Code::Unmatched),
+        Outcome::Undecided => false,
+    }
+}
+
+/// What a decision means here. `missed` is what could not be read, a sentence.
+fn verdict(decision: &Decision, missed: Option<&str>) -> Verdict {
+    let reason = decision.reason();
+    match (decision.outcome(), missed) {
+        (Outcome::Pass, _) => Verdict::Allowed,
+        (Outcome::Fail, _) => Verdict::Refused(reason),
+        (Outcome::Undecided, Some(missed)) => Verdict::Undecided(format!("{missed}; {reason}")),
+        (Outcome::Undecided, None) => Verdict::Undecided(reason),
+    }
+}
+
+/// What was read and is wrong is no; what could not be read is undecided.
+fn failed(error: &Error) -> Verdict {
+    match error.is_finding() {
+        true => Verdict::Refused(error.to_string()),
+        false => Verdict::Undecided(error.to_string()),
+    }
+}
