@@ -206,7 +206,7 @@ async fn main() {
         }],
         log: Arc::new(log),
         log_key,
-        gate: Arc::new(|_| Ok(())),
+        gate: Arc::new(|_, _| Ok(None)),
         limits: Limits::none(),
         audit: Audit::new(Arc::new(Record::open(folder.path()))),
         clock: Arc::new(Timestamp::now),
@@ -223,7 +223,8 @@ async fn main() {
                 let (authority, client) = (Arc::clone(&authority), Arc::clone(&client));
                 tokio::spawn(async move {
                     for _ in 0..each {
-                        let issued = authority.issue(&client.token, &client.request, "bench").await;
+                        let issued =
+                            authority.issue(&client.token, &client.request, None, "bench").await;
                         issued.expect("a certificate");
                     }
                 })

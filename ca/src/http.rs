@@ -97,7 +97,7 @@ async fn issue(
     let id = request_id(headers);
     let body = body.map_err(|error| Reply::body(&error, &id))?;
     let asked = read(&body, bearer(headers)).map_err(|error| Reply::request(&error, &id))?;
-    let issued = authority.issue(&asked.token, &asked.key, &id).await;
+    let issued = authority.issue(&asked.token, &asked.key, asked.intent.as_ref(), &id).await;
     let issued = issued.map_err(|error| Reply::issuance(&error, &id))?;
     Ok(issued.chain.iter().map(|der| pem(der)).collect())
 }

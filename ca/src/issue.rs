@@ -17,6 +17,7 @@ use crate::precert;
 use crate::profile::{self, Prepared};
 use crate::signer::{self, Signer};
 use async_trait::async_trait;
+use countersign_verify::assertion::{Assertion, Intent};
 use countersign_verify::certificate::CODE_SIGNING;
 use countersign_verify::chain::{self, CertificateAuthority};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
@@ -73,8 +74,10 @@ pub struct Refusal {
     pub found: String,
 }
 
-/// Decides whether an identity may have a certificate.
-pub type Gate = Arc<dyn Fn(&Identity) -> Result<(), Refusal> + Send + Sync>;
+/// Decides whether an identity may have a certificate, for what it says that it will sign if it says so; and
+/// what the certificate then says of that.
+pub type Gate =
+    Arc<dyn Fn(&Identity, Option<&Intent>) -> Result<Option<Assertion>, Refusal> + Send + Sync>;
 
 /// What an authority is made of.
 pub struct Parts {
@@ -183,8 +186,8 @@ impl Authority {
         &self.parts.tokens
     }
 
-    /// Issues a certificate to the identity in `token`, for the key in `request`. Refusals go on record,
-    /// too.
+    /// Issues a certificate to the identity in `token`, for the key in `request` and perhaps for one intent
+    /// alone. Refusals go on record, too.
     ///
     /// # Errors
     /// Names the step that refused or failed.
@@ -192,10 +195,11 @@ impl Authority {
         &self,
         token: &str,
         request: &Request,
+        intent: Option<&Intent>,
         request_id: &str,
     ) -> Result<Issued, Error> {
         let mut asked = Asked::default();
-        let result = self.cycle(token, request, request_id, &mut asked).await;
+        let result = self.cycle(token, request, intent, request_id, &mut asked).await;
         match &result {
             Ok(_) => metrics::counter!("countersign_certificates_issued_total").increment(1),
             Err(error) => {
@@ -226,14 +230,15 @@ impl Authority {
         token: &str,
     ) -> Result<(Identity, Result<(), Refusal>), TokenError> {
         let identity = self.parts.tokens.verify(token, (self.parts.clock)()).await?;
-        let decision = (self.parts.gate)(&identity);
-        Ok((identity, decision))
+        let decision = (self.parts.gate)(&identity, None);
+        Ok((identity, decision.map(drop)))
     }
 
     async fn cycle(
         &self,
         token: &str,
         request: &Request,
+        intent: Option<&Intent>,
         request_id: &str,
         asked: &mut Asked,
     ) -> Result<Issued, Error> {
@@ -246,7 +251,7 @@ impl Authority {
         };
         asked.who = Some(who.clone());
         // 2. May they?
-        gate(&identity)?;
+        let assertion = gate(&identity, intent)?;
         // 3. Do they hold the key?
         let key = possession::check(request, &identity)?;
         // Nothing below is the asker's fault; what fails there gives the token back.
@@ -263,7 +268,8 @@ impl Authority {
         // 5. Everything but the receipt is decided.
         let now = clock();
         let Issuing { signer, chain, issuer, key_hash } = self.issuing.at(now);
-        let prepared = Prepared::new(&identity, key.spki(), &serial, issuer, now)?;
+        let prepared =
+            Prepared::new(&identity, assertion.as_ref(), key.spki(), &serial, issuer, now)?;
         // 6. The precertificate goes to the log.
         let (precertificate, precertified) = prepared.sign_precertificate(&**signer)?;
         let sct = tokio::time::timeout(RECEIPT, log.add_pre_chain(&precertificate, chain));

@@ -70,7 +70,8 @@ mod tests {
         let issuing = Certificate::parse(&ceremony.issuing.1).unwrap();
         let issuer = Issuer::new(&issuing, &[]).unwrap();
         let identity = Identity::for_tests(San::Email("a@example.test".to_owned()));
-        let prepared = Prepared::new(&identity, issuing.spki(), &[1; 20], &issuer, now).unwrap();
+        let prepared =
+            Prepared::new(&identity, None, issuing.spki(), &[1; 20], &issuer, now).unwrap();
         let (precertificate, rest) = prepared.sign_precertificate(&ceremony.issuing.0).unwrap();
         let sct = Sct {
             log_id: [7; 32],

@@ -4,7 +4,7 @@
 //! A signing certificate: version 3, random serial number of 20 bytes, ten minutes from now, empty
 //! subject, and the extensions key usage (critical, digitalSignature), extended key usage
 //! (codeSigning), subject and authority key identifier, subject alternative name (critical), Fulcio's
-//! claims, and last the receipt of the certificate log. Precertificate and final certificate come out
+//! claims, what the instance's policy found if it has one, and last the receipt of the certificate log. Precertificate and final certificate come out
 //! of one builder and differ in the last extension only. A critical extended key usage or a missing
 //! authority key identifier makes verifiers in use refuse the chain.
 
@@ -12,6 +12,7 @@ use crate::identity::{Identity, San};
 use crate::signer::{self, Signer};
 use aws_lc_rs::digest;
 use const_oid::ObjectIdentifier;
+use countersign_verify::assertion::{self, ASSERTION, Assertion};
 use countersign_verify::certificate::{
     AUTHORITY_KEY_ID, BASIC_CONSTRAINTS, CODE_SIGNING, Certificate, EXTENDED_KEY_USAGE, KEY_USAGE,
     POISON, SCT_LIST, SUBJECT_ALT_NAME, SUBJECT_KEY_ID, TIME_STAMPING, sigstore_oid,
@@ -104,12 +105,14 @@ struct Body {
 }
 
 impl Prepared {
-    /// Decides the certificate for `identity` and `spki` (DER), to be issued by `issuer` at `now`.
+    /// Decides the certificate for `identity` and `spki` (DER), with what policy found of it, to be issued by
+    /// `issuer` at `now`.
     ///
     /// # Errors
     /// When the identity does not fit a certificate, or a CA above it is not valid all that time.
     pub fn new(
         identity: &Identity,
+        assertion: Option<&Assertion>,
         spki: &[u8],
         serial: &[u8; 20],
         issuer: &Issuer,
@@ -130,6 +133,9 @@ impl Prepared {
         ];
         for (&number, text) in identity.extensions() {
             extensions.push(extension(sigstore_oid(number), false, claim(number, text)?));
+        }
+        if let Some(assertion) = assertion {
+            extensions.push(extension(ASSERTION, false, assertion.to_value()?));
         }
         Ok(Self {
             body: Body {
@@ -351,6 +357,9 @@ pub enum Error {
     /// A text or number does not fit.
     #[error("the certificate cannot be encoded: {0}")]
     Encoding(#[from] der::Error),
+    /// What policy found does not fit.
+    #[error("what policy found: {0}")]
+    Assertion(#[from] assertion::Error),
     /// The key does not sign.
     #[error(transparent)]
     Signer(#[from] signer::Error),
@@ -432,7 +441,7 @@ mod tests {
         let [issuing, root] = &certificates;
         let prepare = |issuer: &Issuer, now| {
             let identity = Identity::for_tests(San::Email("a@example.test".to_owned()));
-            Prepared::new(&identity, issuing.spki(), &[1; 20], issuer, now).map(drop)
+            Prepared::new(&identity, None, issuing.spki(), &[1; 20], issuer, now).map(drop)
         };
         let end = issuing.not_after();
         let issuer = Issuer::new(issuing, std::slice::from_ref(root)).unwrap();

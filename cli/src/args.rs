@@ -270,6 +270,9 @@ pub(crate) struct Keeping {
     /// If the log stays away, write a bundle without its entry; `countersign log submit` completes it later
     #[arg(long, env = "COUNTERSIGN_DEFER", value_parser = BoolishValueParser::new())]
     pub(crate) defer: bool,
+    /// The name by which policies know the file [default: its path]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// How long to wait.

@@ -1,9 +1,10 @@
 //! A policy at the gates of an instance: at the authority and at the log the same decision as before use,
 //! with what is known there.
 //!
-//! The authority sees the token. The log sees a certificate, or a key, and derives all from it again: what an
-//! authority has certified that ignored the policy is refused here. Of an entry for a digest alone the log
-//! does not see what is signed; then whoever signs must hold a grant for something.
+//! The authority sees the token, and perhaps what the certificate is for, which it then binds into it. The log
+//! sees a certificate, or a key, and derives all from it again: what an authority has certified that ignored
+//! the policy is refused here. Of an entry for a digest alone the log does not see what is signed; then it is
+//! what the certificate is bound to, and if to nothing, whoever signs must hold a grant for something.
 
 use crate::failure::Failure;
 use crate::policy_file::{self, Named};
@@ -17,8 +18,8 @@ use countersign_ca::identity::{Identity, San};
 use countersign_ca::issue::{Gate, Refusal};
 use countersign_log::face::accept::{Accepted, Asked, Denied};
 use countersign_policy::{
-    ClaimFact, Content, Context, Decision, Evidence, Facts, Outcome, Point, Policy, SignerFacts,
-    decide,
+    Artifact, ClaimFact, Content, Context, Decision, Evidence, Facts, Intended, Intent, Kind,
+    Outcome, Point, Policy, SignerFacts, decide, image_name,
 };
 use countersign_verify::certificate::{Certificate, Subject};
 use countersign_verify::chain::{self, CertificateAuthority};
@@ -47,20 +48,58 @@ impl InForce {
     }
 }
 
-/// Lets those through who may sign something by the policy; without one everybody. What they will sign is
-/// not said here: that is decided again by whoever uses it.
+/// Lets those through who may sign by the policy what they say that they will, or something if they say
+/// nothing; without a policy everybody. All is decided again by whoever uses it.
 pub(crate) fn at_issuance(policy: Option<Arc<InForce>>, clock: Clock) -> Gate {
-    let Some(in_force) = policy else { return Arc::new(|_| Ok(())) };
-    Arc::new(move |identity| {
+    let Some(in_force) = policy else { return Arc::new(|_, _| Ok(None)) };
+    Arc::new(move |identity, intent| {
+        let policy = &in_force.policy;
         let asked = Evidence::asked(token_facts(identity), Content::Unknown, clock());
-        let decision = decided(Point::Issuance, asked, &in_force.policy, clock());
-        if decision.allows() { Ok(()) } else { Err(refusal(&decision)) }
+        let decision = decided(Point::Issuance, asked, intent, policy, clock());
+        if !decision.allows() {
+            return Err(refusal(&decision));
+        }
+        Ok(Some(policy.asserts(decision.roles().to_vec(), intent.cloned())))
     })
 }
 
-fn decided(at: Point, asked: Evidence, policy: &Policy, now: Timestamp) -> Decision {
-    let (artifact, context, incomplete) = (None, Context::default(), None);
+/// Decides about `asked`, of which `intent` says more.
+fn decided(
+    at: Point,
+    mut asked: Evidence,
+    intent: Option<&Intent>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Decision {
+    if let (Some(intent), Content::Unknown) = (intent, &asked.content) {
+        asked.content = Content::of(intent);
+    }
+    let intended = intent.and_then(|intent| intent.artifact.as_ref());
+    if let Some(intended) = intended {
+        asked.signed_name = Some(intended.name.clone());
+        if asked.digest.is_empty() {
+            asked.digest.clone_from(&intended.digest);
+        }
+    }
+    let (artifact, context, incomplete) = (intended.map(artifact), Context::default(), None);
     decide(&Facts { at, now, artifact, context, evidence: vec![asked], incomplete }, policy)
+}
+
+/// The artifact that somebody is about to sign.
+fn artifact(Intended { digest, kind, name }: &Intended) -> Artifact {
+    let kind = Kind::named(kind).unwrap_or_default();
+    let (name, version) = match kind {
+        Kind::Image => match image_name(name) {
+            Ok(image) => (image.repository, image.tag),
+            Err(_) => (name.clone(), None),
+        },
+        Kind::Package => {
+            let package = policy_file::artifact(name);
+            (package.name, package.version)
+        }
+        _ => (name.clone(), None),
+    };
+    Artifact { kind, name, version, digest: digest.clone(), ..Artifact::default() }
 }
 
 /// The authority sees the token, so the groups that no certificate carries are known here.
@@ -138,14 +177,28 @@ impl LogGate {
 impl AtLog {
     fn decide(&self, asked: &Asked<'_>, now: Timestamp) -> Result<(), Box<Denied>> {
         let signer = self.signer(asked.signer)?;
-        let statement = asked.payload.and_then(|payload| Statement::parse(payload).ok());
-        let content = statement.map_or(Content::Unknown, |statement| Content::Attestation {
-            predicate_type: statement.predicate_type().to_owned(),
-            statement: serde_json::Value::Null,
-        });
         let whom = (signer.shown(), signer.issuer.clone());
-        let asked = Evidence::asked(signer, content, now);
-        let decision = decided(Point::Log, asked, &self.in_force.policy, now);
+        let intent = signer.asserted.as_ref().and_then(|asserted| asserted.intent.clone());
+        let bound = intent.as_ref().and_then(|intent| intent.artifact.as_ref());
+        let mut entry = Evidence::asked(signer, Content::Unknown, now);
+        match asked.payload.and_then(|payload| Statement::parse(payload).ok()) {
+            Some(statement) => {
+                entry.content = Content::Attestation {
+                    predicate_type: statement.predicate_type().to_owned(),
+                    statement: serde_json::Value::Null,
+                };
+                entry.digest = subject(&statement, bound);
+            }
+            // A signature over a file is over its digest; all other ones are over an envelope.
+            None if bound.is_some_and(|bound| bound.kind == "blob")
+                && intent.as_ref().is_some_and(|intent| intent.action == "sign") =>
+            {
+                let (hash, digest) = asked.digest;
+                entry.digest = format!("{}:{}", hash.short_name(), hex(digest));
+            }
+            None => {}
+        }
+        let decision = decided(Point::Log, entry, intent.as_ref(), &self.in_force.policy, now);
         if decision.allows() {
             return Ok(());
         }
@@ -172,9 +225,7 @@ impl AtLog {
         let certificate = Certificate::parse(der).map_err(|error| denied(error.to_string()))?;
         let trust = self.trust(&certificate).map_err(|error| denied(error.to_string()))?;
         let identity = certificate.identity().map_err(|error| denied(error.to_string()))?;
-        let issuer = identity.issuer().unwrap_or_default();
-        let signer = SignerFacts::certified(identity.subject(), issuer, identity.claims());
-        Ok(SignerFacts { trust, ..signer })
+        Ok(SignerFacts::of(&certificate, &identity, trust.as_deref()))
     }
 
     /// The trust root by its name in the policy; `None` is the instance's own.
@@ -210,6 +261,15 @@ impl AtLog {
             ..SignerFacts::default()
         }
     }
+}
+
+/// The digest that a statement is about, of several the one that a certificate is bound to.
+fn subject(statement: &Statement, bound: Option<&Intended>) -> String {
+    let digests = statement.subjects().iter().flat_map(|subject| &subject.digests);
+    let mut digests = digests.map(|(hash, digest)| format!("{hash}:{digest}"));
+    let first = digests.next().unwrap_or_default();
+    let is_bound = |digest: &String| bound.is_some_and(|bound| bound.digest == *digest);
+    std::iter::once(first.clone()).chain(digests).find(is_bound).unwrap_or(first)
 }
 
 /// Keeps a record of what the log's policy refuses.

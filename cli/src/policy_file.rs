@@ -1,6 +1,7 @@
 //! Policies from files, with the trust roots that they name.
 
 use crate::args::Trust as TrustArgs;
+use crate::artifact::digest_in;
 use crate::failure::Failure;
 use crate::trust::{Choice, read_bounded};
 use countersign_policy::yaml::MAX_TEXT;
@@ -83,6 +84,21 @@ pub(crate) fn trust(policy: &Policy, path: &Path) -> Result<Vec<(String, Named)>
         }
     }
     Ok(roots)
+}
+
+/// A file as policies know it. Its name is what the command line says, and nothing proves it; what comes by
+/// standard input or as a digest has none.
+pub(crate) fn file(path: &Path, name: Option<&str>) -> Artifact {
+    if let Some(name) = name {
+        return artifact(name);
+    }
+    let unnamed = path == Path::new("-") || digest_in(path).is_some();
+    let name = match path.file_name() {
+        _ if unnamed => String::new(),
+        Some(name) if path.is_absolute() => name.to_string_lossy().into_owned(),
+        _ => path.to_string_lossy().trim_start_matches("./").to_owned(),
+    };
+    Artifact { name, ..Artifact::default() }
 }
 
 /// What a name on the command line most likely is: an image if it has a host, else a package of a known

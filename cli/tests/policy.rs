@@ -4,13 +4,16 @@
 mod common;
 
 use common::{Dev, assert_fails, clean, run, verdict};
+use countersign_testkit::registry::Registry;
 use countersign_testkit::{Instance, Signer, SigningKey};
 use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 const IDENTITY: &str = "https://git.example.test/acme/.ci.yml@refs/tags/v1";
 const ISSUER: &str = "https://issuer.example.test";
@@ -317,15 +320,25 @@ fn governed(dir: &Path, policy: &Path) -> Dev {
 
 /// A certificate for `key` by whatever authority runs there, PEM.
 fn certified(dev: &Dev, key: &SigningKey, email: &str) -> String {
+    let (status, body) = certified_for(dev, key, email, Value::Null);
+    assert_eq!(status, 200, "{body}");
+    leaf(&body)
+}
+
+/// Asks for a certificate for an intent; status and body of the answer.
+fn certified_for(dev: &Dev, key: &SigningKey, email: &str, intent: Value) -> (u16, String) {
     let pem = der_to_pem(&key.spki());
-    let request = json!({ "publicKeyRequest": {
+    let request = json!({ "intent": intent, "publicKeyRequest": {
         "publicKey": { "algorithm": "ECDSA", "content": pem },
         "proofOfPossession": base64(&key.sign(email.as_bytes())) } });
     let headers =
         format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", dev.token(email));
-    let (status, body) = dev.request("POST /api/v2/signingCert", &headers, &request.to_string());
-    assert_eq!(status, 200, "{body}");
-    let answer: Value = serde_json::from_str(&body).unwrap();
+    dev.request("POST /api/v2/signingCert", &headers, &request.to_string())
+}
+
+/// The signing certificate of an answer, PEM.
+fn leaf(body: &str) -> String {
+    let answer: Value = serde_json::from_str(body).unwrap();
     let chain = &answer["signedCertificateEmbeddedSct"]["chain"]["certificates"];
     chain[0].as_str().unwrap().to_owned()
 }
@@ -410,4 +423,173 @@ fn what_an_authority_certified_that_ignored_the_policy_is_refused_at_the_log_and
         file.as_os_str(),
     ]);
     assert_fails(&verified, 1, "email: wanted *@acme.example, got eve@evil.example");
+}
+
+/// A pipeline that releases one image, by tags of one repository.
+const RELEASE: &str = "policy: acme
+serial: 1
+expires: 2099-01-01
+who:
+  release:
+    issuer: ISSUER/ci
+    repository: acme/pay
+    workflow: acme/pay/.github/workflows/release.yml
+    workflow-ref: refs/tags/v*
+    ref: refs/tags/v*
+    runner: self-hosted
+what:
+  pay: {images: REGISTRY/acme/pay}
+may:
+  - {who: release, do: sign, to: pay}
+never:
+  - name: nothing from pull requests
+    who: anyone
+    do: [sign, attest anything]
+    to: anything
+    when: {trigger: [pull_request, pull_request_target]}
+must:
+  - name: pay is released
+    every: pay
+    needs: [signature: {by: release}]
+    proof: {logged: true, timestamp: required}
+    otherwise: refuse
+";
+
+/// Only the release pipeline may sign production images, and only from a tag: at the authority, at the log, and
+/// before use, from one file; and every no is on record.
+#[test]
+fn only_the_release_pipeline_signs_from_a_tag_and_every_refusal_is_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, policy) = (folder.path().join("instance"), folder.path().join("policy.yaml"));
+    let registry = Registry::start(true);
+    let mut first = Dev::start(&dir);
+    let text =
+        RELEASE.replace("ISSUER", &first.url).replace("REGISTRY", &registry.address.to_string());
+    fs::write(&policy, &text).unwrap();
+    assert!(first.terminate());
+    let mut dev = governed(&dir, &policy);
+    let config = dev.config();
+    let config = config.to_str().unwrap();
+    let job = |dev: &Dev, repository: &str, git_ref: &str, event: &str, args: &[&str]| {
+        let flags = ["--github", repository, "--ref", git_ref, "--event", event];
+        let token = run([&["token", "--instance", &dev.url][..], &flags].concat());
+        let token = stdout(&token);
+        let fixed = ["--trust-config", config, "--identity-token", token.trim()];
+        run([&args[..1], &fixed, &args[1..]].concat())
+    };
+    let verify = |image: &str| {
+        run(["verify", "--trust-config", config, "--policy", policy.to_str().unwrap(), image])
+    };
+    let image = |name: &str| format!("{}/acme/{name}", registry.address);
+    let digest = registry.push_image("acme/pay", "v1", "pay");
+    let _ = registry.push_image("acme/other", "v1", "other");
+    let (pay, other) = (image("pay:v1"), image("other:v1"));
+
+    let signed = job(&dev, "acme/pay", "refs/tags/v1", "push", &["sign", &pay]);
+    assert_eq!(verdict(&signed).0, 0, "{signed:?}");
+    let verified = verify(&pay);
+    assert_eq!(verdict(&verified).0, 0, "{verified:?}");
+    assert!(stdout(&verified).contains("pay is released"), "{verified:?}");
+
+    // One thing off, and there is no certificate; the rule says which.
+    let size = dev.size();
+    let predicate = folder.path().join("predicate.json");
+    fs::write(&predicate, "{}").unwrap();
+    let attest =
+        ["attest", "--type", "slsaprovenance1", "--predicate", predicate.to_str().unwrap(), &pay];
+    for (repository, git_ref, event, args, rule) in [
+        ("acme/pay", "refs/heads/main", "push", &["sign", &pay][..], "claim-mismatch:ref"),
+        (
+            "acme/pay",
+            "refs/pull/7/merge",
+            "pull_request",
+            &["sign", &pay],
+            "denied-by:nothing from pull requests",
+        ),
+        ("eve/pay", "refs/tags/v1", "push", &["sign", &pay], "claim-mismatch:repository"),
+        ("acme/pay", "refs/tags/v1", "push", &["sign", &other], "not-granted"),
+        ("acme/pay", "refs/tags/v1", "push", &attest, "not-granted"),
+    ] {
+        let refused = job(&dev, repository, git_ref, event, args);
+        assert_fails(&refused, 1, rule);
+    }
+    assert_eq!(dev.size(), size, "nothing was logged");
+
+    // The tag is made to name something else; what was released stays known by its digest.
+    let _ = registry.push_image("acme/pay", "v1", "overwritten");
+    assert_fails(&verify(&pay), 1, "signature by release: there is none of this artifact");
+    let released = format!("{}@{digest}", image("pay"));
+    assert_eq!(verdict(&verify(&released)).0, 0);
+
+    // The pipeline's role ends: it signs no more, and its old releases still verify.
+    let end = Timestamp::from_second(Timestamp::now().as_second() + 1).unwrap();
+    let retired = text.replace("serial: 1", "serial: 2");
+    let retired = retired.replace("    runner: ", &format!("    retired: {end}\n    runner: "));
+    fs::write(&policy, retired).unwrap();
+    assert!(dev.terminate());
+    while Timestamp::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let dev = governed(&dir, &policy);
+    let refused = job(&dev, "acme/pay", "refs/tags/v2", "push", &["sign", &pay]);
+    assert_fails(&refused, 1, "role-retired");
+    assert_eq!(verdict(&verify(&released)).0, 0);
+
+    // All of it is in the audit log, which is a tree.
+    let search = |args: &[&str]| {
+        let fixed = ["audit", "search", "--dir", dir.to_str().unwrap(), "--outcome", "refused"];
+        let found = run([&fixed[..], &["--output", "json"], args].concat());
+        assert_eq!(verdict(&found).0, 0, "{found:?}");
+        stdout(&found).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(search(&[]).len(), 6);
+    for rule in [
+        "may: claim-mismatch:ref",
+        "never \"nothing from pull requests\": denied-by:nothing from pull requests",
+        "may: claim-mismatch:repository",
+        "may: not-granted",
+        "may: role-retired",
+    ] {
+        let times = if rule.ends_with("not-granted") { 2 } else { 1 };
+        assert_eq!(search(&["--rule", rule]).len(), times, "{rule}");
+    }
+}
+
+/// The key of a certificate that was given for one file signs no other: the log compares.
+#[test]
+fn a_certificate_for_one_file_logs_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, policy) = (folder.path().join("instance"), folder.path().join("policy.yaml"));
+    let mut first = Dev::start(&dir);
+    let text = POLICY.replace("https://issuer.example.test", &first.url).replace(
+        "subject: 'https://git.example.test/acme/.ci.yml@refs/tags/v*'",
+        "email: '*@acme.example'",
+    );
+    fs::write(&policy, text).unwrap();
+    assert!(first.terminate());
+    let dev = governed(&dir, &policy);
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let digest = |text: &str| HashAlgorithm::Sha256.digest(text.as_bytes());
+    let intended = |name: &str| {
+        json!({ "action": "sign", "artifact": { "kind": "blob",
+        "name": name, "digest": format!("sha256:{}", countersign_verify::encoding::hex(&digest("one"))) } })
+    };
+    let certificate = certified_for(&dev, &key, "ana@acme.example", intended("tool-a"));
+    let (status, body) = certificate;
+    assert_eq!(status, 200, "{body}");
+    let certificate = leaf(&body);
+    let submit = |text: &str| {
+        let request = json!({ "hashedRekordRequestV002": { "digest": base64(&digest(text)),
+            "signature": { "content": base64(&key.sign(text.as_bytes())), "verifier": {
+            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+            "x509Certificate": { "rawBytes": der(&certificate) } } } } });
+        let headers = "Content-Type: application/json\r\n";
+        dev.request("POST /api/v2/log/entries", headers, &request.to_string())
+    };
+    let (status, body) = submit("other");
+    assert!(status == 403 && body.contains("intent-mismatch"), "{body}");
+    assert_eq!(submit("one").0, 201);
+    // Nor is there a certificate for a file that is not theirs.
+    let (status, body) = certified_for(&dev, &key, "ana@acme.example", intended("other"));
+    assert!(status == 403 && body.contains("not-granted"), "{body}");
 }

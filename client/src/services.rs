@@ -7,6 +7,7 @@ use crate::http::{self, Http};
 use crate::retry::Retryable as _;
 use crate::token::IdentityToken;
 use crate::trust::{LogService, LogVersion};
+use countersign_verify::assertion::Intent;
 use countersign_verify::bundle::{Content, LogEntry};
 use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
@@ -16,7 +17,8 @@ use serde::Deserialize;
 use url::Url;
 
 /// Asks the CA at `base` for a certificate of `public_key` (SubjectPublicKeyInfo, DER), with `proof`, a
-/// signature over the token's challenge. Returns the certificate, DER.
+/// signature over the token's challenge. What it is for may be said; Fulcio passes that over, and our CA decides
+/// about it and binds the certificate to it. Returns the certificate, DER.
 ///
 /// # Errors
 /// When the CA refuses, is away, or answers something else.
@@ -26,6 +28,7 @@ pub async fn certificate(
     token: &IdentityToken,
     public_key: &[u8],
     proof: &[u8],
+    intent: Option<&Intent>,
 ) -> Result<Vec<u8>, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -43,9 +46,13 @@ pub async fn certificate(
     }
     let pem = der::pem::encode_string("PUBLIC KEY", der::pem::LineEnding::LF, public_key)
         .expect("memory is the only limit");
-    let request = serde_json::json!({ "publicKeyRequest": {
+    let mut request = serde_json::json!({ "publicKeyRequest": {
         "publicKey": { "algorithm": "ECDSA", "content": pem },
         "proofOfPossession": base64(proof) } });
+    // What would be refused for its form is not said: the artifact has an odd name, not the signer.
+    if let Some(intent) = intent.filter(|intent| intent.check().is_ok()) {
+        request["intent"] = serde_json::to_value(intent).expect("texts only");
+    }
     let url = below(base, "api/v2/signingCert");
     let body = request.to_string();
     let reply = http.post(&url, "application/json", body.as_bytes(), Some(token.secret())).await?;

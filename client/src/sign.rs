@@ -8,6 +8,7 @@ use crate::trust::{LogVersion, Services};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use countersign_verify::assertion::Intent;
 use countersign_verify::bundle::{self, Content, LogEntry, Material, MessageSignature};
 use countersign_verify::certificate::{self, Certificate};
 use countersign_verify::dsse::{Envelope, IN_TOTO};
@@ -68,8 +69,9 @@ pub async fn sign(
     services: &Services,
     root: &TrustedRoot,
     patience: Patience,
+    intent: Option<&Intent>,
 ) -> Result<Signed, Error> {
-    Signer::new(token, services, root, patience).await?.sign(subject, services).await
+    Signer::new(token, services, root, patience, intent).await?.sign(subject, services).await
 }
 
 /// An ephemeral key and its certificate: signs as often as one likes, for as long as the certificate lasts.
@@ -86,7 +88,7 @@ pub struct Signer<'a> {
 }
 
 impl<'a> Signer<'a> {
-    /// Makes the key, and gets the certificate for the identity in `token`.
+    /// Makes the key, and gets the certificate for the identity in `token`, and for one intent if that is told.
     ///
     /// # Errors
     /// Names the step that failed.
@@ -95,6 +97,7 @@ impl<'a> Signer<'a> {
         services: &Services,
         root: &'a TrustedRoot,
         patience: Patience,
+        intent: Option<&Intent>,
     ) -> Result<Self, Error> {
         if patience.defer {
             can_wait(services)?;
@@ -103,7 +106,7 @@ impl<'a> Signer<'a> {
         let key = EphemeralKey::generate()?;
         let proof = key.sign(token.challenge().as_bytes())?;
         let authority = &services.certificate_authority;
-        let certificate = services::certificate(&http, authority, token, &key.spki, &proof)
+        let certificate = services::certificate(&http, authority, token, &key.spki, &proof, intent)
             .await
             .map_err(Error::Certificate)?;
         let expires = check_certificate(&certificate, &key, root)?;

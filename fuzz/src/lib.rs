@@ -10,6 +10,7 @@ use countersign_ca::identity::{FulcioConfig, Issuer, explained};
 use countersign_ca::possession;
 use countersign_ca::timestamp::Query;
 use countersign_policy::admission::{Kinds, Review};
+use countersign_verify::assertion::Assertion;
 use countersign_verify::bundle::{Bundle, LogEntry};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::checkpoint::Checkpoint;
@@ -26,7 +27,8 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 20] = [
+pub const TARGETS: [(&str, Target); 21] = [
+    ("assertion", assertion),
     ("bundle", bundle),
     ("certificate", certificate),
     ("entry", entry),
@@ -48,6 +50,16 @@ pub const TARGETS: [(&str, Target); 20] = [
     ("verify", verification),
     ("witness", witness),
 ];
+
+/// What an authority's policy found.
+pub fn assertion(data: &[u8]) {
+    if let Ok(assertion) = Assertion::parse(data) {
+        // What is passed over is not written again, and escapes may be longer than what they stand for.
+        if let Ok(value) = assertion.to_value() {
+            assert_eq!(Assertion::parse(&value), Ok(assertion));
+        }
+    }
+}
 
 /// Bundles and log replies. Reading in place comes to the same.
 pub fn bundle(data: &[u8]) {

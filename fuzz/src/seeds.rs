@@ -1,6 +1,7 @@
 //! What fuzzing begins with: the parts of the fixed instance, and small examples by hand.
 
 use crate::fixed::{BUNDLES, CONFIGURATION, IDENTITIES, ROOT, inputs};
+use countersign_verify::assertion::Assertion;
 use countersign_verify::bundle::{Bundle, Content};
 use countersign_verify::certificate::{Certificate, SCT_LIST};
 use countersign_verify::simple_signing::Payload;
@@ -32,6 +33,14 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         signers.collect::<Vec<_>>()
     };
     match target {
+        "assertion" => {
+            let artifact = r#"{"digest":"sha256:aa","kind":"image","name":"r.example/app:v1"}"#;
+            let json = format!(
+                r#"{{"intent":{{"action":"sign","artifact":{artifact}}},"policy":"p","policyDigest":"","roles":["r"],"serial":1}}"#
+            );
+            let assertion: Assertion = serde_json::from_str(&json).expect("an assertion");
+            vec![assertion.to_value().expect("a short one")]
+        }
         "bundle" => {
             let mut seeds: Vec<Vec<u8>> = texts(&BUNDLES);
             seeds.extend(entries().map(|entry| entry.to_json().into_bytes()));

@@ -7,9 +7,7 @@ use crate::claims::{CLAIMS, Claim, TOKEN_ONLY};
 use crate::decide::{Decision, decide};
 use crate::document::Policy;
 use crate::explain::Outcome;
-use crate::facts::{
-    Artifact, Asserted, Content, Context, Evidence, Facts, Kind, Point, SignerFacts,
-};
+use crate::facts::{Artifact, Content, Context, Evidence, Facts, Kind, Point, SignerFacts};
 use crate::pattern::image_name;
 use crate::role::read_date;
 use crate::rule::{APPROVAL, Action, By, KINDS};
@@ -479,8 +477,7 @@ fn as_certified(mut signer: SignerFacts, policy: &Policy, at: Point) -> SignerFa
         let roles = policy.roles.iter();
         let roles = roles.filter(|role| role.membership(&signer, &policy.name, true).holds());
         let roles = roles.map(|role| role.name.clone()).collect();
-        let (policy, serial) = (policy.name.clone(), policy.serial);
-        signer.asserted = Some(Asserted { policy, serial, roles });
+        signer.asserted = Some(policy.asserts(roles, None));
         TOKEN_ONLY.iter().for_each(|claim| drop(signer.claims.remove(*claim)));
     }
     signer
@@ -504,11 +501,7 @@ fn approver(email: &str, policy: &Policy) -> SignerFacts {
     SignerFacts {
         issuer: issuer.cloned().unwrap_or_default(),
         claims: claims.into_iter().collect(),
-        asserted: Some(Asserted {
-            policy: policy.name.clone(),
-            serial: policy.serial,
-            roles: names,
-        }),
+        asserted: Some(policy.asserts(names, None)),
         ..SignerFacts::default()
     }
 }

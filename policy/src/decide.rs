@@ -41,14 +41,21 @@ pub struct Decision {
     code: Option<Code>,
     tree: Step,
     warnings: Vec<String>,
+    roles: Vec<String>,
 }
 
 /// Decides by `policy` about what `facts` say. Pure: the same facts and policy give the same decision.
 pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
+    let judge = Judge::new(facts, policy);
     let (outcome, rule, mut steps, warnings) = match facts.at {
-        Point::Use => Judge::new(facts, policy).uses(),
-        Point::Issuance | Point::Log => Judge::new(facts, policy).gate(),
+        Point::Use => judge.uses(),
+        Point::Issuance | Point::Log => judge.gate(),
     };
+    let roles = match (facts.at, &*judge.standings) {
+        (Point::Issuance | Point::Log, [who]) => who.roles.as_slice(),
+        _ => &[],
+    };
+    let roles = roles.iter().map(|&role| policy.roles[role].name.clone()).collect();
     steps.sort_by_key(|step| step.outcome);
     let title = match outcome {
         Outcome::Pass => "allowed",
@@ -67,6 +74,7 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
         code,
         tree,
         warnings,
+        roles,
     }
 }
 
@@ -118,6 +126,12 @@ impl Decision {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// At the authority and the log: the roles of whoever asks.
+    #[must_use]
+    pub fn roles(&self) -> &[String] {
+        &self.roles
     }
 
     /// The tree for people.

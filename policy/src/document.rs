@@ -10,6 +10,7 @@ use crate::pattern::Glob;
 use crate::role::{Role, is_digest, read_date};
 use crate::rule::{Exception, May, Must, Names, Never, To};
 use crate::yaml::{Key, Map, Mistake, Mistakes, Node, Place, Reader, Value, documents};
+use countersign_verify::assertion::{Assertion, Intent};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
@@ -207,6 +208,13 @@ impl Policy {
         let address = claims.get("email").or_else(|| claims.get("username"))?;
         let address = address.texts().first()?.to_ascii_lowercase();
         Some(self.people.get(&address).cloned().unwrap_or(address))
+    }
+
+    /// What a certificate says of a decision by this policy.
+    #[must_use]
+    pub fn asserts(&self, roles: Vec<String>, intent: Option<Intent>) -> Assertion {
+        let (policy, policy_digest, serial) = (self.name.clone(), self.digest.clone(), self.serial);
+        Assertion { intent, policy, policy_digest, roles, serial }
     }
 
     /// The names of its contexts.

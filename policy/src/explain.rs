@@ -26,6 +26,8 @@ pub enum Code {
     ClaimMismatch(&'static str),
     /// The role may not do this to that.
     NotGranted,
+    /// Something else than what the certificate was asked for.
+    IntentMismatch,
     /// A prohibition, by name.
     DeniedBy(String),
     /// The role was retired before.
@@ -74,6 +76,7 @@ impl fmt::Display for Code {
             Self::Undecided(what) => return write!(f, "undecided:{what}"),
             Self::NoRole => "no-role",
             Self::NotGranted => "not-granted",
+            Self::IntentMismatch => "intent-mismatch",
             Self::RoleRetired => "role-retired",
             Self::NotLogged => "not-logged",
             Self::WitnessShort => "witness-short",

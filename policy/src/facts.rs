@@ -2,7 +2,9 @@
 //! replay the decision.
 
 use crate::claims::{Claims, claims};
-use countersign_verify::certificate::Subject;
+use crate::rule::Action;
+use countersign_verify::assertion::{Assertion, Intent};
+use countersign_verify::certificate::{Certificate, Identity, Subject};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::{Signer, Verified};
@@ -62,6 +64,27 @@ pub enum Kind {
     Git,
     /// A model.
     Model,
+}
+
+impl Kind {
+    /// As facts and intents have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Blob => "blob",
+            Self::Package => "package",
+            Self::Git => "git",
+            Self::Model => "model",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Image, Self::Blob, Self::Package, Self::Git, Self::Model];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// An artifact.
@@ -173,19 +196,7 @@ pub struct SignerFacts {
     pub key: Option<String>,
     /// What our CA's policy found at signing time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asserted: Option<Asserted>,
-}
-
-/// The roles that a CA's policy found, which its certificate carries.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Asserted {
-    /// The policy's name.
-    pub policy: String,
-    /// Its serial number.
-    pub serial: u64,
-    /// The roles.
-    pub roles: Vec<String>,
+    pub asserted: Option<Assertion>,
 }
 
 /// What was signed.
@@ -225,6 +236,55 @@ impl Evidence {
             bundled: false,
         }
     }
+
+    /// What the signer told our CA to get the certificate, where this is something else: what was told, and
+    /// what this is.
+    pub(crate) fn strays(&self) -> Option<(String, String)> {
+        let asserted = self.signer.asserted.as_ref().filter(|_| self.signer.trust.is_none());
+        let intent = asserted?.intent.as_ref()?;
+        let told = Content::of(intent);
+        let same = match (&told, &self.content) {
+            (_, Content::Unknown) => true,
+            (Content::Signature, found) => Action::Sign.covers(found) == Some(true),
+            (
+                Content::Attestation { predicate_type: told, .. },
+                Content::Attestation { predicate_type: found, .. },
+            ) => told == found,
+            _ => false,
+        };
+        if !same {
+            return Some((told.shown(), self.content.shown()));
+        }
+        let digest = intent.artifact.as_ref().map_or("", |artifact| artifact.digest.as_str());
+        let other = !digest.is_empty() && !self.digest.is_empty() && digest != self.digest;
+        other.then(|| (digest.to_owned(), self.digest.clone()))
+    }
+}
+
+impl Content {
+    /// What somebody is about to sign. An action that is not known is an attestation of that type, which
+    /// nothing fits.
+    #[must_use]
+    pub fn of(intent: &Intent) -> Self {
+        match intent.action.as_str() {
+            "sign" => Self::Signature,
+            other => Self::Attestation {
+                predicate_type: intent.predicate_type.as_deref().unwrap_or(other).to_owned(),
+                statement: Value::Null,
+            },
+        }
+    }
+
+    /// For people.
+    fn shown(&self) -> String {
+        match self {
+            Self::Unknown => "something".to_owned(),
+            Self::Signature => "a signature".to_owned(),
+            Self::Attestation { predicate_type, .. } => {
+                format!("an attestation of type {predicate_type:?}")
+            }
+        }
+    }
 }
 
 impl SignerFacts {
@@ -233,6 +293,23 @@ impl SignerFacts {
     pub fn certified(subject: &Subject, issuer: &str, extensions: &BTreeMap<u8, String>) -> Self {
         let (issuer, claims) = (issuer.to_owned(), claims(subject, extensions));
         Self { issuer, claims, ..Self::default() }
+    }
+
+    /// Of a certificate by the trust root of this name in the policy; `None` is our own, whose word about its
+    /// policy counts. A word of it that cannot be read stands for an intent that nothing fits.
+    #[must_use]
+    pub fn of(certificate: &Certificate, identity: &Identity, trust: Option<&str>) -> Self {
+        let issuer = identity.issuer().unwrap_or_default();
+        let mut signer = Self::certified(identity.subject(), issuer, identity.claims());
+        signer.trust = trust.map(str::to_owned);
+        if trust.is_none() {
+            let unreadable = |_| {
+                let intent = Some(Intent::default());
+                Some(Assertion { intent, ..Assertion::default() })
+            };
+            signer.asserted = certificate.assertion().unwrap_or_else(unreadable);
+        }
+        signer
     }
 
     /// For people: the subject, or the key.
@@ -247,18 +324,16 @@ impl SignerFacts {
 /// own.
 #[must_use]
 pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evidence {
-    let mut signer = match verified.signer() {
-        Signer::Certificate { identity, .. } => {
-            let issuer = identity.issuer().unwrap_or_default();
-            SignerFacts::certified(identity.subject(), issuer, identity.claims())
+    let signer = match verified.signer() {
+        Signer::Certificate { certificate, identity } => {
+            SignerFacts::of(certificate, identity, trust)
         }
         Signer::Key(key) => {
             let digest = HashAlgorithm::Sha256.digest(key.spki());
-            let key = Some(format!("sha256:{}", hex(&digest)));
-            SignerFacts { key, ..SignerFacts::default() }
+            let (key, trust) = (Some(format!("sha256:{}", hex(&digest))), trust.map(str::to_owned));
+            SignerFacts { key, trust, ..SignerFacts::default() }
         }
     };
-    signer.trust = trust.map(str::to_owned);
     let content = verified.statement().map_or(Content::Signature, |statement| {
         let json = verified.payload().and_then(|payload| serde_json::from_slice(payload).ok());
         let predicate_type = statement.predicate_type().to_owned();

@@ -42,11 +42,12 @@ pub mod yaml;
 pub use accept::{AcceptError, MAX_JUMP, accept};
 pub use cases::{Case, Cases};
 pub use claims::{CLAIMS, Claim as ClaimFact, Claims, claims};
+pub use countersign_verify::assertion::{Assertion, Intended, Intent};
 pub use decide::{Decision, GRACE, decide};
 pub use document::{Admission, Include, IncludeError, Owners, Policy, Trust};
 pub use explain::{Code, Outcome, Step};
 pub use facts::{
-    Artifact, Asserted, Content, Context, Evidence, Facts, Kind, Point, SignerFacts, facts_from,
+    Artifact, Content, Context, Evidence, Facts, Kind, Point, SignerFacts, facts_from,
 };
 pub use flags::flags_for;
 pub use pattern::{Error as PatternError, Pattern, image_name};

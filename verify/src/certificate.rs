@@ -4,6 +4,7 @@
 //! Refused: anything but DER, trailing bytes, two different signature algorithms, an extension twice,
 //! a certificate above [`MAX_CERTIFICATE`] bytes.
 
+use crate::assertion::{self, ASSERTION, Assertion};
 use crate::limits::{MAX_CERTIFICATE, MAX_EXTENSIONS};
 use const_oid::ObjectIdentifier;
 use der::asn1::{AnyRef, BitStringRef, IntRef, OctetStringRef, Utf8StringRef};
@@ -328,6 +329,16 @@ impl Certificate {
             }
             _ => Ok(Identity { subject, claims }),
         }
+    }
+
+    /// What the policy of the authority found, if it says so. Only of an authority of our own is that worth
+    /// anything.
+    ///
+    /// # Errors
+    /// When the extension is malformed.
+    pub fn assertion(&self) -> Result<Option<Assertion>, assertion::Error> {
+        let value = self.extension(ASSERTION).map(|extension| &extension.value);
+        value.map(|value| Assertion::parse(value)).transpose()
     }
 
     /// Every subject alternative name that is text, whatever its kind, for those who search: none that a

@@ -4,6 +4,7 @@
 //! hostile input; every parser has a bound, see [`limits`].
 
 pub mod artifact;
+pub mod assertion;
 pub mod bundle;
 pub mod certificate;
 pub mod chain;

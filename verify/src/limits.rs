@@ -35,6 +35,10 @@ pub const MAX_CERTIFICATE: usize = 64 << 10;
 /// Most extensions of one certificate. Fulcio's have near 30.
 pub const MAX_EXTENSIONS: usize = 256;
 
+/// Largest extension with what our authority's policy found, in bytes. Real ones have some 400; ours: room for
+/// long names and fifty roles.
+pub const MAX_ASSERTION: usize = 8 << 10;
+
 /// Largest RFC 3161 response, in bytes DER. Real ones are 1 to 6 KiB.
 pub const MAX_TIMESTAMP: usize = 256 << 10;
 

@@ -2,12 +2,16 @@
 //! use depend on it: names in lowerCamelCase or snake_case, unknown members passed over, `null` as
 //! absent, base64 in either alphabet with or without padding. Refused: a name twice, both members of a
 //! choice, other types.
+//!
+//! One member is ours, and passed over by Fulcio: `intent`, what the certificate is for, see [`Intent`].
 
 use crate::identity::Claims;
 use crate::possession::Request;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use countersign_verify::assertion::{self, Intent};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 /// A token, and the key to certify.
@@ -15,6 +19,8 @@ use serde_json::Value;
 pub(super) struct Asked {
     pub(super) token: String,
     pub(super) key: Request,
+    /// What the certificate is for, if that is said.
+    pub(super) intent: Option<Intent>,
 }
 
 /// The token of a version 2 request; one in the body goes before that of the header.
@@ -49,7 +55,15 @@ pub(super) fn v2(body: &[u8], bearer: Option<&str>) -> Result<Asked, Error> {
         }
         (None, None) => return Err(Error::Missing { name: "publicKeyRequest" }),
     };
-    Ok(Asked { token, key })
+    Ok(Asked { token, key, intent: intent(&body)? })
+}
+
+fn intent(body: &Value) -> Result<Option<Intent>, Error> {
+    let Some(value) = member(body, "intent")? else { return Ok(None) };
+    let intent = Intent::deserialize(&value)
+        .map_err(|error| Error::Json { message: format!("intent: {error}") })?;
+    intent.check()?;
+    Ok(Some(intent))
 }
 
 /// Reads the body of a version 1 request; the token is in the header.
@@ -58,13 +72,13 @@ pub(super) fn v1(body: &[u8], bearer: Option<&str>) -> Result<Asked, Error> {
     let token = bearer.filter(|token| !token.is_empty()).ok_or(Error::NoToken)?.to_owned();
     let request = bytes(&body, "certificateSigningRequest")?.filter(|pem| !pem.is_empty());
     if let Some(pem) = request {
-        return Ok(Asked { token, key: Request::SigningRequest(pem) });
+        return Ok(Asked { token, key: Request::SigningRequest(pem), intent: None });
     }
     let key = member(&body, "publicKey")?.ok_or(Error::Missing { name: "publicKey" })?;
     let key = bytes(&key, "content")?.ok_or(Error::Missing { name: "content" })?;
     let proof = bytes(&body, "signedEmailAddress")?;
     let proof = proof.ok_or(Error::Missing { name: "signedEmailAddress" })?;
-    Ok(Asked { token, key: Request::PublicKey { key, proof } })
+    Ok(Asked { token, key: Request::PublicKey { key, proof }, intent: None })
 }
 
 /// An object in which no name stands twice; nothing at all is an empty one, and what follows it is not
@@ -142,6 +156,8 @@ pub(super) enum Error {
     Missing { name: &'static str },
     #[error("the request's {name:?} is not base64")]
     Base64 { name: &'static str },
+    #[error("the request's intent: {0}")]
+    Intent(#[from] assertion::Error),
     #[error("the request has both publicKeyRequest and certificateSigningRequest; expected one")]
     Both,
 }
@@ -206,6 +222,8 @@ mod tests {
         ] {
             assert_eq!(read(&json).unwrap_err(), expected, "{json}");
         }
+        let intent = format!(r#"{{"publicKeyRequest":{key},"intent":{{"action":"bless"}}}}"#);
+        assert!(matches!(read(&intent), Err(Error::Intent(_))));
         assert!(matches!(read(r#"{"a":1,"a":2}"#), Err(Error::Json { .. })));
         assert_eq!(v2(b"{}", None).unwrap_err(), Error::NoToken);
     }

@@ -49,7 +49,7 @@ fn issue(case: &Case, signer: &FileSigner, issuing: &[u8], root: &[u8]) -> Vec<u
     let identity = identity(&case.mapping, &case.claims).unwrap();
     let serial = std::array::from_fn(|place| u8::try_from(place).unwrap() + 1);
     let now = Timestamp::from_second(NOW).unwrap();
-    let prepared = Prepared::new(&identity, key(3).spki(), &serial, &issuer, now).unwrap();
+    let prepared = Prepared::new(&identity, None, key(3).spki(), &serial, &issuer, now).unwrap();
     let (precertificate, rest) = prepared.sign_precertificate(signer).unwrap();
     let sct = Sct {
         log_id: [7; 32],

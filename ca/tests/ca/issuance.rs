@@ -3,6 +3,7 @@
 use crate::world::{EMAIL, World, sha256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign_verify::assertion::ASSERTION;
 use countersign_verify::certificate::Certificate;
 use countersign_verify::sct::{self, Sct};
 use serde_json::{Value, json};
@@ -160,4 +161,21 @@ async fn a_log_that_does_not_answer_is_not_waited_for_longer_than_clients_wait()
     let (status, text) = answer.expect("clients wait 30 s");
     assert_eq!((status, text.contains("BEGIN")), (503, false), "{text}");
     assert_eq!(world.lines().pop().unwrap()["reason"], "CERTIFICATE_LOG");
+}
+
+/// Fulcio's clients state none, and their certificates are what they were.
+#[tokio::test]
+async fn what_a_certificate_is_for_is_in_it_if_that_was_said_and_never_critical() {
+    let world = World::new().await;
+    let mut request = world.request(EMAIL);
+    let without = world.accepted(&world.sign(&world.claims()), &request).await;
+    assert_eq!(Certificate::parse(&without[0]).unwrap().assertion(), Ok(None));
+    request["intent"] = json!({ "action": "attest", "predicateType": "https://slsa.dev/provenance/v1",
+        "artifact": { "kind": "blob", "name": "tool", "digest": "sha256:aa" }, "later": 1 });
+    let chain = world.accepted(&world.sign(&world.claims()), &request).await;
+    let certificate = Certificate::parse(&chain[0]).unwrap();
+    assert!(!certificate.extension(ASSERTION).unwrap().critical);
+    let intent = certificate.assertion().unwrap().unwrap().intent.unwrap();
+    assert_eq!(intent.predicate_type.as_deref(), Some("https://slsa.dev/provenance/v1"));
+    assert_eq!(intent.artifact.unwrap().name, "tool");
 }

@@ -18,6 +18,7 @@ use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts, Refusal}
 use countersign_ca::limits::Limits;
 use countersign_ca::signer::{FileSigner, Signer as _};
 use countersign_ca::timestamp::TimestampAuthority;
+use countersign_verify::assertion::{Assertion, Intent};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::sct::{self, Sct, leaf_index_extension};
@@ -194,14 +195,23 @@ impl World {
             }],
             log: Arc::clone(&log) as Arc<dyn CertificateLog>,
             log_key: log_spki.clone(),
-            gate: Arc::new(|identity| {
+            gate: Arc::new(|identity, intent| {
                 let refused = identity.san().as_str().starts_with("banned");
                 let refusal = || Refusal {
                     rule: "nobody banned".to_owned(),
                     expected: "anyone else".to_owned(),
                     found: identity.san().as_str().to_owned(),
                 };
-                if refused { Err(refusal()) } else { Ok(()) }
+                let (policy, roles) = ("world".to_owned(), vec!["anyone".to_owned()]);
+                let (policy_digest, serial) = (String::new(), 1);
+                let assertion = |intent: &Intent| Assertion {
+                    intent: Some(intent.clone()),
+                    policy,
+                    policy_digest,
+                    roles,
+                    serial,
+                };
+                if refused { Err(refusal()) } else { Ok(intent.map(assertion)) }
             }),
             limits,
             audit: Audit::new(Arc::clone(&audit) as Arc<dyn AuditLog>),

@@ -49,7 +49,8 @@ pub(crate) fn run(args: &Conformance) -> Result<ExitCode, Failure> {
                 true => Subject::Statement(bytes, &artifact),
                 false => Subject::Artifact(&artifact),
             };
-            let signed = block_on(sign(subject, &token, &services, &root, Patience::default()))?;
+            let signed =
+                block_on(sign(subject, &token, &services, &root, Patience::default(), None))?;
             new.finish(signed.map_err(failure)?.bundle.to_json().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }

@@ -69,7 +69,7 @@ impl Demo {
         let token =
             IdentityToken::parse(&token).map_err(|error| Failure::unclear(error.to_string()))?;
         let (subject, patience) = (Subject::Artifact(artifact), Patience::default());
-        let signed = sign(subject, &token, &self.services, &self.root, patience).await;
+        let signed = sign(subject, &token, &self.services, &self.root, patience, None).await;
         signed.map(|signed| signed.bundle).map_err(|error| Failure::unclear(error.to_string()))
     }
 }

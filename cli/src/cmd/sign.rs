@@ -6,11 +6,13 @@ use crate::artifact;
 use crate::failure::{self, Failure};
 use crate::identity::Identity;
 use crate::output::NewFile;
+use crate::policy_file;
 use crate::report::{self, Results};
 use crate::trust::{self, block_on, read_bounded};
 use countersign_client::http;
 use countersign_client::sign::{self, Patience, Signed, Subject, sign};
 use countersign_client::trust::{Services, SigningConfig};
+use countersign_verify::assertion::{Intended, Intent};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::limits::{MAX_PAYLOAD, MAX_SUBJECTS, MAX_TRUSTED_ROOT};
@@ -28,7 +30,10 @@ pub(crate) fn blob(args: &SignBlob) -> Result<ExitCode, Failure> {
     let prepared = Prepared::new(&args.signing, &args.keeping, files)?;
     let artifact = read(&args.file)?;
     let subject = Subject::Artifact(&artifact);
-    prepared.sign(&args.signing, args.keeping.defer, &args.file, subject)
+    let intended = intended(&args.keeping, &args.file, &artifact);
+    let intent =
+        Intent { action: "sign".to_owned(), artifact: Some(intended), predicate_type: None };
+    prepared.sign(&args.signing, args.keeping.defer, &args.file, subject, &intent)
 }
 
 /// `attest-blob`
@@ -57,7 +62,25 @@ pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
     let statement = serde_json::json!({ "_type": STATEMENT_V1, "subject": subjects,
         "predicateType": kind, "predicate": predicate });
     let subject = Subject::Statement(statement.to_string().into_bytes(), &artifacts[0]);
-    prepared.sign(&args.signing, args.keeping.defer, first, subject)
+    let intended = match artifacts.as_slice() {
+        [one] => Some(intended(&args.keeping, first, one)),
+        _ => None,
+    };
+    let (action, predicate_type) = ("attest".to_owned(), Some(kind));
+    let intent = Intent { action, artifact: intended, predicate_type };
+    prepared.sign(&args.signing, args.keeping.defer, first, subject, &intent)
+}
+
+/// What the authority is told that the certificate is for.
+fn intended(keeping: &Keeping, file: &Path, artifact: &Artifact) -> Intended {
+    let name = keeping.name.clone();
+    let known = policy_file::file(file, name.as_deref());
+    let digest = artifact.digest(HashAlgorithm::Sha256).map(hex).unwrap_or_default();
+    Intended {
+        digest: format!("sha256:{digest}"),
+        kind: known.kind.name().to_owned(),
+        name: name.unwrap_or(known.name),
+    }
 }
 
 fn read(file: &Path) -> Result<Artifact, Failure> {
@@ -95,12 +118,13 @@ impl Prepared {
         defer: bool,
         file: &Path,
         subject: Subject<'_>,
+        intent: &Intent,
     ) -> Result<ExitCode, Failure> {
         let Self { identity, root, services, bundle: path, file: new } = self;
         let patience = Patience { defer, ..patience(args.timeout) };
         let Signed { bundle, report, deferred } = block_on(async {
             let token = identity.token().await?;
-            sign(subject, &token, &services, &root, patience).await.map_err(failure)
+            sign(subject, &token, &services, &root, patience, Some(intent)).await.map_err(failure)
         })??;
         new.finish(format!("{}\n", bundle.to_json()).as_bytes())?;
         let (name, path) = (file.display().to_string(), path.display().to_string());

@@ -21,11 +21,25 @@ impl Judge<'_> {
             return (Outcome::Undecided, "none".to_owned(), vec![step], warnings);
         };
         let shown = evidence.signer.shown();
+        if let Some((told, found)) = evidence.strays() {
+            let step = Step::no("what the certificate was asked for", Code::IntentMismatch);
+            let steps = vec![step.expected(told).found(found)];
+            return (Outcome::Fail, "intent".to_owned(), steps, warnings);
+        }
         // A prohibition that is certainly about this comes first: it is what nobody can grant away.
         let certain = standing.denied.map(|place| &self.policy.never[place]);
         let mut denied = certain.or_else(|| self.forbidden_outright(evidence, &standing.roles));
-        let (mut grants, mut near) = (Vec::new(), false);
+        let (mut grants, mut near) = (self.publishes(evidence, &standing.roles), false);
+        let mut retired = None;
         for &role in &standing.roles {
+            let named = &self.policy.roles[role];
+            if let Some(date) = named.retired.filter(|&date| date <= self.facts.now) {
+                let what = format!("role {:?} is in use", named.name);
+                let step = Step::no(what, Code::RoleRetired);
+                let step = step.expected(format!("signed before {date}"));
+                retired = Some(step.found(self.facts.now.to_string()));
+                continue;
+            }
             for may in self.policy.may.iter().filter(|may| may.who.has(role)) {
                 near = true;
                 if self.is_of(&may.to, Some(evidence)) == Known::No
@@ -52,9 +66,10 @@ impl Judge<'_> {
             let steps = grants.iter().map(Step::pass).collect();
             return (Outcome::Pass, grants.join("; "), steps, warnings);
         }
-        let step = match standing.roles.as_slice() {
-            [] => self.in_no_role(evidence, shown),
-            roles => {
+        let step = match (standing.roles.as_slice(), retired) {
+            ([], _) => self.in_no_role(evidence, shown),
+            (_, Some(retired)) if !near => retired,
+            (roles, _) => {
                 let names: Vec<_> =
                     roles.iter().map(|&role| self.policy.roles[role].name.as_str()).collect();
                 let found = match (near, &self.facts.artifact) {
@@ -67,6 +82,17 @@ impl Judge<'_> {
             }
         };
         (Outcome::Fail, "may".to_owned(), vec![step], warnings)
+    }
+
+    /// Owners publish the next version without a grant.
+    fn publishes(&self, evidence: &Evidence, roles: &[usize]) -> Vec<String> {
+        let owners = self.policy.owners.iter().flat_map(|owners| &owners.roles);
+        let owners = owners.filter(|owner| {
+            roles.contains(owner) && gives(&Action::Publish, &evidence.content) != Some(false)
+        });
+        let told =
+            |&owner: &usize| format!("role {:?} may publish policy", self.policy.roles[owner].name);
+        owners.map(told).collect()
     }
 
     /// The first prohibition of anything at all, where it is not said what is wanted.

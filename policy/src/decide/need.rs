@@ -331,6 +331,10 @@ impl Demand<'_, '_> {
             };
             Candidate { nearness: (nearness, true, 0), step }
         };
+        if let Some((told, found)) = evidence.strays() {
+            let step = Step::no("what its certificate was asked for", Code::IntentMismatch);
+            return wrap(step.expected(told).found(found), 3);
+        }
         if let Some(never) = standing.denied {
             let name = judge.policy.never[never].name.clone();
             return wrap(Step::no(format!("never {name:?}"), Code::DeniedBy(name)), 2);

@@ -103,11 +103,8 @@ pub(crate) fn provenance(signer: SignerFacts) -> Evidence {
 /// By somebody of whom the CA of acme-apps has said that they are in these roles.
 pub(crate) fn approval(email: &str, roles: &[&str]) -> Evidence {
     let mut signer = signer(LOGIN, &[("subject", email), ("email", email)]);
-    signer.asserted = Some(countersign_policy::Asserted {
-        policy: "acme-apps".to_owned(),
-        serial: 12,
-        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-    });
+    let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    signer.asserted = Some(example("acme-apps").asserts(roles, None));
     attestation(signer, APPROVAL, json!({}))
 }
 

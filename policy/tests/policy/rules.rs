@@ -1,6 +1,7 @@
 //! The edge cases that the language settles, one test a rule.
 
 use super::*;
+use countersign_policy::{Assertion, Intended, Intent};
 
 /// One role by e-mail, one class, one grant, one demand; `extra` goes behind it.
 fn simple(extra: &str) -> String {
@@ -658,11 +659,8 @@ fn a_group_is_believed_to_our_ca_alone_and_for_this_policy() {
         &simple("").replace("{issuer: https://login.acme.example, email: '*@acme.example'}", role),
     );
     let asserted = |policy: &str, role: &str, trust: Option<&str>| {
-        let asserted = countersign_policy::Asserted {
-            policy: policy.to_owned(),
-            serial: 1,
-            roles: vec![role.to_owned()],
-        };
+        let (policy, roles) = (policy.to_owned(), vec![role.to_owned()]);
+        let asserted = Assertion { policy, roles, serial: 1, ..Assertion::default() };
         let trust = trust.map(str::to_owned);
         signed(vec![signature(SignerFacts { asserted: Some(asserted), trust, ..ana() })])
     };
@@ -672,6 +670,72 @@ fn a_group_is_believed_to_our_ca_alone_and_for_this_policy() {
     refused(&asserted("q", "release", None), &policy, "claim-mismatch:groups");
     refused(&asserted("p", "other", None), &policy, "claim-mismatch:groups");
     refused(&asserted("p", "release", Some("x")), &policy, "no-role");
+}
+
+#[test]
+fn a_signature_counts_for_what_its_certificate_was_asked_for_and_nothing_else() {
+    let policy = policy(&simple(""));
+    let bound = |intent: Intent| Assertion { intent: Some(intent), ..Assertion::default() };
+    let artifact = |digest: &str| {
+        let (kind, name) = ("image".to_owned(), "registry.example/acme/pay:v1".to_owned());
+        Some(Intended { digest: digest.to_owned(), kind, name })
+    };
+    let sign = |digest: &str| Intent {
+        action: "sign".to_owned(),
+        artifact: artifact(digest),
+        predicate_type: None,
+    };
+    let attest = |uri: &str| Intent {
+        action: "attest".to_owned(),
+        artifact: artifact(DIGEST),
+        predicate_type: Some(uri.to_owned()),
+    };
+    let by = |asserted: Assertion, trust: Option<&str>| SignerFacts {
+        asserted: Some(asserted),
+        trust: trust.map(str::to_owned),
+        ..ana()
+    };
+    let other = DIGEST.replace("9f2c", "9f2d");
+    allowed(&signed(vec![signature(by(bound(sign(DIGEST)), None))]), &policy);
+    let any = Intent { artifact: None, ..sign(DIGEST) };
+    allowed(&signed(vec![signature(by(bound(any), None))]), &policy);
+    for intent in [sign(&other), attest(SBOM), Intent::default()] {
+        let strays = signature(by(bound(intent.clone()), None));
+        refused(&signed(vec![strays.clone()]), &policy, "intent-mismatch");
+        // It does not count, and it does not block.
+        allowed(&signed(vec![strays.clone(), signature(ana())]), &policy);
+        let at_log = Facts { at: Point::Log, ..signed(vec![strays]) };
+        refused(&at_log, &policy, "intent-mismatch");
+    }
+    // What somebody else's authority says of its policy means nothing here.
+    let decision = decide(&signed(vec![signature(by(bound(sign(&other)), Some("x")))]), &policy);
+    assert_eq!(code(&decision), "no-role");
+    let attested = attestation(by(bound(attest(SBOM)), None), PROVENANCE, json!({}));
+    refused(&Facts { at: Point::Log, ..signed(vec![attested]) }, &policy, "intent-mismatch");
+}
+
+#[test]
+fn owners_publish_without_a_grant_and_nothing_else() {
+    let owned = policy(
+        &simple("")
+            .replace("may:", "owners: {roles: [owner], at-least: 1}\nmay:")
+            .replace(
+                "who:\n",
+                "who:\n  owner: {issuer: https://login.acme.example, email: 'olga@acme.example'}\n",
+            )
+            .replace("email: '*@acme.example'", "email: 'ana@acme.example'"),
+    );
+    let olga = signer(LOGIN, &[("subject", "olga@acme.example"), ("email", "olga@acme.example")]);
+    let ask = |evidence: Evidence| Facts {
+        at: Point::Issuance,
+        artifact: None,
+        ..signed(vec![evidence])
+    };
+    let publish = || attestation(olga.clone(), countersign_policy::POLICY, json!({}));
+    allowed(&ask(publish()), &owned);
+    allowed(&ask(evidence(olga.clone(), Content::Unknown)), &owned);
+    refused(&ask(signature(olga.clone())), &owned, "not-granted");
+    refused(&ask(attestation(ana(), countersign_policy::POLICY, json!({}))), &owned, "not-granted");
 }
 
 #[test]

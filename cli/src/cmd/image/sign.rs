@@ -13,6 +13,7 @@ use countersign_client::oci::{
 };
 use countersign_client::sign::{Patience, Signer, Subject};
 use countersign_client::trust::Services;
+use countersign_verify::assertion::{Intended, Intent};
 use countersign_verify::certificate::{Certificate, Identity};
 use countersign_verify::limits::MAX_PAYLOAD;
 use countersign_verify::statement::{IMAGE_SIGNATURE, STATEMENT_V1};
@@ -86,7 +87,8 @@ fn run(args: &ImageSigning, claim: &Claim) -> Result<ExitCode, Failure> {
     })?;
     let results = block_on(async {
         let targets = targets(&registries, &args.images, args.recursive).await?;
-        let session = Session::begin(identity, &services, &root, args).await?;
+        let intent = claim.intent(&targets);
+        let session = Session::begin(identity, &services, &root, args, intent).await?;
         let sign = async |target: Result<Target, report::Result>| match target {
             Ok(target) => session.sign(&target, claim, legacy.as_ref()).await,
             Err(undecided) => undecided,
@@ -164,6 +166,8 @@ struct Session<'a> {
     patience: Patience,
     /// Whether to look for what was signed before.
     resume: bool,
+    /// What the authority is told that the certificate is for.
+    intent: Intent,
     signer: Mutex<Arc<Signer<'a>>>,
 }
 
@@ -173,19 +177,20 @@ impl<'a> Session<'a> {
         services: &'a Services,
         root: &'a TrustedRoot,
         args: &ImageSigning,
+        intent: Intent,
     ) -> Result<Self, Failure> {
         let (patience, resume) = (blob::patience(args.signing.timeout), args.resume);
-        let signer = certify(&identity, services, root, patience).await?;
+        let signer = certify(&identity, services, root, patience, &intent).await?;
         let signer = Mutex::new(Arc::new(signer));
-        Ok(Self { identity, services, root, patience, resume, signer })
+        Ok(Self { identity, services, root, patience, resume, intent, signer })
     }
 
     /// The signer; a new one when the certificate is about to expire.
     async fn signer(&self) -> Result<Arc<Signer<'a>>, Failure> {
         let mut signer = self.signer.lock().await;
         if signer.expires() < Timestamp::now() + MARGIN {
-            let new = certify(&self.identity, self.services, self.root, self.patience).await?;
-            *signer = Arc::new(new);
+            let Self { identity, services, root, patience, intent, .. } = self;
+            *signer = Arc::new(certify(identity, services, root, *patience, intent).await?);
         }
         Ok(Arc::clone(&signer))
     }
@@ -290,9 +295,10 @@ async fn certify<'a>(
     services: &Services,
     root: &'a TrustedRoot,
     patience: Patience,
+    intent: &Intent,
 ) -> Result<Signer<'a>, Failure> {
     let token = identity.token().await?;
-    Signer::new(&token, services, root, patience).await.map_err(blob::failure)
+    Signer::new(&token, services, root, patience, Some(intent)).await.map_err(blob::failure)
 }
 
 impl Claim {
@@ -302,6 +308,23 @@ impl Claim {
             Self::Signature(_) => IMAGE_SIGNATURE,
             Self::Predicate(kind, _) => kind,
         }
+    }
+
+    /// Of several images, which share a certificate, none is named.
+    fn intent(&self, targets: &[Result<Target, report::Result>]) -> Intent {
+        let artifact = match targets {
+            [Ok(target)] => Some(Intended {
+                digest: target.digest(),
+                kind: "image".to_owned(),
+                name: target.reference.to_string(),
+            }),
+            _ => None,
+        };
+        let (action, predicate_type) = match self {
+            Self::Signature(_) => ("sign", None),
+            Self::Predicate(kind, _) => ("attest", Some(kind.clone())),
+        };
+        Intent { action: action.to_owned(), artifact, predicate_type }
     }
 
     /// The in-toto statement about an image. A signature's subject has no name, as cosign has it: the

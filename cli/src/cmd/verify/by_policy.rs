@@ -83,25 +83,12 @@ impl Job<'_> {
         for (name, bundle) in bundles.about(&artifact) {
             self.judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &digest));
         }
-        let subject = Subject { digest, pinned: true, ..self.subject(file) };
+        let named = policy_file::file(file, self.args.by_policy.name.as_deref());
+        let subject = Subject { digest, pinned: true, ..named };
         let context = context(&self.args.by_policy);
         let (decision, facts) = self.judge.decide(subject, context, &gathered, self.now);
         let wanted = self.wanted.as_deref();
         let decided = Decided { decision: &decision, facts, gathered, wanted };
         Ok(Found::decided(&file.display().to_string(), decided))
-    }
-
-    /// The file as policies know it. Its name is what the command line says, and nothing proves it.
-    fn subject(&self, file: &Path) -> Subject {
-        if let Some(name) = &self.args.by_policy.name {
-            return policy_file::artifact(name);
-        }
-        let unnamed = file == Path::new("-") || artifact::digest_in(file).is_some();
-        let name = match file.file_name() {
-            _ if unnamed => String::new(),
-            Some(name) if file.is_absolute() => name.to_string_lossy().into_owned(),
-            _ => file.to_string_lossy().trim_start_matches("./").to_owned(),
-        };
-        Subject { name, ..Subject::default() }
     }
 }

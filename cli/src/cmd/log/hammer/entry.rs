@@ -177,7 +177,7 @@ async fn certify(
     let http = Http::new([url]).map_err(|error| unclear(&error))?;
     let proof = pair.sign(&SystemRandom::new(), token.challenge().as_bytes());
     let proof = proof.map_err(|_| Failure::unclear("cannot sign"))?;
-    let issued = services::certificate(&http, url, token, spki, proof.as_ref()).await;
+    let issued = services::certificate(&http, url, token, spki, proof.as_ref(), None).await;
     let certificate = issued.map_err(|error| unclear(&error))?;
     let parsed = Certificate::parse(&certificate).map_err(|error| unclear(&error))?;
     if parsed.spki() == spki {
