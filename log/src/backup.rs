@@ -13,6 +13,9 @@ use countersign_verify::tile::{EntryBundle, FULL, Tile, width};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Tiles or bundles that settle at once: so many files are open meanwhile.
+const SETTLE_EVERY: u64 = 64;
+
 /// How often a tile is looked for that the checkpoint implies: a log publishes what it has committed within
 /// its longest batch.
 const TRIES: u32 = 200;
@@ -37,6 +40,9 @@ pub async fn copy(
         }
         for index in 0..rows.div_ceil(u64::from(FULL)) {
             let tile = Tile { level, index, width: width(level, index, size) };
+            if index % SETTLE_EVERY == 0 {
+                to.settle().await?;
+            }
             let (full, length) =
                 (Tile { width: FULL, ..tile }.path(), 32 * usize::from(tile.width));
             let bytes = once_there(&full, async || {
@@ -50,6 +56,9 @@ pub async fn copy(
     for index in 0..size.div_ceil(u64::from(FULL)) {
         let bundle = EntryBundle { index, width: width(0, index, size) };
         let full = EntryBundle { width: FULL, ..bundle }.path(format.name());
+        if index % SETTLE_EVERY == 0 {
+            to.settle().await?;
+        }
         let bytes = once_there(&full, async || {
             let found = read::bundle(from, format, bundle).await?;
             let whole = |bytes: &Bytes| {
@@ -60,6 +69,7 @@ pub async fn copy(
         });
         grow(&*to, full.clone(), bytes.await?, bundle.width).await?;
     }
+    to.settle().await?;
     to.put(CHECKPOINT, note.to_owned().into()).await?;
     let copy: Arc<dyn Source> = to;
     Ok(fsck::fsck(&copy, key, format, |_, _| ()).await?)

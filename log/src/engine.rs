@@ -6,11 +6,12 @@ use crate::proof::{self, Tiles};
 use crate::read;
 use crate::record::Format;
 use crate::recover::{self, OpenError};
-use crate::sequencer;
+use crate::sequencer::{self, CHECKPOINT};
 use crate::signer::{LogKey, Signer};
 use crate::store::{CheckpointLock, Source, StoreError, TileStore};
 use crate::tree::Edge;
 use crate::witness::Witnesses;
+use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, empty_root};
@@ -313,12 +314,25 @@ impl Log {
     /// The log as an outsider knows it.
     #[must_use]
     pub fn published(&self) -> Published {
-        let source = Arc::clone(&self.0.shared.tiles.source);
+        let source = Arc::new(Latest(Arc::clone(&self.0.shared)));
         Published { source, key: self.key().clone(), format: self.format() }
     }
 
     pub(crate) fn store(&self) -> &dyn TileStore {
         &*self.0.shared.store
+    }
+}
+
+/// What the log has published, up to the latest checkpoint: the store has that a moment later.
+struct Latest(Arc<Shared>);
+
+#[async_trait]
+impl Source for Latest {
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        if path == CHECKPOINT {
+            return Ok(Some(self.0.published.read().note.clone().into()));
+        }
+        self.0.store.get(path).await
     }
 }
 

@@ -39,6 +39,10 @@ impl Log {
         if head.is_frozen() {
             return Ok(());
         }
+        let stored = self.store().get(CHECKPOINT).await?;
+        if stored.is_none_or(|stored| stored != head.note()) {
+            return Err(Error::Unsettled);
+        }
         // The layout of Go's UnixDate, which pads days with a space.
         let line = format!("{FROZEN}{}", time.strftime("%a %b %e %H:%M:%S UTC %Y"));
         let checkpoint = Checkpoint { extensions: vec![line], ..head.checkpoint().clone() };
@@ -73,6 +77,9 @@ pub enum Error {
     /// It is frozen, but too few witnesses cosigned that, and it is held for them: a restart asks again.
     #[error("the frozen checkpoint waits for its witnesses: {0}")]
     Held(#[from] witness::Refusal),
+    /// The last tree has not settled: its checkpoint is not stored. A restart mends that.
+    #[error("the log's last checkpoint is not stored; start the log again, then freeze it")]
+    Unsettled,
     /// The checkpoint could not be published.
     #[error(transparent)]
     Store(#[from] StoreError),

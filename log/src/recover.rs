@@ -1,7 +1,7 @@
 //! Opening a log, and coming back after a crash or a failed write: the same steps.
 //!
-//! The lock's checkpoint is the truth. If what is published is older, the tiles of the staged batch of
-//! that checkpoint are put out by the code that would have done it. Then the root is rebuilt from the
+//! The lock's checkpoint is the truth. If what is stored is older, the tiles of the staged batches that led
+//! to that checkpoint are put out by the code that would have done it. Then the root is rebuilt from the
 //! right-edge tiles, and the last bundle hashed against them; then the checkpoint is published, or waits
 //! for its witnesses. Refused: a published checkpoint that
 //! the lock does not know, tiles that lead to another root, a lock without a checkpoint beside a
@@ -10,7 +10,7 @@
 use crate::engine::{Head, Options};
 use crate::read;
 use crate::record::Format;
-use crate::sequencer::{CHECKPOINT, Committed, Grown, Tree};
+use crate::sequencer::{CHECKPOINT, Grown, Tree, regrow};
 use crate::signer::{self, Signer};
 use crate::store::{CheckpointLock, Source, StoreError, SwapError, TileStore};
 use crate::tree::{Edge, HashTile, edge_tiles};
@@ -51,15 +51,13 @@ pub(crate) async fn recover(
         let head = Arc::new(read_head(format, store, checkpoint, signed, note).await?);
         return Ok((Tree::Published(Arc::clone(&head)), head));
     }
-    if let Some(committed) = Committed::staged(store, &checkpoint, &signed).await? {
-        committed.grow(store).await?;
-    }
-    // Another batch is staged only after this one's tiles were out, so without it they are; or this is the
-    // first checkpoint of a log, or an old one was put back; or something is lost, which shows below.
+    regrow(store, &checkpoint).await?;
+    // A batch is kept until what it adds is durable, so without it that is there; or this is the first
+    // checkpoint of a log, or an old one was put back; or something is lost, which shows below.
     let (size, note) = (checkpoint.size, signed.clone());
     let grown = Grown::alone(read_head(format, store, checkpoint, signed, note.clone()).await?);
     if options.witnesses.is_none() || size == 0 {
-        let head = grown.publish(store, note).await?.head();
+        let head = grown.store(store, note).await?.head();
         return Ok((Tree::Published(Arc::clone(&head)), head));
     }
     // Nobody is asked here: a log can be read while its witnesses are away.

@@ -5,8 +5,12 @@
 //!       -> Committed: the signed checkpoint swapped into the lock, with the batch's identities
 //!       -> Grown: tiles and bundles out; now witnesses are asked, if there are any
 //!       -> Published: the checkpoint out, cosignatures below the log's own signature
-//!       -> the waiters are answered; the next batch may be staged over this one
+//!       -> the waiters are answered
 //! ```
+//! Two writes of a batch are durable, the staged object and the swap; what it adds to tiles and bundles
+//! settles later, with that of other batches ([`Unsettled`]), and the checkpoint is then stored beside
+//! them. Who reads over HTTP gets it at once, out of memory.
+//!
 //! The types make the order: only a `Staged` commits, only a `Committed` grows, only a `Grown` publishes,
 //! only a `Published` is answered. What stands in the lock is signed by the log alone: whatever witnesses
 //! do, which tree is the log's does not depend on it. Tiles are written only after their tree is
@@ -22,7 +26,7 @@ use crate::pool::{AppendError, Candidate};
 use crate::record::Format;
 use crate::recover::{OpenError, recover};
 use crate::signer::{self, Signer};
-use crate::store::{CheckpointLock, Growth, StoreError, SwapError, TileStore};
+use crate::store::{CheckpointLock, Growth, StagedBatch, StoreError, SwapError, TileStore};
 use crate::tree::Filled;
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
@@ -34,6 +38,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// The name of the published checkpoint.
@@ -59,9 +64,71 @@ impl Tree {
     }
 }
 
+/// How long what a batch added may be other than settled: as long as a cache may keep a checkpoint.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
+
+/// How many entries may be: 32 bundles and their tiles, so that few files are open, and not more is
+/// staged than is read again in no time.
+const SETTLE_ENTRIES: u64 = 8192;
+
+/// When nothing comes any more, what is there settles.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// Batches whose growth would not survive loss of power. They are staged until it does, and the stored
+/// checkpoint is the one before them.
+#[derive(Default)]
+struct Unsettled {
+    /// When the oldest was published, and the size of the tree before it.
+    since: Option<(Instant, u64)>,
+    /// Growth on its way to the disk; its checkpoint is stored after it.
+    settling: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+impl Unsettled {
+    /// A batch was published after the tree of `size` entries.
+    fn published(&mut self, size: u64) {
+        self.since.get_or_insert_with(|| (Instant::now(), size));
+    }
+
+    fn is_due(&self, head: &Head, idle: bool) -> bool {
+        self.since.is_some_and(|(since, size)| {
+            let entries = head.checkpoint.size - size;
+            idle || since.elapsed() >= SETTLE_AFTER || entries >= SETTLE_ENTRIES
+        })
+    }
+
+    /// Has all that is published settle, while the next batches come. Waits for those before it.
+    async fn settle(&mut self, shared: &Shared, head: &Head) -> Result<(), StoreError> {
+        self.settled().await?;
+        let (store, note) = (Arc::clone(&shared.store), head.note.clone());
+        let growth = store.settle();
+        self.settling = Some(tokio::spawn(async move {
+            growth.await?;
+            // Restart finds the growth, and the stored checkpoint older than it.
+            store.put(CHECKPOINT, note.into()).await
+            // Restart finds all of it published, and asks for no staged batch.
+        }));
+        self.since = None;
+        Ok(())
+    }
+
+    /// Waits until what is on its way is there.
+    async fn settled(&mut self) -> Result<(), StoreError> {
+        let Some(settling) = self.settling.take() else { return Ok(()) };
+        settling.await.unwrap_or_else(|error| {
+            let source = Arc::new(std::io::Error::other(error));
+            Err(StoreError::Io { operation: "settle", path: CHECKPOINT.to_owned(), source })
+        })
+    }
+
+    fn is_none(&self) -> bool {
+        self.since.is_none() && self.settling.is_none()
+    }
+}
+
 /// Runs until the pool is closed and empty.
 pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
-    let mut tree = Some(tree);
+    let (mut tree, mut unsettled) = (Some(tree), Unsettled::default());
     loop {
         // Whoever is about to submit does so now: larger batches at no delay.
         tokio::task::yield_now().await;
@@ -70,9 +137,9 @@ pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
             (pool.take(shared.options.max_batch), pool.is_closed())
         };
         match (batch.is_empty(), closed, &tree) {
-            (false, _, _) => tree = cycle(&shared, tree, batch).await,
+            (false, _, _) => tree = cycle(&shared, tree, batch, &mut unsettled).await,
             (true, _, Some(Tree::Held(_))) => {
-                tree = cycle(&shared, tree, batch).await;
+                tree = cycle(&shared, tree, batch, &mut unsettled).await;
                 if closed {
                     return; // what is held still, a restart finds
                 }
@@ -80,20 +147,70 @@ pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
                     let _ = timeout(ASK_AGAIN, shared.wake.notified()).await; // either will do
                 }
             }
-            (true, true, _) => return,
-            (true, false, _) => shared.wake.notified().await,
+            (true, false, _) if unsettled.is_none() => shared.wake.notified().await,
+            (true, false, _) => {
+                let idle = timeout(IDLE, shared.wake.notified()).await.is_err();
+                tree = settle(&shared, tree, &mut unsettled, idle).await;
+            }
+            (true, true, _) => {
+                tree = settle(&shared, tree, &mut unsettled, true).await;
+                if let Err(error) = unsettled.settled().await
+                    && tree.is_some()
+                {
+                    told_anew(&shared, &error); // by a restart
+                }
+                return;
+            }
+        }
+        tree = settle(&shared, tree, &mut unsettled, false).await;
+    }
+}
+
+/// Has what is published settle if it is due. `None` when what was before it did not: then the log is to be
+/// read anew, staged batches included.
+async fn settle(
+    shared: &Shared,
+    tree: Option<Tree>,
+    unsettled: &mut Unsettled,
+    idle: bool,
+) -> Option<Tree> {
+    let settled = match &tree {
+        Some(Tree::Published(head)) if unsettled.is_due(head, idle) => {
+            unsettled.settle(shared, head).await
+        }
+        _ if unsettled.settling.as_ref().is_some_and(JoinHandle::is_finished) => {
+            unsettled.settled().await
+        }
+        _ => Ok(()),
+    };
+    match settled {
+        Ok(()) => tree,
+        Err(error) => {
+            told_anew(shared, &error);
+            unsettled.since = None;
+            None
         }
     }
 }
 
+fn told_anew(shared: &Shared, error: &dyn std::fmt::Display) {
+    tracing::error!(log = shared.signer.key().origin(), %error, "reading the log anew");
+}
+
 /// One batch, after a tree that waits for witnesses. `tree` is `None` after a failure from which the log
 /// has not come back yet.
-async fn cycle(shared: &Shared, tree: Option<Tree>, batch: Vec<Candidate>) -> Option<Tree> {
+async fn cycle(
+    shared: &Shared,
+    tree: Option<Tree>,
+    batch: Vec<Candidate>,
+    unsettled: &mut Unsettled,
+) -> Option<Tree> {
     let identities: Vec<Hash> = batch.iter().map(Candidate::identity).collect();
     let tree = match tree {
         Some(tree) => tree,
-        None => reload(shared, &identities).await?,
+        None => reload(shared, &identities, unsettled).await?,
     };
+    let before = tree.head().checkpoint.size;
     let outcome = match tree {
         Tree::Published(head) => advance(shared, head, batch).await,
         Tree::Held(grown) => match release(shared, grown).await {
@@ -102,7 +219,12 @@ async fn cycle(shared: &Shared, tree: Option<Tree>, batch: Vec<Candidate>) -> Op
         },
     };
     match outcome {
-        Ok(head) => Some(Tree::Published(head)),
+        Ok(head) => {
+            if shared.options.witnesses.is_none() && head.checkpoint.size > before {
+                unsettled.published(before);
+            }
+            Some(Tree::Published(head))
+        }
         Err(Failure::Before(head, error)) => {
             tracing::warn!(log = shared.signer.key().origin(), %error, "a batch failed");
             fail(shared, &identities, &error);
@@ -114,8 +236,8 @@ async fn cycle(shared: &Shared, tree: Option<Tree>, batch: Vec<Candidate>) -> Op
             Some(Tree::Held(*grown))
         }
         Err(Failure::Unknown(error)) => {
-            tracing::error!(log = shared.signer.key().origin(), %error, "reading the log anew");
-            let tree = reload(shared, &identities).await?;
+            told_anew(shared, &error);
+            let tree = reload(shared, &identities, unsettled).await?;
             // What was committed after all, and is published, is found; of the rest nobody knows.
             let settled = match &tree {
                 Tree::Published(head) => settle_known(shared, head, &identities).await.is_ok(),
@@ -177,15 +299,17 @@ async fn advance(
 
 /// Publishes a tree once its witnesses have cosigned it, and answers.
 async fn release(shared: &Shared, grown: Grown) -> Result<Arc<Head>, Failure> {
-    let note = match &shared.options.witnesses {
-        None => grown.batch.head.signed.clone(),
-        Some(witnesses) => match witnesses.cosign(&shared.tiles, &grown.batch.head).await {
-            Ok(note) => note,
-            Err(refusal) => return Err(Failure::Held(Box::new(grown), refusal)),
-        },
+    let published = match &shared.options.witnesses {
+        None => grown.publish(),
+        Some(witnesses) => {
+            let note = match witnesses.cosign(&shared.tiles, &grown.batch.head).await {
+                Ok(note) => note,
+                Err(refusal) => return Err(Failure::Held(Box::new(grown), refusal)),
+            };
+            let stored = grown.store(&*shared.store, note).await;
+            stored.map_err(|error| Failure::Unknown(error.into()))?
+        }
     };
-    let published = grown.publish(&*shared.store, note).await;
-    let published = published.map_err(|error| Failure::Unknown(error.into()))?;
     Ok(answer(shared, &published))
 }
 
@@ -221,7 +345,10 @@ fn fail(shared: &Shared, identities: &[Hash], error: &AppendError) {
 }
 
 /// Reads the log from lock and store. On failure answers the batch and returns `None`.
-async fn reload(shared: &Shared, identities: &[Hash]) -> Option<Tree> {
+async fn reload(shared: &Shared, identities: &[Hash], unsettled: &mut Unsettled) -> Option<Tree> {
+    // What is on its way ends first, whatever comes of it.
+    let _ = unsettled.settled().await;
+    unsettled.since = None; // recovery settles all
     match recover(&shared.options, &shared.signer, &*shared.store, &*shared.lock).await {
         Ok((tree, head)) => {
             *shared.published.write() = head;
@@ -281,8 +408,8 @@ impl Staged {
         let Ok(batch) = Batch::new(format, signer, &previous, batch) else {
             return Err(Failure::Before(previous, AppendError::Signing));
         };
-        let name = staged_name(&batch.head.checkpoint);
-        match store.stage(&name, encode(&batch.growth)).await {
+        let [name, after] = [&batch.head, &previous].map(|head| tree_name(&head.checkpoint));
+        match store.stage(StagedBatch { name, after, bytes: encode(&batch.growth) }).await {
             // Restart finds the old checkpoint in the lock, and a staged batch that it does not ask for.
             Ok(()) => Ok(Self { previous, batch }),
             Err(error) => Err(Failure::Before(previous, error.into())),
@@ -296,7 +423,7 @@ impl Staged {
             SwapError::Conflict => Failure::Unknown(AppendError::Conflict),
             SwapError::Store(error) => Failure::Unknown(error.into()),
         })?;
-        // Restart finds the new checkpoint in the lock, and puts the tiles of the staged object out.
+        // Restart finds the new checkpoint in the lock, and puts out what the staged batch adds.
         Ok(Committed { batch })
     }
 }
@@ -356,35 +483,33 @@ impl Batch {
     }
 }
 
-/// What a batch is staged under: the tree that it leads to.
-fn staged_name(checkpoint: &Checkpoint) -> String {
+/// What staged batches call a tree.
+fn tree_name(checkpoint: &Checkpoint) -> String {
     format!("{}-{:?}", checkpoint.size, checkpoint.root)
 }
 
+/// Puts out again what the batches that led to `checkpoint` added, as far as they are staged still.
+pub(crate) async fn regrow(
+    store: &dyn TileStore,
+    checkpoint: &Checkpoint,
+) -> Result<(), OpenError> {
+    for batch in store.staged(&tree_name(checkpoint)).await? {
+        let damaged = || OpenError::Damaged { path: format!("the staged batch {}", batch.name) };
+        store.grow(&decode(&batch.bytes).ok_or_else(damaged)?).await?;
+        // Restart does all of it again, until a checkpoint is stored.
+    }
+    Ok(())
+}
+
 /// A batch that is in the log's tree for good, and not readable yet.
-pub(crate) struct Committed {
+struct Committed {
     batch: Batch,
 }
 
 impl Committed {
-    /// The batch that led to `checkpoint`, as it was staged; `None` when it is not there.
-    pub(crate) async fn staged(
-        store: &dyn TileStore,
-        checkpoint: &Checkpoint,
-        signed: &str,
-    ) -> Result<Option<Self>, OpenError> {
-        let name = staged_name(checkpoint);
-        let Some(bytes) = store.staged(&name).await? else { return Ok(None) };
-        let damaged = || OpenError::Damaged { path: format!("the staged batch {name}") };
-        let growth = decode(&bytes).ok_or_else(damaged)?;
-        let (checkpoint, signed) = (checkpoint.clone(), signed.to_owned());
-        let head = Head { checkpoint, signed, ..Head::default() };
-        Ok(Some(Self { batch: Batch { growth, ..Batch::alone(head) } }))
-    }
-
-    pub(crate) async fn grow(self, store: &dyn TileStore) -> Result<Grown, StoreError> {
+    async fn grow(self, store: &dyn TileStore) -> Result<Grown, StoreError> {
         store.grow(&self.batch.growth).await?;
-        // Restart finds the old checkpoint published and some or all of the growth: it comes again.
+        // Restart finds an older checkpoint stored and some or all of the growth: it comes again.
         Ok(Grown { batch: self.batch })
     }
 }
@@ -400,17 +525,25 @@ impl Grown {
         Self { batch: Batch::alone(head) }
     }
 
-    /// Puts the checkpoint out as `note`: the log's signature, and perhaps cosignatures below it.
-    pub(crate) async fn publish(
-        self,
+    /// Publishes the tree under the note that the lock has; it is stored once the growth has settled.
+    fn publish(self) -> Published {
+        let Batch { head, leaves, records, .. } = self.batch;
+        Published { head, leaves, records }
+    }
+
+    /// Stores the checkpoint as `note`, the log's signature and perhaps cosignatures below it, which stand
+    /// nowhere else; and publishes the tree under it.
+    pub(crate) async fn store(
+        mut self,
         store: &dyn TileStore,
         note: String,
     ) -> Result<Published, StoreError> {
-        let Batch { head, leaves, records, .. } = self.batch;
+        store.settle().await?;
+        // Restart finds the growth, and an older checkpoint stored.
         store.put(CHECKPOINT, note.clone().into()).await?;
         // Restart finds all of it published, and asks for no staged batch.
-        let head = Arc::new(Head { note, ..Arc::unwrap_or_clone(head) });
-        Ok(Published { head, leaves, records })
+        self.batch.head = Arc::new(Head { note, ..Arc::unwrap_or_clone(self.batch.head) });
+        Ok(self.publish())
     }
 }
 

@@ -11,6 +11,7 @@ pub use sqlite::Sqlite;
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_verify::merkle::Hash;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 /// The published objects of a log, by path relative to its prefix: `checkpoint`, `tile/…`, and for
@@ -23,30 +24,51 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// Tiles and entry bundles, which grow until they are full and never change otherwise; other named
-/// objects; and one staged batch.
+/// objects; and staged batches.
+///
+/// Growth is not durable by itself, for a batch would sync many files: it is the staged batches that
+/// survive loss of power, and the growth of many is made durable at once, by [`settle`](Self::settle).
 ///
 /// Names are paths relative to the log, of letters, digits, `.`, `-` and single `/`. A tile store is
 /// not trusted: it can stop a log, not fool it.
 #[async_trait]
 pub trait TileStore: Source {
     /// Publishes what tiles and bundles have grown by, in any order. Once this returns `Ok`, all of it
-    /// survives loss of power and can be read. After an error any part may be there or not. The same
-    /// growth comes again after a crash, and later growth only once this has succeeded.
+    /// can be read; what of it survives loss of power before it is settled is not said. After an error
+    /// any part may be there or not. The same growth comes again after a crash and after an error, also
+    /// on top of later growth; other growth only once this has succeeded.
     async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError>;
+
+    /// Has all growth until the call survive loss of power: it does once the future has returned `Ok`.
+    /// Batches may be staged and grow meanwhile. After an error the batches that were staged since the
+    /// last success are still there, and their growth comes again. Called while no batch is staged whose
+    /// growth is to come, and no other future of this is under way.
+    fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// Writes an object whole, in place of the one of that name: the checkpoint, or an issuer's
     /// certificate. Once this returns `Ok`, it survives loss of power. After an error the old one or
     /// the new one is there, never a part.
     async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// Keeps a batch until it is published, in place of the one before. Once this returns `Ok`, it
-    /// survives loss of power. After an error neither may be there. The engine stages a batch only
-    /// when the one before is published, and asks only for a batch whose staging was reported done;
-    /// so an implementation may overwrite in place. One process at a time stages batches of a log.
-    async fn stage(&self, name: &str, bytes: Bytes) -> Result<(), StoreError>;
+    /// Keeps a batch until its growth is settled. Once this returns `Ok`, it survives loss of power.
+    /// After an error it may be there or not; it is not asked for then, and the next takes its place.
+    /// One process at a time stages batches of a log.
+    async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError>;
 
-    /// The batch last staged, if that is its name.
-    async fn staged(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+    /// The batches that lead to the tree `name`, oldest first: all that may not be settled, perhaps some
+    /// before them, too; none when no batch of that name is there.
+    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError>;
+}
+
+/// What a batch adds, until that is durable in tiles and bundles.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StagedBatch {
+    /// The tree that it leads to.
+    pub name: String,
+    /// The tree that it is added to.
+    pub after: String,
+    /// What it adds.
+    pub bytes: Bytes,
 }
 
 /// What one tile or bundle has grown by.

@@ -5,21 +5,26 @@
 //! - A tile or bundle grows in the file `<name>.part` and is renamed when it is full. Partial ones are
 //!   read out of either: what is there of them never changes. A file for each partial one would be
 //!   written whole with every batch, to be removed soon; making and removing them took most of the
-//!   time of a batch.
-//! - The staged batch is the file `.staged`, overwritten in place. Its name stands before it, so one
-//!   cut short by a crash is not taken for the one before.
+//!   time of a batch. These files are synced when they settle, not with each batch.
+//! - Staged batches are in the files `.staged-0` and `.staged-1`, which take turns: one takes batches, and
+//!   those in the other wait for their growth to settle. Then it is written over from its beginning, which
+//!   costs a disk less than a new file. Batches bear the number of their turn, so that what is left from
+//!   before is not taken for one of them.
 //!
 //! A failed sync is not tried again on the same bytes, for the kernel may have dropped its pages: they
 //! are written anew.
 
-use super::{Growth, Source, StoreError, TileStore};
+use super::{Growth, Source, StagedBatch, StoreError, TileStore};
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_verify::tile::FULL;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Seek as _, SeekFrom, Write as _};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,13 +40,50 @@ struct Inner {
     durable: Mutex<HashSet<PathBuf>>,
     /// Numbers temporary files. A restart begins at 0 again and so overwrites what a crash left.
     temporary: AtomicU64,
-    /// The open file of the staged batch; `None` before the first and after a failure.
-    staging: Mutex<Option<File>>,
+    staging: Mutex<Staging>,
+    growing: Mutex<Growing>,
 }
 
-/// The file of the staged batch: u16 length of name, name, u64 length, bytes. Big endian. What follows
-/// is left from longer batches.
-const STAGED: &str = ".staged";
+/// The files of staged batches, one batch after the other: u64 number of the turn, u16 length of name,
+/// name, u16 length of the name before it, that name, u64 length, bytes. Big endian. What follows the last
+/// of a turn is left from before.
+const STAGED: [&str; 2] = [".staged-0", ".staged-1"];
+
+#[derive(Debug)]
+struct Staging {
+    /// From 1, never the same again; odd and even ones have a file each.
+    turn: u64,
+    /// It, open; `None` before the first batch and after a failure.
+    file: Option<File>,
+    /// Where the next batch begins.
+    end: u64,
+    /// Whether the growth of batches in the other one is not settled.
+    unsettled: bool,
+}
+
+impl Staging {
+    /// The turn after all those that left something in `root`.
+    fn after(root: &Path) -> Result<Self, StoreError> {
+        let mut turn = 0;
+        for file in STAGED {
+            let bytes = read(&root.join(file))?.unwrap_or_default();
+            turn = turn.max(batches(bytes).next().map_or(0, |(turn, _)| turn));
+        }
+        Ok(Self { turn: turn + 1, file: None, end: 0, unsettled: false })
+    }
+
+    fn path(&self, root: &Path) -> PathBuf {
+        root.join(STAGED[usize::from(self.turn % 2 == 0)])
+    }
+}
+
+/// What has grown since it last settled. The files stay open, so that each sync tells of every failure
+/// since they were written.
+#[derive(Debug, Default)]
+struct Growing {
+    files: BTreeMap<PathBuf, File>,
+    folders: BTreeSet<PathBuf>,
+}
 
 impl Files {
     /// The store below `root`, which is made if need be.
@@ -50,9 +92,9 @@ impl Files {
     /// When the folder cannot be made or written.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root = root.into();
-        let (durable, temporary, staging) =
-            (Mutex::default(), AtomicU64::default(), Mutex::default());
-        let inner = Inner { root: root.clone(), durable, temporary, staging };
+        let (durable, temporary) = (Mutex::default(), AtomicU64::default());
+        let (staging, growing) = (Mutex::new(Staging::after(&root)?), Mutex::default());
+        let inner = Inner { root: root.clone(), durable, temporary, staging, growing };
         inner.make_folder(&root)?;
         Ok(Self(Arc::new(inner)))
     }
@@ -111,53 +153,75 @@ impl TileStore for Files {
         self.run(move |inner| inner.put(&path, &bytes)).await
     }
 
-    async fn stage(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let name = name.to_owned();
-        self.run(move |inner| inner.stage(&name, &bytes)).await
+    async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError> {
+        self.run(move |inner| inner.stage(&batch)).await
     }
 
-    async fn staged(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
         let name = name.to_owned();
-        self.run(move |inner| {
-            let path = inner.root.join(STAGED);
-            Ok(read(&path)?.and_then(|bytes| read_staged(&name, &bytes)))
-        })
-        .await
+        self.run(move |inner| inner.staged(&name)).await
+    }
+
+    fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        let grown = self.0.turn();
+        let files = self.clone();
+        async move { files.run(move |inner| inner.settle(&grown)).await }.boxed()
     }
 }
 
 impl Inner {
     fn grow(&self, full: &Path, growth: &Growth) -> Result<(), StoreError> {
-        let part = part(full);
+        let (mut growing, part) = (self.growing.lock(), part(full));
+        let told = |error| failed("write", &part, error);
         let folder = parent(&part);
-        let shrunk = |found| {
-            let (path, expected) = (part.display().to_string(), growth.offset);
-            StoreError::Shrunk { path, expected, found }
-        };
-        let file = match File::options().write(true).open(&part) {
-            // Growth that comes again: all was done but, maybe, to sync the renaming.
-            Err(_) if full.exists() => return sync_folder(folder),
-            Err(error) if absent(&error) && growth.offset == 0 => {
-                self.make_folder(folder)?;
-                File::create(&part).map_err(|error| failed("write", &part, error))?
-            }
-            Err(error) if absent(&error) => return Err(shrunk(0)),
-            opened => opened.map_err(|error| failed("write", &part, error))?,
+        // Growth that comes again may find the file renamed.
+        let path = if growing.files.contains_key(full) { full } else { &*part };
+        let file = match growing.files.remove(path) {
+            Some(file) => file,
+            None => match open(&part, full).map_err(told)? {
+                Some(file) => file,
+                None if growth.offset == 0 => {
+                    self.make_folder(folder)?;
+                    growing.folders.insert(folder.to_owned());
+                    File::create(&part).map_err(told)?
+                }
+                None => return Err(shrunk(&part, growth, 0)),
+            },
         };
         let found = file.metadata().map_err(|error| failed("read", &part, error))?.len();
         if found < growth.offset {
-            return Err(shrunk(found));
+            return Err(shrunk(&part, growth, found));
         }
-        let written = write_at(file, growth.offset, &growth.bytes);
-        written.map_err(|error| failed("write", &part, error))?;
-        if growth.width == FULL {
+        file.write_all_at(&growth.bytes, growth.offset).map_err(told)?;
+        let mut path = path;
+        if growth.width == FULL && !full.exists() {
             fs::rename(&part, full).map_err(|error| failed("rename", &part, error))?;
+            growing.folders.insert(folder.to_owned());
+            path = full;
         }
-        // Also when the file was there: a crash may have come between its making and this.
-        if growth.offset == 0 || growth.width == FULL {
-            sync_folder(folder)?;
+        growing.files.insert(path.to_owned(), file);
+        // Restart finds the growth or not, and the batch that it comes from staged.
+        Ok(())
+    }
+
+    /// Has batches go to the other file from now on. Returns what is to be durable before those of this
+    /// one are written over.
+    fn turn(&self) -> Growing {
+        let mut staging = self.staging.lock();
+        // When the last settling failed, both files are needed until this one is done.
+        if !staging.unsettled {
+            *staging = Staging { turn: staging.turn + 1, file: None, end: 0, unsettled: true };
         }
-        // Restart finds the growth, which the published checkpoint does not cover yet.
+        std::mem::take(&mut self.growing.lock())
+    }
+
+    fn settle(&self, grown: &Growing) -> Result<(), StoreError> {
+        for (path, file) in &grown.files {
+            file.sync_data().map_err(|error| failed("sync", path, error))?;
+        }
+        grown.folders.iter().try_for_each(|folder| sync_folder(folder))?;
+        // Restart finds all that had grown, and has no need of its batches.
+        self.staging.lock().unsettled = false;
         Ok(())
     }
 
@@ -177,11 +241,11 @@ impl Inner {
         // Restart finds the object from here on; before, it finds none, or the old checkpoint.
     }
 
-    fn stage(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let path = self.root.join(STAGED);
-        let told = |error| failed("write", &path, error);
+    fn stage(&self, batch: &StagedBatch) -> Result<(), StoreError> {
         let mut staging = self.staging.lock();
-        let mut file = match staging.take() {
+        let path = staging.path(&self.root);
+        let told = |error| failed("write", &path, error);
+        let file = match staging.file.take() {
             Some(file) => file,
             None => {
                 let mut options = File::options();
@@ -191,14 +255,31 @@ impl Inner {
                 file
             }
         };
-        let length = u16::try_from(name.len()).expect("names are short").to_be_bytes();
-        let size = (bytes.len() as u64).to_be_bytes();
-        let header = [&length[..], name.as_bytes(), &size].concat();
-        let written = file.rewind().and_then(|()| file.write_all(&header));
-        let written = written.and_then(|()| file.write_all(bytes));
+        let header = header(staging.turn, batch);
+        let end = staging.end + header.len() as u64;
+        let written = file.write_all_at(&header, staging.end);
+        let written = written.and_then(|()| file.write_all_at(&batch.bytes, end));
         written.and_then(|()| file.sync_data()).map_err(told)?;
-        *staging = Some(file);
+        // Restart finds the batch, which leads nowhere unless its tree is committed.
+        staging.end = end + batch.bytes.len() as u64;
+        staging.file = Some(file);
         Ok(())
+    }
+
+    fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
+        let mut staged = Vec::new();
+        for file in STAGED {
+            staged.extend(batches(read(&self.root.join(file))?.unwrap_or_default()));
+        }
+        // A batch that was staged in vain may have been staged again, and it is the later one that counts.
+        staged.sort_by_key(|(turn, _)| *turn);
+        let named = staged.into_iter().map(|(_, batch)| (batch.name.clone(), batch));
+        let mut found: HashMap<_, _> = named.collect();
+        let first = found.remove(name);
+        let before = |batch: &StagedBatch| found.remove(&batch.after);
+        let mut batches: Vec<_> = std::iter::successors(first, before).collect();
+        batches.reverse();
+        Ok(batches)
     }
 
     /// Makes a folder and those above it, each synced into its parent. The mutex is held throughout,
@@ -232,10 +313,20 @@ impl Inner {
     }
 }
 
-fn write_at(mut file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    file.seek(SeekFrom::Start(offset))?;
-    file.write_all(bytes)?;
-    file.sync_data()
+/// The file that grows, or what it has become.
+fn open(part: &Path, full: &Path) -> io::Result<Option<File>> {
+    for path in [part, full] {
+        match File::options().write(true).open(path) {
+            Err(error) if absent(&error) => {}
+            opened => return opened.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+fn shrunk(path: &Path, growth: &Growth, found: u64) -> StoreError {
+    let (path, expected) = (path.display().to_string(), growth.offset);
+    StoreError::Shrunk { path, expected, found }
 }
 
 fn resolve(root: &Path, path: &str) -> Result<PathBuf, StoreError> {
@@ -278,12 +369,43 @@ fn parent(path: &Path) -> &Path {
     path.parent().expect("objects lie below the root")
 }
 
-fn read_staged(name: &str, bytes: &Bytes) -> Option<Bytes> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    let (found, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    let (size, rest) = rest.split_first_chunk::<8>()?;
-    let batch = rest.get(..usize::try_from(u64::from_be_bytes(*size)).ok()?)?;
-    (found == name.as_bytes()).then(|| bytes.slice_ref(batch))
+/// What stands before a batch's bytes.
+fn header(turn: u64, batch: &StagedBatch) -> Vec<u8> {
+    let mut header = turn.to_be_bytes().to_vec();
+    for name in [&batch.name, &batch.after] {
+        header.extend(u16::try_from(name.len()).expect("names are short").to_be_bytes());
+        header.extend(name.as_bytes());
+    }
+    header.extend((batch.bytes.len() as u64).to_be_bytes());
+    header
+}
+
+/// The batches of a file that are of one turn, and its number.
+fn batches(bytes: Bytes) -> impl Iterator<Item = (u64, StagedBatch)> {
+    let (mut rest, mut first) = (bytes, None);
+    std::iter::from_fn(move || {
+        let found = batch(&mut rest)?;
+        (*first.get_or_insert(found.0) == found.0).then_some(found)
+    })
+    .fuse()
+}
+
+fn batch(rest: &mut Bytes) -> Option<(u64, StagedBatch)> {
+    fn take(rest: &mut Bytes, length: u64) -> Option<Bytes> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= rest.len())?;
+        Some(rest.split_to(length))
+    }
+    fn number(rest: &mut Bytes, width: u64) -> Option<u64> {
+        Some(take(rest, width)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+    fn name(rest: &mut Bytes) -> Option<String> {
+        let length = number(rest, 2)?;
+        String::from_utf8(take(rest, length)?.to_vec()).ok()
+    }
+    let turn = number(rest, 8)?;
+    let (name, after) = (name(rest)?, name(rest)?);
+    let length = number(rest, 8)?;
+    Some((turn, StagedBatch { name, after, bytes: take(rest, length)? }))
 }
 
 fn absent(error: &io::Error) -> bool {
@@ -334,26 +456,98 @@ mod tests {
         assert_eq!(get("tile/0/000.p/1").await.unwrap(), "one");
         assert!(matches!(grow(4, "x", 2).await, Err(StoreError::Shrunk { found: 3, .. })));
         assert_eq!(get("tile/0/000").await, None);
+        // After a crash all of it may come again, over what was full already.
         for _ in 0..2 {
             grow(3, " more", FULL).await.unwrap();
             for path in ["tile/0/000", "tile/0/000.p/1"] {
                 assert_eq!(get(path).await.unwrap(), "one more", "{path}");
             }
+            files.settle().await.unwrap();
+            grow(0, "one", 1).await.unwrap();
+            assert_eq!(get("tile/0/000").await.unwrap(), "one more");
+        }
+    }
+
+    fn staged(after: u32, name: u32, bytes: &'static str) -> StagedBatch {
+        let [after, name] = [after, name].map(|size| size.to_string());
+        StagedBatch { name, after, bytes: bytes.into() }
+    }
+
+    #[tokio::test]
+    async fn batches_are_found_by_the_tree_they_lead_to_until_their_growth_is_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        let found = async |name: &str| {
+            // Whoever opens it anew finds the same.
+            let again = Files::open(folder.path()).unwrap().staged(name).await.unwrap();
+            assert_eq!(again, files.staged(name).await.unwrap());
+            again.iter().map(|batch| batch.name.parse().unwrap()).collect::<Vec<u32>>()
+        };
+        assert_eq!(found("1").await, [0; 0]);
+        files.stage(staged(0, 1, "one")).await.unwrap();
+        files.stage(staged(1, 2, "a long batch")).await.unwrap();
+        assert_eq!((found("1").await, found("2").await), (vec![1], vec![1, 2]));
+        assert_eq!(found("3").await, [0; 0]);
+        // What comes while others settle lies elsewhere, and belongs to them.
+        let settling = files.settle();
+        files.stage(staged(2, 3, "")).await.unwrap();
+        assert_eq!(found("3").await, [1, 2, 3]);
+        settling.await.unwrap();
+        // Now the first two are written over: what is left of them leads nowhere.
+        files.settle().await.unwrap();
+        files.stage(staged(3, 4, "short")).await.unwrap();
+        assert_eq!((found("4").await, found("2").await), (vec![3, 4], vec![]));
+        // One that was staged in vain is in nobody's way.
+        files.stage(staged(4, 50, "in vain")).await.unwrap();
+        files.stage(staged(4, 5, "instead")).await.unwrap();
+        assert_eq!(found("5").await, [3, 4, 5]);
+        // Of two for one tree the later counts, also when the store was opened in between.
+        for text in ["again", "and again", "at last"] {
+            let files = Files::open(folder.path()).unwrap();
+            files.stage(staged(4, 5, text)).await.unwrap();
+            files.stage(staged(5, 6, "")).await.unwrap();
+            let found = files.staged("6").await.unwrap();
+            assert_eq!(found[found.len() - 2].bytes, text);
+            files.settle().await.unwrap();
+            files.stage(staged(4, 5, "elsewhere")).await.unwrap();
+            assert_eq!(files.staged("5").await.unwrap().last().unwrap().bytes, "elsewhere");
         }
     }
 
     #[tokio::test]
-    async fn the_batch_last_staged_is_found_by_its_name_only() {
+    async fn a_batch_cut_short_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::open(folder.path()).unwrap();
-        assert_eq!(files.staged("1-root").await.unwrap(), None);
-        files.stage("1-root", "a long batch".into()).await.unwrap();
-        files.stage("2-root", "short".into()).await.unwrap();
-        let again = Files::open(folder.path()).unwrap();
-        assert_eq!(again.staged("2-root").await.unwrap().unwrap(), "short");
-        assert_eq!(again.staged("1-root").await.unwrap(), None);
-        again.stage("3-root", "".into()).await.unwrap();
-        assert_eq!(files.staged("3-root").await.unwrap().unwrap(), "");
+        files.stage(staged(0, 1, "one")).await.unwrap();
+        files.stage(staged(1, 2, "two")).await.unwrap();
+        let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let whole = Bytes::from(fs::read(path).unwrap());
+        for end in 0..=whole.len() {
+            let expected = 2 * end / whole.len(); // both are of one length
+            assert_eq!(batches(whole.slice(..end)).count(), expected, "{end}");
+        }
+    }
+
+    /// A failed sync is made with a folder that is gone.
+    #[tokio::test]
+    async fn what_did_not_settle_keeps_its_batches_until_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        let growth = |path: &str| {
+            let (path, bytes) = (path.to_owned(), Bytes::from_static(b"x"));
+            [Growth { path, offset: 0, bytes, width: 1 }]
+        };
+        files.stage(staged(0, 1, "one")).await.unwrap();
+        files.grow(&growth("tile/0/000")).await.unwrap();
+        fs::rename(folder.path().join("tile"), folder.path().join("away")).unwrap();
+        files.settle().await.unwrap_err();
+        fs::rename(folder.path().join("away"), folder.path().join("tile")).unwrap();
+        files.stage(staged(1, 2, "two")).await.unwrap();
+        files.grow(&growth("tile/0/000")).await.unwrap();
+        files.settle().await.unwrap();
+        assert_eq!(files.staged("2").await.unwrap().len(), 2);
+        files.stage(staged(2, 3, "three")).await.unwrap();
+        assert_eq!(files.staged("3").await.unwrap().len(), 3);
     }
 
     #[tokio::test]

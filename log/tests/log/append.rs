@@ -22,6 +22,7 @@ async fn the_same_entry_two_hundred_times_at_once_is_one_leaf_with_two_hundred_p
         assert_eq!(task.await.unwrap(), 3);
     }
     assert_eq!(log.head().checkpoint().size, 4);
+    log.close().await;
     assert_eq!(place.fsck().await.unwrap().repeated, 0);
 }
 
@@ -60,6 +61,7 @@ async fn many_writers_get_each_an_index_of_their_own_and_the_log_stays_whole() {
     });
     let indices: Vec<u64> = futures_util::future::join_all(writers).await.concat();
     assert_eq!(indices.iter().collect::<HashSet<_>>().len(), 480);
+    log.close().await;
     let report = place.fsck().await.unwrap();
     assert_eq!((report.size, report.repeated), (480, 0));
     assert_eq!(report.root, log.head().checkpoint().root);
@@ -111,6 +113,8 @@ async fn two_processes_on_one_log_make_one_tree() {
         acknowledged.push(outcome.unwrap().index);
     }
     assert!(acknowledged.into_iter().eq(0..10));
+    one.close().await;
+    other.close().await;
     let report = place.fsck().await.unwrap();
     assert_eq!((report.size, report.repeated), (10, 0));
 }

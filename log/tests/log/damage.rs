@@ -31,7 +31,7 @@ async fn an_outsider_names_the_object_that_is_damaged_or_missing() {
     assert_eq!(
         names,
         [
-            ".staged",
+            ".staged-1",
             "checkpoint",
             "tile/0/000",
             "tile/0/001",
@@ -80,6 +80,7 @@ async fn an_outsider_counts_repeated_entries() {
     empty.compare_and_swap(None, &note, &[]).await.unwrap();
     let log = place.open_on((store, empty)).await.unwrap();
     assert_eq!(append(&log, &body(2)).await.unwrap().index, 5);
+    log.close().await;
     assert_eq!(place.fsck().await.unwrap().repeated, 1);
 }
 

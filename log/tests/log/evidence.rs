@@ -25,6 +25,7 @@ async fn exported(place: &Place) -> (String, Vec<u8>) {
     for number in 4..7 {
         append(&log, &crate::support::body(number)).await.unwrap();
     }
+    log.close().await;
     let reader =
         Reader::open(Arc::new(place.files()), &place.key(), Format::Entries).await.unwrap();
     let (mut writer, mut file) = Writer::begin(&place.key(), &(2..5), reader.head().note());

@@ -390,6 +390,7 @@ async fn a_precertificate_gets_a_receipt_that_holds_for_the_final_certificate() 
     let signed = sct::x509_signed_data(sct.timestamp, &final_certificate, &sct.extensions);
     key.verify_message(&signed, &sct.signature).unwrap();
 
+    server.certificates.close().await;
     let store = Files::open(server.place.log_folder().with_file_name("ct")).unwrap();
     let report = read_whole(Arc::new(store), &server.certificate_key, Format::Data).await.unwrap();
     assert_eq!((report.size, report.repeated), (4, 0));

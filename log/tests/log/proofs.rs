@@ -93,6 +93,8 @@ async fn an_outsider_proves_the_same_and_needs_no_partial_tile_that_is_gone() {
     let place = Place::new();
     let log = place.open().await;
     fill(&log, 0, 300).await;
+    log.close().await;
+    let log = place.open().await;
     let early = log.head();
     let format = Format::Entries;
     let reader = Reader::open(Arc::new(place.files()), &place.key(), format).await.unwrap();

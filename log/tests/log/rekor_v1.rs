@@ -31,6 +31,12 @@ struct Server {
 }
 
 impl Server {
+    /// Has the log finish what it does, so that its folder has all of it.
+    async fn close(&self) {
+        let shard = self.face.as_ref().unwrap().shards().active();
+        (*shard).as_ref().close().await;
+    }
+
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (key, face) = (new_key(), None);
@@ -209,6 +215,7 @@ async fn each_kind_is_logged_promised_and_proven_and_a_repeat_gets_the_same_entr
         let reply = server.get(&format!("/api/v1/log/entries?logIndex={index}")).await;
         assert_eq!(server.check(&reply.json().await.unwrap()), expected);
     }
+    server.close().await;
     let (folder, key) = (Folder::new(server.folder.path().join("log")), server.log_key());
     assert_eq!(read_whole(Arc::new(folder), &key, Format::Timed).await.unwrap().size, 8);
 }
@@ -424,6 +431,7 @@ async fn indices_count_through_the_shards_and_proofs_stay_within_one() {
     }
     let other = server.get("/api/v1/log/publicKey?treeID=7").await;
     assert_eq!(other.status(), StatusCode::BAD_REQUEST);
+    server.close().await;
     for (key, name) in [(&server.key, "log"), (&next, "log-2")] {
         let folder = Folder::new(server.folder.path().join(name));
         assert_eq!(

@@ -8,7 +8,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use bytes::Bytes;
 use countersign_log::face::rekor_v2;
 use countersign_log::store::{
-    CheckpointLock, Files, Growth, Source, Sqlite, StoreError, SwapError, TileStore,
+    CheckpointLock, Files, Growth, Source, Sqlite, StagedBatch, StoreError, SwapError, TileStore,
 };
 use countersign_log::{
     AppendError, Appended, Candidate, Format, Log, LogKey, Options, Shards, Signer, http,
@@ -17,6 +17,7 @@ use countersign_testkit::SigningKey;
 use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use countersign_verify::merkle::InclusionProof;
+use futures_util::future::BoxFuture;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -182,11 +183,14 @@ impl TileStore for Crashing {
     async fn put(&self, path: &str, _: Bytes) -> Result<(), StoreError> {
         Err(StoreError::Name { path: path.to_owned() })
     }
-    async fn stage(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.0.stage(name, bytes).await
+    async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError> {
+        self.0.stage(batch).await
     }
-    async fn staged(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
         self.0.staged(name).await
+    }
+    fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.0.settle()
     }
 }
 
