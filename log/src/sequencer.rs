@@ -495,7 +495,11 @@ pub(crate) async fn regrow(
 ) -> Result<(), OpenError> {
     for batch in store.staged(&tree_name(checkpoint)).await? {
         let damaged = || OpenError::Damaged { path: format!("the staged batch {}", batch.name) };
-        store.grow(&decode(&batch.bytes).ok_or_else(damaged)?).await?;
+        let grown = store.grow(&decode(&batch.bytes).ok_or_else(damaged)?).await;
+        grown.map_err(|error| match error {
+            StoreError::Shrunk { path, .. } => OpenError::Damaged { path },
+            error => error.into(),
+        })?;
         // Restart does all of it again, until a checkpoint is stored.
     }
     Ok(())
