@@ -36,6 +36,9 @@ pub struct Options {
     pub earlier: Vec<Log>,
     /// Who cosigns its checkpoints before they are published; only logs with Ed25519 keys have any.
     pub witnesses: Option<Arc<Witnesses>>,
+    /// Whether a checkpoint is stored before anybody is answered, at the price of several syncs a batch: for
+    /// logs whose folders are read as files, beside each other. Without, it is a moment later.
+    pub stored_at_once: bool,
 }
 
 impl Options {
@@ -43,7 +46,14 @@ impl Options {
     /// longer than a caller should wait.
     #[must_use]
     pub const fn new(format: Format) -> Self {
-        Self { format, max_waiting: 4096, max_batch: 1024, earlier: Vec::new(), witnesses: None }
+        Self {
+            format,
+            max_waiting: 4096,
+            max_batch: 1024,
+            earlier: Vec::new(),
+            witnesses: None,
+            stored_at_once: false,
+        }
     }
 }
 

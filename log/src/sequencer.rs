@@ -9,7 +9,7 @@
 //! ```
 //! Two writes of a batch are durable, the staged object and the swap; what it adds to tiles and bundles
 //! settles later, with that of other batches ([`Unsettled`]), and the checkpoint is then stored beside
-//! them. Who reads over HTTP gets it at once, out of memory.
+//! them, unless the log is one that stores it at once. Who reads over HTTP gets it out of memory.
 //!
 //! The types make the order: only a `Staged` commits, only a `Committed` grows, only a `Grown` publishes,
 //! only a `Published` is answered. What stands in the lock is signed by the log alone: whatever witnesses
@@ -220,7 +220,7 @@ async fn cycle(
     };
     match outcome {
         Ok(head) => {
-            if shared.options.witnesses.is_none() && head.checkpoint.size > before {
+            if !stored_at_once(shared) && head.checkpoint.size > before {
                 unsettled.published(before);
             }
             Some(Tree::Published(head))
@@ -299,18 +299,26 @@ async fn advance(
 
 /// Publishes a tree once its witnesses have cosigned it, and answers.
 async fn release(shared: &Shared, grown: Grown) -> Result<Arc<Head>, Failure> {
-    let published = match &shared.options.witnesses {
-        None => grown.publish(),
-        Some(witnesses) => {
-            let note = match witnesses.cosign(&shared.tiles, &grown.batch.head).await {
-                Ok(note) => note,
-                Err(refusal) => return Err(Failure::Held(Box::new(grown), refusal)),
-            };
+    let note = match &shared.options.witnesses {
+        None => grown.batch.head.signed.clone(),
+        Some(witnesses) => match witnesses.cosign(&shared.tiles, &grown.batch.head).await {
+            Ok(note) => note,
+            Err(refusal) => return Err(Failure::Held(Box::new(grown), refusal)),
+        },
+    };
+    let published = match stored_at_once(shared) {
+        false => grown.publish(),
+        true => {
             let stored = grown.store(&*shared.store, note).await;
             stored.map_err(|error| Failure::Unknown(error.into()))?
         }
     };
     Ok(answer(shared, &published))
+}
+
+/// Cosignatures stand in the stored checkpoint alone, so that is stored first.
+fn stored_at_once(shared: &Shared) -> bool {
+    shared.options.stored_at_once || shared.options.witnesses.is_some()
 }
 
 /// Answers for those entries that the table knows; returns them.

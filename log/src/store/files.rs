@@ -73,7 +73,7 @@ impl Staging {
     }
 
     fn path(&self, root: &Path) -> PathBuf {
-        root.join(STAGED[usize::from(self.turn % 2 == 0)])
+        root.join(STAGED[usize::from(self.turn.is_multiple_of(2))])
     }
 }
 
