@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most tokens and most identities that are remembered; some 10 MiB. A token is forgotten when it expires, an
 /// identity after a minute without certificates.
@@ -21,10 +21,10 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 type Digest = [u8; 32];
 
-/// The limits of an authority.
-#[derive(Default)]
+/// The limits of an authority, and what they remember. Clones share that.
+#[derive(Clone, Default)]
 pub struct Limits {
-    one_time: Option<OneTime>,
+    one_time: Option<Arc<OneTime>>,
     rate: Option<Rate>,
 }
 
@@ -40,11 +40,12 @@ struct Spent {
     by_end: BTreeSet<(Timestamp, Digest)>,
 }
 
+#[derive(Clone)]
 struct Rate {
     /// Between two certificates, in the long run.
     interval: SignedDuration,
     /// When an identity has paid for what it got, if it gets no more.
-    paid: Mutex<BTreeMap<Digest, Timestamp>>,
+    paid: Arc<Mutex<BTreeMap<Digest, Timestamp>>>,
 }
 
 impl Limits {
@@ -58,14 +59,30 @@ impl Limits {
     #[must_use]
     pub fn one_time_tokens(self, now: Timestamp) -> Self {
         let since = Timestamp::from_second(now.as_second()).unwrap_or(now); // tokens know whole seconds
-        Self { one_time: Some(OneTime { since, spent: Mutex::default() }), ..self }
+        Self { one_time: Some(Arc::new(OneTime { since, spent: Mutex::default() })), ..self }
     }
 
     /// So many certificates a minute for each identity, all of them at once if it likes.
     #[must_use]
     pub fn per_minute(self, certificates: NonZeroU32) -> Self {
         let interval = SignedDuration::from_nanos(60_000_000_000 / i64::from(certificates.get()));
-        Self { rate: Some(Rate { interval, paid: Mutex::default() }), ..self }
+        Self { rate: Some(Rate { interval, paid: Arc::default() }), ..self }
+    }
+
+    /// These limits in place of `before`, with what those remember: a token that was used stays used when
+    /// a configuration is read again. Tokens that came in while they were not limited nobody remembers, so
+    /// whoever begins to limit them begins afresh.
+    #[must_use]
+    pub fn following(self, before: &Self) -> Self {
+        let one_time = match (self.one_time, &before.one_time) {
+            (Some(_), Some(before)) => Some(Arc::clone(before)),
+            (new, _) => new,
+        };
+        let rate = match (self.rate, &before.rate) {
+            (Some(new), Some(before)) => Some(Rate { paid: Arc::clone(&before.paid), ..new }),
+            (new, _) => new,
+        };
+        Self { one_time, rate }
     }
 
     /// Takes one certificate's worth for `identity`, which the verified `token` names.
@@ -239,6 +256,24 @@ mod tests {
         assert_eq!(take("a.d.c", 0).err(), Some(Error::Spent), "while the first is under way");
         drop(first);
         assert!(take("a.d.c", 0).is_ok());
+    }
+
+    #[test]
+    fn what_follows_remembers_what_was_used_and_limits_by_its_own_number() {
+        let per_minute = |number| Limits::none().per_minute(NonZeroU32::new(number).unwrap());
+        let first = per_minute(1).one_time_tokens(at(0));
+        first.take("a.b.c", &identity("a@b"), at(1)).unwrap().keep();
+        let next = per_minute(2).one_time_tokens(at(5)).following(&first);
+        let take = |token, who| next.take(token, &identity(who), at(1)).map(Taken::keep).err();
+        assert_eq!(take("a.b.c", "a@b"), Some(Error::Spent));
+        assert_eq!(take("a.d.c", "a@b"), Some(Error::Rate { retry_after: 30 }));
+        assert_eq!(take("a.d.c", "c@d"), None);
+        assert_eq!(next.one_time.as_ref().unwrap().since, at(0));
+        let off = Limits::none().following(&next);
+        assert!(off.take("a.b.c", &identity("a@b"), at(7)).is_ok());
+        // Nobody has looked meanwhile.
+        let on = Limits::none().one_time_tokens(at(9)).following(&off);
+        assert_eq!(on.one_time.unwrap().since, at(9));
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod sign;
 mod token;
 mod trust;
 mod verify;
-pub(crate) mod witness;
+mod witness;
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;

@@ -7,12 +7,14 @@
 //! Paths are relative to the configuration's folder.
 
 pub(crate) mod admission;
+mod bounds;
 mod reader;
 
 use crate::args::duration;
 use crate::args::witness::{Action, Witnesses};
 use crate::failure::Failure;
-use crate::server::tls;
+use crate::server::{Limits, tls};
+pub(crate) use bounds::{Authorities, Issuance, Takes};
 use clap::ValueEnum as _;
 use countersign_ca::signer::pkcs11;
 use countersign_verify::merkle::Hash;
@@ -51,6 +53,12 @@ pub(crate) struct Config {
     pub(crate) timestamps: Vec<Key>,
     /// Who cosigns the checkpoints of the signature log.
     pub(crate) witnesses: Option<Witnesses>,
+    /// How often certificates are given.
+    pub(crate) issuance: Issuance,
+    /// Whose entries the signature logs take.
+    pub(crate) takes: Takes,
+    /// What the server takes on at a time.
+    pub(crate) limits: Limits,
     /// SHA-256 of its text.
     pub(crate) digest: Hash,
 }
@@ -109,6 +117,7 @@ impl Config {
             ("directory", self.directory != old.directory),
             ("tls", self.tls.is_some() != old.tls.is_some()),
             ("witnesses", self.witnesses != old.witnesses),
+            ("limits", self.limits != old.limits),
         ];
         match differs.into_iter().find_map(|(name, differs)| differs.then_some(name)) {
             None => Ok(()),
@@ -171,6 +180,9 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
     });
     let issuers = root.optional("issuers", file);
     let policy = root.optional("policy", file);
+    let issuance = bounds::issuance(&mut root);
+    let takes = bounds::takes(&mut root, file);
+    let limits = bounds::limits(&mut root);
     let issuing = keys(&mut root, "issuing", file);
     let timestamps = keys(&mut root, "timestamps", file);
 
@@ -224,6 +236,9 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
             Some(witnesses) => Some(witnesses?),
             None => None,
         },
+        issuance,
+        takes,
+        limits,
         digest: Hash::of(reader.text().as_bytes()),
     })
 }

@@ -1,9 +1,9 @@
 //! What bundles are verified by: whom to trust, and how much must speak for a signature.
 
 use crate::args::Evidence;
-use crate::cmd::witness;
 use crate::failure::Failure;
 use crate::trust::Choice;
+use crate::witness_policy;
 use countersign_verify::key::PublicKey;
 use countersign_verify::witness::Policy as Witnesses;
 use countersign_verify::{Thresholds, TrustedRoot, Verifier};
@@ -33,7 +33,7 @@ impl Grounds {
     pub(crate) fn of(args: &Evidence, key: Option<PublicKey>) -> Result<Self, Failure> {
         let thresholds = thresholds(args, key.is_some());
         let roots = roots(args, key.is_some() && thresholds.logs == 0)?;
-        let witnesses = args.witness_policy.as_deref().map(witness::policy).transpose()?;
+        let witnesses = args.witness_policy.as_deref().map(witness_policy::read).transpose()?;
         Ok(Self { key, ..Self::new(roots, thresholds, witnesses) })
     }
 

@@ -18,6 +18,7 @@
 //! Logs are opened once. All that depends on the configuration alone is the [`Services`], which a reload
 //! replaces as a whole. Where keys and issuers come from, [`production`] and [`development`] know.
 
+mod accepted;
 pub(crate) mod audit;
 pub(crate) mod development;
 pub(crate) mod directory;
@@ -29,6 +30,7 @@ mod rotation;
 mod shards;
 mod trust;
 
+pub(crate) use accepted::Signers;
 pub(crate) use directory::{Directory, Settings};
 pub(crate) use logs::Logs;
 pub(crate) use shards::{LogName, Shards, folder};
@@ -41,6 +43,7 @@ use countersign_ca::audit::Audit;
 use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::Verifier;
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
+use countersign_ca::limits::Limits;
 use countersign_ca::timestamp::TimestampAuthority;
 use countersign_log::face::static_ct;
 use countersign_log::index::Index;
@@ -74,6 +77,10 @@ pub(crate) struct Plan {
     pub(crate) provider: Option<Arc<Provider>>,
     /// Who cosigns the signature log's checkpoints.
     pub(crate) witnesses: Option<Arc<Witnesses>>,
+    /// How often.
+    pub(crate) limits: Limits,
+    /// Whose entries the signature logs take.
+    pub(crate) signers: Signers,
     /// The files that all of this was read from, each with its digest, for the record.
     pub(crate) files: Vec<String>,
 }
@@ -106,6 +113,7 @@ pub(crate) struct Services {
     login: Option<String>,
     issuing: Vec<Credential>,
     stamping: Vec<Credential>,
+    limits: Limits,
 }
 
 impl Instance {
@@ -132,7 +140,8 @@ impl Instance {
             let witnesses = plan.witnesses.clone();
             let mut opening =
                 Opening { directory, settings, database, passphrase, witnesses, shards };
-            let logs = Logs::open(&mut opening, &roots(&plan), &chain, &log_gate).await?;
+            let accepted = plan.signers.accepted(&plan.issuing, &log_gate)?;
+            let logs = Logs::open(&mut opening, &roots(&plan), &chain, accepted).await?;
             (logs, opening.shards)
         };
         let searched = [LogName::Log, LogName::LogV1].into_iter().flat_map(|log| logs.of(log));
@@ -176,12 +185,14 @@ impl Instance {
     }
 
     /// Changes over to another plan. If that cannot be, all stays as it is.
-    pub(crate) async fn reload(&self, plan: Plan) -> Result<(), Failure> {
+    pub(crate) async fn reload(&self, mut plan: Plan) -> Result<(), Failure> {
         let known: Vec<_> = self.logs.certificates.roots().collect();
         if roots(&plan).iter().any(|root| !known.contains(&&root[..])) {
             return Err(Failure::unclear("the certificate log does not know this root yet")
                 .hint("restart the server to have its certificate log take a new root"));
         }
+        let accepted = plan.signers.accepted(&plan.issuing, &self.log_gate)?;
+        plan.limits = plan.limits.following(&self.services().limits);
         let (files, policy) = (plan.files.clone(), plan.policy.clone());
         let shards = self.shards.read().clone();
         let mut services = Services::new(&self.settings, &self.logs, &shards, &self.audit, plan)?;
@@ -192,6 +203,8 @@ impl Instance {
             trust::trust_files(&self.settings, &self.logs, &self.shards.read(), &services)?;
         services.publish(&self.directory)?;
         self.log_gate.set(policy, &services.issuing)?;
+        self.logs.signatures.accept(accepted.clone());
+        self.logs.older.accept(accepted);
         *self.services.write() = Arc::new(services);
         Ok(())
     }
@@ -246,6 +259,7 @@ impl Services {
             policy,
             login,
             provider,
+            limits,
             ..
         } = plan;
         let certificates = &logs.certificates;
@@ -255,7 +269,7 @@ impl Services {
             log: Arc::new(InProcess(certificates.clone())),
             log_key: certificates.log().key().spki().to_vec(),
             gate: gate::at_issuance(policy, Arc::new(Timestamp::now)),
-            limits: countersign_ca::limits::Limits::none(),
+            limits: limits.clone(),
             audit: audit.clone(),
             clock: Arc::new(Timestamp::now),
         });
@@ -269,8 +283,17 @@ impl Services {
         let timestamps = timestamps.ok_or_else(|| broken("timestamp", &"there is no key"))?;
         let (authority, timestamps) = (Arc::new(authority), Arc::new(timestamps));
         let trust = TrustFiles::default();
-        let mut services =
-            Self { authority, timestamps, provider, trust, organization, login, issuing, stamping };
+        let mut services = Self {
+            authority,
+            timestamps,
+            provider,
+            trust,
+            organization,
+            login,
+            issuing,
+            stamping,
+            limits,
+        };
         services.trust = trust::trust_files(settings, logs, shards, &services)?;
         Ok(services)
     }

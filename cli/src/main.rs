@@ -20,6 +20,7 @@ mod policy_file;
 mod report;
 mod server;
 mod trust;
+mod witness_policy;
 
 use clap::Parser as _;
 use std::process::ExitCode;

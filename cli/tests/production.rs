@@ -318,6 +318,55 @@ fn keys_change_hands_and_the_configuration_is_read_again_while_everybody_is_serv
     done(countersign(folder, &["audit", "verify", "--dir", "server"]));
 }
 
+#[test]
+fn a_used_token_stays_used_and_the_logs_take_whom_the_configuration_names_by_the_last_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let provider = Dev::start(&folder.join("provider"));
+    let mut server = Production::make(folder, &provider, &[]);
+    let configuration = folder.join("server/countersign.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    let before_keys =
+        |tables: &str| text.replacen("[[issuing]]", &format!("{tables}[[issuing]]"), 1);
+    let once = "[issuance]\none-time-tokens = true\n\n";
+    fs::write(&configuration, before_keys(once)).unwrap();
+    server.start();
+    let token = provider.token(EMAIL);
+    let file = folder.join("artifact");
+    done(server.sign(&token, &file));
+    let reload = |tables: &str| {
+        fs::write(&configuration, before_keys(tables)).unwrap();
+        let expected = server.told("is in use") + 1;
+        server.signal("-HUP");
+        server.until("it reloads", |it| it.told("is in use") == expected);
+    };
+    assert_fails(&server.sign(&token, &file), 1, "was used before");
+    reload(&format!("{once}[log]\ncertificates = [\"own\"]\nkeys = []\n\n"));
+    assert_fails(&server.sign(&token, &file), 1, "was used before");
+    // Its own certificates are taken, and nobody's keys.
+    done(server.sign(&provider.token("me@example.com"), &file));
+    let submit = || {
+        let body = common::entry_request(b"by a bare key");
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let head = format!("Host: {}\r\nConnection: close", server.address);
+        let length = body.len();
+        write!(
+            stream,
+            "POST /api/v2/log/entries HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(submit().contains("this log takes the keys it is configured with"), "{}", submit());
+    reload(&format!("{once}[log]\ncertificates = []\n\n"));
+    assert!(submit().starts_with("HTTP/1.1 201"), "{}", submit());
+    // Tokens of one name and second are the same.
+    let refused = server.sign(&provider.token("them@example.com"), &file);
+    assert_fails(&refused, 1, "certificates of its authorities");
+}
+
 fn tls_pair(folder: &Path, name: &str) {
     let subject = format!("/CN={name}");
     let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));

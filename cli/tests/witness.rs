@@ -189,6 +189,8 @@ fn two_dead_witnesses_hold_the_log_until_one_is_back_and_a_fork_is_refused() {
     let (file, held) = case.sign();
     assert_fails(&held, 2, "waits for its witnesses");
     assert_eq!(case.dev.size(), size, "what is held is not to be seen");
+    let (status, reason) = case.dev.request("GET /readyz", "", "");
+    assert!(status == 503 && reason.contains("waits for its witnesses"), "{status} {reason}");
     case.dev.kill();
     case.dev = Case::start(&case.dev.dir, &case.policy(), "hold");
     assert_eq!(case.dev.size(), size, "a restart holds it as well, and is read all the same");
@@ -196,6 +198,8 @@ fn two_dead_witnesses_hold_the_log_until_one_is_back_and_a_fork_is_refused() {
     let (later, signed) = case.sign();
     assert_eq!(verdict(&signed).0, 0, "{signed:?}");
     assert_eq!(verdict(&case.verify(&later)).0, 0);
+    // An answer about readiness holds for a second; whoever asked last has asked before.
+    assert_eq!(case.dev.request("GET /readyz", "", "").0, 200);
     assert!(!file.with_extension("sigstore.json").exists());
 
     // What a witness has kept survives kill -9.

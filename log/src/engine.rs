@@ -91,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) published: RwLock<Arc<Head>>,
     /// What is stored was found to contradict itself, and has not been found well since.
     pub(crate) halted: AtomicBool,
+    /// The latest tree waits for its witnesses.
+    pub(crate) held: AtomicBool,
 }
 
 /// A tree: its checkpoint, and its right edge for proofs.
@@ -177,6 +179,7 @@ impl Log {
             wake: Notify::new(),
             published: RwLock::new(head),
             halted: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             options,
             signer,
             tiles: Arc::new(Tiles::new(Arc::clone(&store) as Arc<dyn Source>)),
@@ -219,6 +222,12 @@ impl Log {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.0.shared.halted.load(Ordering::Relaxed)
+    }
+
+    /// Whether its latest tree waits for witnesses, so that nothing more is published for now.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.shared.held.load(Ordering::Relaxed)
     }
 
     /// What it has to do just now.

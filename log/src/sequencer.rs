@@ -132,6 +132,7 @@ pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
     loop {
         // Whoever is about to submit does so now: larger batches at no delay.
         tokio::task::yield_now().await;
+        shared.held.store(matches!(tree, Some(Tree::Held(_))), Ordering::Relaxed);
         let (batch, closed) = {
             let mut pool = shared.pool.lock();
             (pool.take(shared.options.max_batch), pool.is_closed())

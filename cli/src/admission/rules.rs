@@ -96,7 +96,7 @@ impl Rules {
         let named = policy_file::trust(&policy, &config.policy[0])?;
         let own = Choice::Roots(config.trusted_root.clone()).load()?.roots;
         let witnesses = config.witness_policy.as_deref();
-        let witnesses = witnesses.map(crate::cmd::witness::policy).transpose()?;
+        let witnesses = witnesses.map(crate::witness_policy::read).transpose()?;
         let own = Grounds::new(own, Thresholds::CERTIFICATE, witnesses);
         let judge = Arc::new(Judge::new(policy, own, named, Thresholds::KEY));
         let authorities = config.registry_cacert.as_deref();

@@ -1,6 +1,5 @@
 //! `countersign dev`: a whole private instance in one process, on one listener, in one directory.
 
-use super::witness;
 use crate::args::Dev;
 use crate::cmd::serve;
 use crate::failure::Failure;
@@ -8,6 +7,7 @@ use crate::gate::InForce;
 use crate::instance::{Directory, Instance, development, production};
 use crate::output;
 use crate::server::{Limits, Role, Server};
+use crate::witness_policy;
 use console::style;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ async fn run_instance(args: Dev) -> Result<ExitCode, Failure> {
         args.fulcio_config.as_deref().map_or_else(|| Ok(Vec::new()), production::issuers)?;
     let policy = args.policy.as_deref().map(InForce::read).transpose()?;
     let (listener, url) = listen(address, args.url, remembered).await?;
-    let witnesses = witness::witnesses(&args.witnesses)?;
+    let witnesses = witness_policy::witnesses(&args.witnesses)?;
     let instance = development::open(directory, &url, others, policy, witnesses).await?;
     let signals = serve::Signals::mind()?;
     let server = Server::start(instance, listener, Limits::default(), None, &Role::ALL);

@@ -176,6 +176,28 @@ listen = "{listen}"
 # timeout = "1s"
 # lacking = "publish"    # or "hold"
 
+# Whose entries the signature logs take, beside what they check of each. Without it anybody's, as public logs do.
+# "own" is this instance's authority; certificates must be valid when the entry comes. An empty list takes none.
+# [log]
+# certificates = ["own", "partner/trusted_root.json"]
+# keys = ["keys/release.pub"]
+
+# How often certificates are given. A one-time token is good for one; a restart refuses tokens issued before it.
+# [issuance]
+# one-time-tokens = true
+# per-identity-a-minute = 30
+
+# What the server takes on at a time; changes with a restart only: docs/operations.md.
+# [limits]
+# requests = 512
+# rate = 1000                    # a second of one peer
+# burst = 2000                   # of one peer at once
+# connections = 800
+# connections-per-peer = 200
+# head-timeout = "30s"
+# request-timeout = "60s"
+# drain-timeout = "10s"
+
 # The passphrase of encrypted keys: the first line of a file. Without it the systemd credential
 # countersign-passphrase, or a prompt.
 {passphrase}

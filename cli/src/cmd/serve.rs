@@ -7,7 +7,7 @@ use crate::instance::keys::Lifetime;
 use crate::instance::{Directory, Instance, production};
 use crate::logging::{self, LogFormat};
 use crate::output;
-use crate::server::{Limits, Role, Server};
+use crate::server::{Role, Server};
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
 use std::process::ExitCode;
@@ -69,7 +69,7 @@ async fn serve(args: Serve) -> Result<ExitCode, Failure> {
     let roles = if args.role.is_empty() { &Role::ALL[..] } else { &args.role };
     let acceptor = tls.as_ref().map(|(server, _)| server.clone());
     let signals = Signals::mind()?;
-    let server = Server::start(instance, listener, Limits::default(), acceptor, roles);
+    let server = Server::start(instance, listener, config.limits.clone(), acceptor, roles);
     if let Some((server, files)) = &tls {
         tokio::spawn(files.clone().watch(server.clone()));
     }

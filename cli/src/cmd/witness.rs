@@ -8,7 +8,7 @@
 //! ```
 
 use super::{dev, serve};
-use crate::args::witness::{Witness as Args, Witnesses as Flags};
+use crate::args::witness::Witness as Args;
 use crate::failure::Failure;
 use crate::instance::{Directory, keys};
 use crate::trust::read_bounded;
@@ -17,14 +17,12 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum_server::Handle;
 use countersign_log::cosigner::Cosigner;
-use countersign_log::witness::{Config, Witnesses};
-use countersign_verify::limits::{MAX_WITNESS_LOGS, MAX_WITNESS_POLICY};
+use countersign_verify::limits::MAX_WITNESS_LOGS;
 use countersign_verify::note::VerifierKey;
-use countersign_verify::witness::{Log, Policy};
+use countersign_verify::witness::Log;
 use jiff::Timestamp;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,28 +35,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long requests under way may go on when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Reads a witness policy.
-pub(crate) fn policy(path: &Path) -> Result<Policy, Failure> {
-    let unclear = |error: &dyn std::fmt::Display| {
-        Failure::unclear(format!("the witness policy {}: {error}", path.display()))
-    };
-    let bytes = read_bounded(path, MAX_WITNESS_POLICY)?;
-    let text = String::from_utf8(bytes).map_err(|_| unclear(&"expected UTF-8"))?;
-    Policy::parse(&text).map_err(|error| unclear(&error))
-}
-
-/// The witnesses of an instance's log, as the flags have them.
-pub(crate) fn witnesses(flags: &Flags) -> Result<Option<Arc<Witnesses>>, Failure> {
-    let Some(path) = &flags.witness_policy else { return Ok(None) };
-    let (policy, timeout) = (policy(path)?, flags.witness_timeout);
-    let witnesses =
-        Witnesses::new(Config { policy, timeout, lacking: flags.witness_lacking.into() });
-    let witnesses = witnesses.map_err(|error| {
-        Failure::unclear(format!("the witness policy {}: {error}", path.display()))
-    })?;
-    Ok(Some(Arc::new(witnesses)))
-}
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     logging::init(args.log_format, "warn");

@@ -2,9 +2,13 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// Largest number that makes sense anywhere in a configuration.
+const MOST: u32 = 1_000_000;
 
 /// Something wrong in a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -171,6 +175,51 @@ impl<'r, 't> Section<'r, 't> {
             self.wrong_kind(key, span, "true or false", value);
         }
         value.as_bool()
+    }
+
+    /// A whole number that may be there, of things at a time or in a time.
+    pub(super) fn number(&mut self, key: &'static str) -> Option<NonZeroU32> {
+        let (span, value) = self.find(key)?;
+        let Some(integer) = value.as_integer() else {
+            self.wrong_kind(key, span, "a whole number", value);
+            return None;
+        };
+        let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number = number.filter(|number| *number <= MOST).and_then(NonZeroU32::new);
+        if number.is_none() {
+            let text = format!(
+                "{}: expected a whole number from 1 to {MOST}, found {integer}",
+                self.full(key)
+            );
+            self.reader.mistake(span.start, text, None);
+        }
+        number
+    }
+
+    /// A list of texts that may be there.
+    pub(super) fn texts<T>(
+        &mut self,
+        key: &'static str,
+        convert: impl Fn(&str) -> Result<T, Expected>,
+    ) -> Option<Vec<T>> {
+        let (span, value) = self.find(key)?;
+        let Some(values) = value.as_array() else {
+            self.wrong_kind(key, span, "a list of texts", value);
+            return None;
+        };
+        let mut all = Vec::new();
+        for value in values {
+            let (span, value) = (value.span(), value.get_ref());
+            match value.as_str().map(|text| (text, convert(text))) {
+                None => self.wrong_kind(key, span, "texts in quotes", value),
+                Some((_, Ok(value))) => all.push(value),
+                Some((text, Err(Expected { what }))) => {
+                    let text = format!("{}: expected {what}, found {text:?}", self.full(key));
+                    self.reader.mistake(span.start, text, None);
+                }
+            }
+        }
+        Some(all)
     }
 
     /// A table that may be there.

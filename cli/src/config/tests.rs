@@ -41,8 +41,6 @@ fn a_good_configuration_says_what_it_says() {
 
 #[test]
 fn witnesses_are_a_policy_file_a_time_and_what_happens_without_them() {
-    let with =
-        |table: &str| parse(&GOOD.replacen("[[issuing]]", &format!("{table}\n[[issuing]]"), 1));
     let config = with("[witnesses]\npolicy = \"chain.crt\"").unwrap().witnesses.unwrap();
     assert_eq!(config.witness_timeout, Duration::from_secs(1));
     assert_eq!(config.witness_lacking, Action::Publish);
@@ -58,6 +56,64 @@ fn witnesses_are_a_policy_file_a_time_and_what_happens_without_them() {
         ),
     ] {
         assert_eq!(with(table).unwrap_err(), [expected]);
+    }
+}
+
+fn with(table: &str) -> Result<Config, Vec<String>> {
+    parse(&GOOD.replacen("[[issuing]]", &format!("{table}\n[[issuing]]"), 1))
+}
+
+#[test]
+fn what_is_taken_on_and_from_whom_is_what_is_usual_unless_said() {
+    let usual = parse(GOOD).unwrap();
+    assert_eq!((usual.issuance, &usual.limits), (Issuance::default(), &Limits::default()));
+    assert!(usual.takes.certificates.is_none() && usual.takes.keys.is_none());
+    let config = with(
+        "[issuance]\none-time-tokens = true\nper-identity-a-minute = 0x1e\n[log]\ncertificates = [\"own\", \"chain.crt\"]\nkeys = []\n[limits]\nrequests = 9\nburst = 1_000\nhead-timeout = \"5s\"",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.issuance.per_minute.unwrap().get(), 30);
+    assert!(config.issuance.one_time_tokens);
+    assert_eq!((config.limits.requests, config.limits.burst.get()), (9, 1000));
+    assert_eq!(config.limits.rate, usual.limits.rate);
+    assert_eq!(config.limits.head, Duration::from_secs(5));
+    let [Authorities::Own, Authorities::Of(root)] = &config.takes.certificates.unwrap()[..] else {
+        panic!("two authorities")
+    };
+    assert!(root.ends_with("chain.crt"));
+    assert_eq!(config.takes.keys, Some(vec![]));
+}
+
+#[test]
+fn mistakes_about_what_is_taken_on_are_told_all_at_once() {
+    let number = "expected a whole number from 1 to 1000000, found";
+    for (table, expected) in [
+        ("[limits]\nrequests = 0", format!("line 8: limits.requests: {number} 0")),
+        ("[limits]\nrate = -1", format!("line 8: limits.rate: {number} -1")),
+        ("[limits]\nburst = 1000001", format!("line 8: limits.burst: {number} 1000001")),
+        (
+            "[limits]\nconnections = \"9\"",
+            "line 8: limits.connections: expected a whole number, found string".to_owned(),
+        ),
+        (
+            "[limits]\nhead-timeout = \"2h\"\ndrain-timeout = \"0s\"",
+            ["line 8: limits.head-timeout: expected a duration of at most an hour, such as \"30s\", found \"2h\"",
+             "line 9: limits.drain-timeout: expected a duration of at most an hour, such as \"30s\", found \"0s\""].join("\n"),
+        ),
+        (
+            "[limits]\nbirst = 7",
+            "line 8: limits.birst is unknown; did you mean \"burst\"?".to_owned(),
+        ),
+        (
+            "[issuance]\none-time-tokens = \"yes\"\nper-identity-a-minute = 1.5",
+            "line 8: issuance.one-time-tokens: expected true or false, found string\nline 9: issuance.per-identity-a-minute: expected a whole number, found float".to_owned(),
+        ),
+        (
+            "[log]\ncertificates = [\"gone\", 7]\nkeys = \"key.pem\"",
+            "line 8: log.certificates: expected \"own\", or the name of a file that is there, a trusted root, found \"gone\"\nline 8: log.certificates: expected texts in quotes, found integer\nline 9: log.keys: expected a list of texts, found string".to_owned(),
+        ),
+    ] {
+        assert_eq!(with(table).unwrap_err().join("\n"), expected, "{table}");
     }
 }
 
@@ -187,6 +243,7 @@ fn what_a_running_instance_cannot_change_is_refused_by_name() {
         ("sigstore.example.com", "other.example.com", "url"),
         (":8420", ":8421", "listen"),
         ("organization", "directory = \"elsewhere\"\norganization", "directory"),
+        ("[[issuing]]", "[limits]\nrate = 7\n[[issuing]]", "limits"),
     ] {
         let mut new = parse(&GOOD.replacen(from, to, 1)).unwrap();
         if name != "directory" {

@@ -1,12 +1,13 @@
 //! A development instance: all keys in its directory, and an identity provider that believes everybody.
 
-use super::{Directory, Instance, Plan, keys};
+use super::{Directory, Instance, Plan, Signers, keys};
 use crate::failure::Failure;
 use crate::gate::InForce;
 use crate::idp::{self, Provider};
 use countersign_ca::ceremony::{self, Ceremony};
 use countersign_ca::credential::Credential;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
+use countersign_ca::limits::Limits;
 use countersign_ca::signer::FileSigner;
 use countersign_log::witness::Witnesses;
 use jiff::Timestamp;
@@ -41,6 +42,8 @@ pub(crate) async fn open(
         login: Some(provider.people()),
         provider: Some(provider),
         witnesses,
+        limits: Limits::none(),
+        signers: Signers::default(),
         files: Vec::new(),
     };
     Instance::open(directory, settings, plan, None).await

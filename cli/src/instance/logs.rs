@@ -3,7 +3,7 @@
 use super::shards::{LogName, Shards, folder};
 use super::{Directory, Settings, audit, keys, trust};
 use crate::failure::Failure;
-use crate::gate::LogGate;
+use countersign_log::face::accept::Accepted;
 use countersign_log::face::{rekor_v1, rekor_v2, static_ct};
 use countersign_log::signer::{P256Key, Signer};
 use countersign_log::store::{CheckpointLock, Files, Sqlite};
@@ -30,7 +30,7 @@ impl Logs {
         opening: &mut Opening<'_>,
         roots: &[Vec<u8>],
         chain: &[Vec<u8>],
-        gate: &LogGate,
+        accepted: Accepted,
     ) -> Result<Self, Failure> {
         for log in LogName::ALL {
             if opening.shards.active(log).is_none() {
@@ -76,8 +76,8 @@ impl Logs {
         let audit = countersign_log::Shards::new(audit, active(LogName::Audit)).await;
         Ok(Self {
             audit: Arc::new(audit),
-            signatures: rekor_v2::Face::new(signatures).accepting(gate.accepted(clock())),
-            older: rekor_v1::Face::new(older, clock()).accepting(gate.accepted(clock())),
+            signatures: rekor_v2::Face::new(signatures).accepting(accepted.clone()),
+            older: rekor_v1::Face::new(older, clock()).accepting(accepted),
             certificates,
             all_certificates,
         })

@@ -1,18 +1,19 @@
 //! An instance by its configuration: keys in files, issuers as configured, no identity provider.
 
-use super::{Plan, keys};
-use crate::cmd;
-use crate::config::{Config, Key, KeyPlace};
+use super::{Plan, Signers, keys};
+use crate::config::{Config, Issuance, Key, KeyPlace};
 use crate::failure::Failure;
 use crate::gate::InForce;
-use crate::passphrase;
+use crate::{passphrase, witness_policy};
 use countersign_ca::credential::Credential;
 use countersign_ca::identity::{FulcioConfig, Issuer, Verifier};
+use countersign_ca::limits::Limits;
 use countersign_ca::signer::pkcs11::TokenSigner;
 use countersign_ca::signer::{FileSigner, Signer};
 use countersign_verify::encoding::hex;
 use countersign_verify::merkle::Hash;
 use der::pem;
+use jiff::Timestamp;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,11 +53,18 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
         login: config.login.as_ref().map(Url::to_string),
         provider: None,
         witnesses: match &config.witnesses {
-            Some(witnesses) => cmd::witness::witnesses(witnesses)?,
+            Some(witnesses) => witness_policy::witnesses(witnesses)?,
             None => None,
         },
+        limits: limits(config.issuance),
+        signers: Signers::read(&config.takes)?,
         files: files(config)?,
     })
+}
+
+fn limits(Issuance { one_time_tokens, per_minute }: Issuance) -> Limits {
+    let limits = per_minute.map_or_else(Limits::none, |number| Limits::none().per_minute(number));
+    if one_time_tokens { limits.one_time_tokens(Timestamp::now()) } else { limits }
 }
 
 /// What the configuration consists of, each part with its SHA-256.

@@ -29,6 +29,12 @@ impl Instance {
                 let origin = log.key().origin();
                 reasons.push(format!("log {origin:?} is halted; this program's log has the cause"));
             }
+            if log.is_held() {
+                let origin = log.key().origin();
+                reasons.push(format!(
+                    "log {origin:?} waits for its witnesses; this program's log says for which"
+                ));
+            }
         }
         reasons.extend(self.storage().err());
         reasons

@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use tower_service::Service;
 
 /// The bounds of a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Limits {
     /// Requests under way at a time. A request waits for the log's next batch, so this must be well
     /// above the writers that share one.

@@ -63,6 +63,7 @@ fn describe() {
         "countersign_log_halted",
         "1 when the log takes nothing until somebody has looked"
     );
+    describe_gauge!("countersign_log_held", "1 while the latest tree waits for its witnesses");
     describe_counter!("countersign_certificates_issued_total", "Certificates issued");
     describe_counter!(
         "countersign_certificates_refused_total",
@@ -92,6 +93,7 @@ pub(super) async fn answer(instance: Arc<Instance>) -> Response {
         gauge!("countersign_log_pending_entries", &name).set(load.pending as f64);
         gauge!("countersign_log_lag_seconds", &name).set(load.oldest.as_secs_f64());
         gauge!("countersign_log_halted", &name).set(f64::from(u8::from(log.is_halted())));
+        gauge!("countersign_log_held", &name).set(f64::from(u8::from(log.is_held())));
     }
     for indexed in instance.index.indexed() {
         gauge!("countersign_index_entries", "log" => indexed.origin).set(indexed.size as f64);

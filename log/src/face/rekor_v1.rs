@@ -30,6 +30,7 @@ use countersign_verify::entry::{self, Verifier};
 use countersign_verify::key::{self, HashAlgorithm, PublicKey};
 use countersign_verify::limits::MAX_ENTRY;
 use countersign_verify::merkle::{Hash, leaf_hash};
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub const MAX_REQUEST: usize = 16 << 20;
 pub struct Face {
     shards: Arc<Shards<Tree>>,
     clock: Clock,
-    accepted: Arc<Accepted>,
+    accepted: Arc<RwLock<Arc<Accepted>>>,
 }
 
 /// One shard: a log of format [`Timed`](crate::Format::Timed), and the key that signs its checkpoints and
@@ -196,7 +197,13 @@ impl Face {
     /// The same, that takes those entries only.
     #[must_use]
     pub fn accepting(self, accepted: Accepted) -> Self {
-        Self { accepted: Arc::new(accepted), ..self }
+        self.accept(accepted);
+        self
+    }
+
+    /// Takes those entries only from now on.
+    pub fn accept(&self, accepted: Accepted) {
+        *self.accepted.write() = Arc::new(accepted);
     }
 
     /// Its shards.
@@ -240,7 +247,8 @@ impl Face {
     /// # Errors
     /// When the request is refused or the log cannot take it, see [`Error`].
     pub async fn submit(&self, request: &[u8]) -> Result<Logged, Error> {
-        let (body, allowed) = canonical_body(request, &self.accepted)?;
+        let accepted = Arc::clone(&self.accepted.read());
+        let (body, allowed) = canonical_body(request, &accepted)?;
         if let Err(denied) = allowed {
             // Whoever repeats what was taken gets its proof, whatever the policy says by now.
             let known = self.find(None, leaf_hash(&body)).await?;

@@ -27,6 +27,7 @@ use countersign_verify::encoding::from_base64;
 use countersign_verify::entry::{self, Verifier};
 use countersign_verify::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey, Scheme};
 use countersign_verify::merkle::Hash;
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub const MAX_REQUEST: usize = 256 << 10;
 #[derive(Clone)]
 pub struct Face {
     shards: Arc<Shards<Log>>,
-    accepted: Arc<Accepted>,
+    accepted: Arc<RwLock<Arc<Accepted>>>,
 }
 
 impl Face {
@@ -52,7 +53,13 @@ impl Face {
     /// The same, that takes those entries only.
     #[must_use]
     pub fn accepting(self, accepted: Accepted) -> Self {
-        Self { accepted: Arc::new(accepted), ..self }
+        self.accept(accepted);
+        self
+    }
+
+    /// Takes those entries only from now on.
+    pub fn accept(&self, accepted: Accepted) {
+        *self.accepted.write() = Arc::new(accepted);
     }
 
     /// Its shards.
@@ -66,9 +73,10 @@ impl Face {
     /// # Errors
     /// When the request is refused or the log cannot take it, see [`Error`].
     pub async fn submit(&self, request: &[u8]) -> Result<LogEntry, Error> {
-        let checked = Checked::read(request, &self.accepted)?;
+        let accepted = Arc::clone(&self.accepted.read());
+        let checked = Checked::read(request, &accepted)?;
         let body = checked.body();
-        if let Err(denied) = self.accepted.by_policy(&checked.asked()) {
+        if let Err(denied) = accepted.by_policy(&checked.asked()) {
             // Whoever repeats what was taken gets its proof, whatever the policy says by now.
             let identity = Hash::of(&body);
             for log in self.shards.begun() {
