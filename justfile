@@ -16,6 +16,7 @@ test:
 bench:
     cargo bench --locked -p countersign-cli --bench process
     cargo bench --locked -p countersign-cli --bench image
+    cargo bench --locked -p countersign-cli --bench admission
     cargo bench --locked -p countersign-policy --bench decide
     cargo bench --locked -p countersign-differential --bench verify
     cargo bench --locked -p countersign-log --bench append

@@ -16,7 +16,7 @@ mod hosts;
 pub(crate) mod http;
 mod rules;
 
-pub(crate) use rules::{Judged, Rules, Tags};
+pub(crate) use rules::{Deadline, Judged, Rules, Tags};
 
 use crate::config::admission::Config;
 use crate::failure::Failure;
@@ -27,7 +27,6 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// How many images of one review are looked up at the same time. Pods have a handful.
 const AT_ONCE: usize = 8;
@@ -62,7 +61,7 @@ impl Admission {
     }
 
     /// The answer to a review: whether its object may come in.
-    async fn validate(&self, json: &[u8], deadline: Instant) -> Result<String, Error> {
+    async fn validate(&self, json: &[u8], deadline: Deadline) -> Result<String, Error> {
         let rules = self.rules();
         let review = match Review::parse(json, rules.kinds()) {
             Ok(review) => review,
@@ -93,7 +92,7 @@ impl Admission {
 
     /// The answer to a review: the digests that the tags of its object mean. It never says no, because what
     /// is not pinned is refused where it is decided.
-    async fn mutate(&self, json: &[u8], deadline: Instant) -> Result<String, Error> {
+    async fn mutate(&self, json: &[u8], deadline: Deadline) -> Result<String, Error> {
         let rules = self.rules();
         let mut answer = Answer::new(Verdict::Allowed);
         let review = match Review::parse(json, rules.kinds()) {

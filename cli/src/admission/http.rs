@@ -11,11 +11,11 @@
 //! so cannot be answered, is 400, 408 or 413; an API server takes that for a failure of the webhook, which
 //! refuses as `failurePolicy` says.
 
-use super::{Admission, Judged, Tags};
+use super::{Admission, Deadline, Judged, Tags};
 use crate::server::{healthy, metrics as exporter, request, unknown};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
@@ -26,7 +26,7 @@ use metrics::{describe_counter, describe_gauge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 /// Largest question of Gatekeeper or for one image, in bytes: a thousand long names.
 const MAX_QUESTION: usize = 512 << 10;
@@ -75,16 +75,24 @@ fn describe() {
     describe_gauge!("countersign_admission_policy_serial", "The policy's serial number");
 }
 
-async fn validate(State(admission): State<Arc<Admission>>, body: Body) -> Response {
-    let deadline = Instant::now() + admission.rules().config().deadline;
+async fn validate(
+    State(admission): State<Arc<Admission>>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
+    let deadline = Deadline::of(&admission.rules(), query.as_deref());
     match read(body, MAX_REVIEW, deadline).await {
         Ok(json) => answer(admission.validate(&json, deadline).await),
         Err(refusal) => refusal,
     }
 }
 
-async fn mutate(State(admission): State<Arc<Admission>>, body: Body) -> Response {
-    let deadline = Instant::now() + admission.rules().config().deadline;
+async fn mutate(
+    State(admission): State<Arc<Admission>>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
+    let deadline = Deadline::of(&admission.rules(), query.as_deref());
     match read(body, MAX_REVIEW, deadline).await {
         Ok(json) => answer(admission.mutate(&json, deadline).await),
         Err(refusal) => refusal,
@@ -99,8 +107,8 @@ fn answer(answer: Result<String, Error>) -> Response {
 }
 
 /// The body, if it is there by the deadline.
-async fn read(body: Body, limit: usize, deadline: Instant) -> Result<Vec<u8>, Response> {
-    match timeout_at(deadline, axum::body::to_bytes(body, limit)).await {
+async fn read(body: Body, limit: usize, deadline: Deadline) -> Result<Vec<u8>, Response> {
+    match timeout_at(deadline.at, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes.into()),
         Ok(Err(error)) => {
             let message = format!("expected a body of at most {limit} bytes: {error}");
@@ -128,7 +136,7 @@ struct Question {
 /// About one image. Of a tag it says which digest it means, so that who asks can go on with that.
 async fn verify(State(admission): State<Arc<Admission>>, body: Body) -> Response {
     let rules = admission.rules();
-    let deadline = Instant::now() + rules.config().deadline;
+    let deadline = Deadline::of(&rules, None);
     let json = match read(body, MAX_QUESTION, deadline).await {
         Ok(json) => json,
         Err(refusal) => return refusal,
@@ -182,7 +190,7 @@ struct Keys {
 /// which forgets to ask for errors lets nothing in.
 async fn gatekeeper(State(admission): State<Arc<Admission>>, body: Body) -> Response {
     let rules = admission.rules();
-    let deadline = Instant::now() + rules.config().deadline;
+    let deadline = Deadline::of(&rules, None);
     let json = match read(body, MAX_QUESTION, deadline).await {
         Ok(json) => json,
         Err(refusal) => return refusal,

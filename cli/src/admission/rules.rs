@@ -2,6 +2,7 @@
 
 use super::cache::{Cache, Found, Limits};
 use super::hosts::Hosts;
+use crate::args::duration;
 use crate::config::admission::Config;
 use crate::failure::Failure;
 use crate::grounds::Grounds;
@@ -16,6 +17,7 @@ use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Largest file of authorities that is read, bytes: the system's own has 220 KiB.
@@ -31,6 +33,29 @@ pub(crate) struct Rules {
     kinds: Kinds,
     hosts: Hosts,
     cache: Arc<Cache>,
+}
+
+/// When an answer must be there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    within: Duration,
+}
+
+impl Deadline {
+    /// From now on, as configured, and before whoever asks gives up: API servers say in the query how long
+    /// they wait (`timeout=10s`), and the answer has to get there, too.
+    pub(crate) fn of(rules: &Rules, query: Option<&str>) -> Self {
+        let pairs = query.unwrap_or_default().split('&');
+        let waits = pairs.filter_map(|pair| duration(pair.strip_prefix("timeout=")?).ok()).min();
+        let within = waits.map(|waits| waits * 4 / 5);
+        let within = within.unwrap_or(Duration::MAX).min(rules.config.deadline);
+        Self { at: Instant::now() + within, within }
+    }
+
+    fn missed(self, image: &Reference) -> String {
+        format!("{} did not answer within {} s", image.registry(), self.within.as_secs_f32())
+    }
 }
 
 /// What becomes of an image that is named by a tag.
@@ -134,14 +159,14 @@ impl Rules {
     ///
     /// # Errors
     /// Why it could not be found out, a sentence.
-    pub(super) async fn pin(&self, image: &str, deadline: Instant) -> Result<String, String> {
+    pub(super) async fn pin(&self, image: &str, deadline: Deadline) -> Result<String, String> {
         let reference = Reference::parse(image).map_err(|error| error.to_string())?;
         if reference.digest().is_some() {
             return Ok(image.to_owned());
         }
-        let digest = match timeout_at(deadline, self.resolve(&reference)).await {
+        let digest = match timeout_at(deadline.at, self.resolve(&reference)).await {
             Ok(digest) => digest.map_err(|error| error.to_string())?,
-            Err(_) => return Err(self.slow(&reference)),
+            Err(_) => return Err(deadline.missed(&reference)),
         };
         Ok(format!("{image}@{digest}"))
     }
@@ -152,22 +177,17 @@ impl Rules {
         image: &str,
         namespace: Option<&str>,
         tags: Tags,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Judged {
         let reference = match Reference::parse(image) {
             Ok(reference) => reference,
             Err(error) => return Judged::new(image, None, Verdict::Refused(error.to_string())),
         };
         let known = reference.digest().cloned();
-        match timeout_at(deadline, self.judged(image, &reference, namespace, tags)).await {
+        match timeout_at(deadline.at, self.judged(image, &reference, namespace, tags)).await {
             Ok(judged) => judged,
-            Err(_) => Judged::new(image, known, Verdict::Undecided(self.slow(&reference))),
+            Err(_) => Judged::new(image, known, Verdict::Undecided(deadline.missed(&reference))),
         }
-    }
-
-    fn slow(&self, reference: &Reference) -> String {
-        let within = self.config.deadline.as_secs_f32();
-        format!("{} did not answer within {within} s", reference.registry())
     }
 
     async fn judged(
@@ -247,7 +267,7 @@ impl Rules {
         &self,
         reference: &Reference,
         digest: &Digest,
-        at_most: std::time::Duration,
+        at_most: Duration,
     ) -> Option<Arc<Found>> {
         let gather = || {
             let (judge, digest) = (Arc::clone(&self.judge), digest.clone());

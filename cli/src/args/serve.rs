@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
-/// Which instance.
+/// Which instance. Both may be given, because an image has `COUNTERSIGN_DIR` set.
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub(crate) struct Place {
     /// The instance's directory, with countersign.toml in it
     #[arg(long, env = "COUNTERSIGN_DIR")]
     dir: Option<PathBuf>,
-    /// The instance's configuration
+    /// The configuration, where it is another file than the directory's
     #[arg(long, env = "COUNTERSIGN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }

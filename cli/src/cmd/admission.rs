@@ -1,7 +1,7 @@
 //! `countersign serve --role admission`, and `countersign containerd-verify` for nodes.
 
 use super::serve::Signals;
-use crate::admission::{Admission, Rules, Tags, http};
+use crate::admission::{Admission, Deadline, Rules, Tags, http};
 use crate::args::admission::ContainerdVerify;
 use crate::config::admission::{Config, Server};
 use crate::failure::{Failure, NO, UNCLEAR, YES};
@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 
 /// How often policies and trust roots are looked at: a moment after a volume of Kubernetes has them.
 const LOOK: Duration = Duration::from_secs(2);
@@ -185,6 +184,6 @@ fn decide(args: &ContainerdVerify) -> Result<Verdict, Failure> {
     // Nothing is decided by it, but who hands it over must not meet a closed pipe.
     let _ = std::io::stdin().take(MAX_DESCRIPTOR).read_to_end(&mut Vec::new());
     let rules = Rules::load(Config::load(&args.config, false)?)?;
-    let deadline = Instant::now() + rules.config().deadline;
+    let deadline = Deadline::of(&rules, None);
     Ok(block_on(async { rules.judge(&image, None, Tags::Refused, deadline).await })?.verdict)
 }
