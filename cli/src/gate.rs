@@ -244,7 +244,7 @@ impl AtLog {
         let Err(reason) = by(&self.authorities) else { return Ok(None) };
         let named = self.in_force.named.iter().find(|(_, named)| match named {
             Named::Root(root) => by(root.certificate_authorities()).is_ok(),
-            Named::Key(_) => false,
+            Named::Key { .. } => false,
         });
         named.map(|(name, _)| Some(name.clone())).ok_or(reason)
     }
@@ -254,7 +254,7 @@ impl AtLog {
             .in_force
             .named
             .iter()
-            .find(|(_, named)| matches!(named, Named::Key(key) if key.spki() == spki));
+            .find(|(_, named)| matches!(named, Named::Key { key, .. } if key.spki() == spki));
         SignerFacts {
             trust: named.map(|(name, _)| name.clone()),
             key: Some(format!("sha256:{}", hex(&HashAlgorithm::Sha256.digest(spki)))),

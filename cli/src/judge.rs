@@ -87,7 +87,10 @@ impl Judge {
     ) -> Self {
         let grounds = |named| match named {
             Named::Root(root) => own.by_root(*root),
-            Named::Key(public) => own.by_key(*public, key),
+            Named::Key { key: public, logged: true } => own.by_key(*public, key),
+            Named::Key { key: public, logged: false } => {
+                own.by_key(*public, Thresholds { logs: 0, ..key })
+            }
         };
         let named = named.into_iter().map(|(name, named)| (name, grounds(named))).collect();
         Self { policy, own, named }

@@ -3,9 +3,10 @@
 use crate::args::Trust as TrustArgs;
 use crate::artifact::digest_in;
 use crate::failure::Failure;
+use crate::output::visible;
 use crate::trust::{Choice, read_bounded};
 use countersign_policy::yaml::MAX_TEXT;
-use countersign_policy::{Artifact, Kind, Policy, Trust, image_name};
+use countersign_policy::{Artifact, Kind, Pem, Policy, Trust, image_name};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::PublicKey;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
@@ -18,23 +19,33 @@ const MAX_KEY: usize = 16 << 10;
 /// A trust root that a policy names, beside our own.
 pub(crate) enum Named {
     Root(Box<TrustedRoot>),
-    Key(Box<PublicKey>),
+    Key {
+        key: Box<PublicKey>,
+        /// Whether its signatures must be in a log.
+        logged: bool,
+    },
 }
 
-/// Reads one policy. All of its mistakes are told, each with its place.
+/// Reads one policy, ours or ClusterImagePolicies as they are. All of its mistakes are told, each with its
+/// place.
 pub(crate) fn read(path: &Path) -> Result<Policy, Failure> {
     let name = path.display();
     let bytes = read_bounded(path, MAX_TEXT)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::unclear(format!("{name}: expected YAML in UTF-8")))?;
-    Policy::parse(&text).map_err(|mistakes| {
+    let read = Policy::parse_any(&text).map_err(|mistakes| {
         let lines: Vec<_> = mistakes.0.iter().map(|mistake| format!("{name}:{mistake}")).collect();
         let found = match lines.len() {
             1 => "a mistake".to_owned(),
             number => format!("{number} mistakes"),
         };
         Failure::unclear(format!("{name} has {found}, and is not taken\n{}", lines.join("\n")))
-    })
+    });
+    let (policy, notes) = read?;
+    for note in notes {
+        eprintln!("note: {name}: {}", visible(&note));
+    }
+    Ok(policy)
 }
 
 /// Reads the first policy, and those that it includes.
@@ -60,11 +71,15 @@ pub(crate) fn trust(policy: &Policy, path: &Path) -> Result<Vec<(String, Named)>
                 let root = TrustedRoot::parse(&bytes).map_err(|error| unusable(&error))?;
                 roots.push((name.clone(), Named::Root(Box::new(root))));
             }
-            Trust::Key(file) => {
-                let pem = read_bounded(&beside(file), MAX_KEY)?;
-                let pem = String::from_utf8(pem).unwrap_or_default();
+            Trust::Key { pem, logged } => {
+                let pem = match pem {
+                    Pem::Here(pem) => pem.clone(),
+                    Pem::File(file) => {
+                        String::from_utf8(read_bounded(&beside(file), MAX_KEY)?).unwrap_or_default()
+                    }
+                };
                 let key = PublicKey::from_pem(&pem).map_err(|error| unusable(&error))?;
-                roots.push((name.clone(), Named::Key(Box::new(key))));
+                roots.push((name.clone(), Named::Key { key: Box::new(key), logged: *logged }));
             }
             Trust::Tuf { url, root } => {
                 let instance = Some(Url::parse(url).map_err(|error| unusable(&error))?);

@@ -257,10 +257,52 @@ spec:
         world.run(&["policy", "import", "cip", "cip.yaml", "--name", "apps", "--to", "ours.yaml"]);
     assert_eq!(verdict(&imported).0, 0, "{imported:?}");
     assert!(verdict(&imported).1.contains("prefix-evil among them"), "{imported:?}");
-    assert!(verdict(&imported).1.contains("matched a part there"), "{imported:?}");
+    assert!(verdict(&imported).1.contains("matches a part"), "{imported:?}");
     let who =
         world.run(&["policy", "check", "ours.yaml", "--who-can-sign", "registry.example/acme/app"]);
     assert!(stdout(&who).contains("apps-authority-0 may sign, to apps"), "{who:?}");
+}
+
+/// ClusterImagePolicy is a policy wherever one is, with the meaning that it has there.
+#[test]
+fn a_cluster_image_policy_decides_as_it_is_or_says_what_it_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, dev) = (Registry::start(true), Dev::start(&folder.path().join("dev")));
+    let (config, policy) = (dev.config(), folder.path().join("cip.yaml"));
+    let image = format!("{}/acme/app:v1", registry.address);
+    let _ = registry.push_image("acme/app", "v1", "app");
+    let text = format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {{name: apps}}
+spec:
+  images: [{{glob: '{}/acme/**'}}]
+  authorities:
+    - keyless: {{trustRootRef: ours, identities: [{{issuer: '{}', subjectRegExp: '@acme\\.example$'}}]}}
+      ctlog: {{trustRootRef: ours}}
+",
+        registry.address, dev.url
+    );
+    let verify = |text: &str| {
+        fs::write(&policy, text).unwrap();
+        let config = ["--trust-config", config.to_str().unwrap()];
+        run([&["verify"], &config[..], &["--policy", policy.to_str().unwrap(), &image]].concat())
+    };
+    let sign = |email: &str| {
+        let token = dev.token(email);
+        let config = ["--trust-config", config.to_str().unwrap()];
+        let signed = run([&["sign"], &config[..], &["--identity-token", &token, &image]].concat());
+        assert_eq!(verdict(&signed).0, 0, "{signed:?}");
+    };
+    assert_fails(&verify(&text), 1, "there is none of this artifact");
+    sign("eve@acme.example.evil.example");
+    assert_fails(&verify(&text), 1, "subject: wanted matching");
+    sign("ana@acme.example");
+    let accepted = verify(&text);
+    assert_eq!(verdict(&accepted).0, 0, "{accepted:?}");
+    assert!(verdict(&accepted).1.contains("note: "), "{accepted:?}");
+    let rego = format!("{text}  policy: {{type: rego, data: x}}\n");
+    assert_fails(&verify(&rego), 2, "cip.yaml:9:11: policy: conditions in CUE and Rego");
 }
 
 /// The same file decides at the authority: who holds no grant gets no certificate.

@@ -229,6 +229,7 @@ impl EphemeralKey {
 
     fn sign_statement(&self, payload: Vec<u8>) -> Result<Content, Error> {
         let (payload_type, key_id) = (IN_TOTO.to_owned(), String::new());
+        let payload = payload.into();
         let mut envelope = Envelope { payload_type, payload, signature: Vec::new(), key_id };
         envelope.signature = self.sign_digest(&envelope.pae_digest(HashAlgorithm::Sha256))?;
         Ok(Content::Dsse(envelope))

@@ -78,7 +78,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "statement" => {
             let payloads = bundles.iter().filter_map(|bundle| match bundle.content() {
-                Content::Dsse(envelope) => Some(envelope.payload.clone()),
+                Content::Dsse(envelope) => Some(envelope.payload.to_vec()),
                 Content::Message(_) => None,
             });
             payloads.collect()

@@ -6,6 +6,7 @@
 use crate::artifact::{Class, Namespaces, Site};
 use crate::claims::Claims;
 use crate::facts::Kind;
+use crate::import;
 use crate::pattern::Glob;
 use crate::role::{Role, is_digest, read_date};
 use crate::rule::{Exception, May, Must, Names, Never, To};
@@ -87,8 +88,22 @@ pub enum Trust {
     },
     /// A `trusted_root.json`, its path beside the policy.
     File(String),
-    /// A public key, PEM, its path beside the policy.
-    Key(String),
+    /// A public key.
+    Key {
+        /// Where it is.
+        pem: Pem,
+        /// Whether its signatures must be in a log, as they must unless the policy says otherwise.
+        logged: bool,
+    },
+}
+
+/// A public key, PEM.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Pem {
+    /// A file, its path beside the policy.
+    File(String),
+    /// The key itself.
+    Here(String),
 }
 
 /// A builder, and the SLSA build level that it is believed to build at.
@@ -162,6 +177,19 @@ impl Policy {
         let mut reader = Reader::default();
         let policy = read(&mut reader, node, text);
         reader.finish(policy)
+    }
+
+    /// Reads a policy, or ClusterImagePolicies as one that is called `imported`; with what is to be said of
+    /// the latter.
+    ///
+    /// # Errors
+    /// Every mistake in it, with its place and what to write instead.
+    pub fn parse_any(text: &str) -> Result<(Self, Vec<String>), Mistakes> {
+        if !import::is_cluster_image_policy(text) {
+            return Ok((Self::parse(text)?, Vec::new()));
+        }
+        let imported = import::cluster_image_policies(text, "imported")?;
+        Ok((Self::parse(&imported.policy)?, imported.notes))
     }
 
     /// The policy together with those that it includes. What is left out stays missing: what it would
@@ -294,7 +322,7 @@ fn read(reader: &mut Reader, node: &Node, text: &str) -> Option<Policy> {
     let trust = read_trust(reader, map);
     let keys: Vec<String> = trust
         .iter()
-        .filter(|(_, trust)| matches!(trust, Trust::Key(_)))
+        .filter(|(_, trust)| matches!(trust, Trust::Key { .. }))
         .map(|(name, _)| name.clone())
         .collect();
     let roles: Vec<Role> = sorted(reader, map, "who", "role", |reader, name, node| {
@@ -457,19 +485,33 @@ fn read_owners(reader: &mut Reader, node: &Node, names: &Names) -> Option<Owners
 fn read_trust(reader: &mut Reader, map: Map<'_>) -> BTreeMap<String, Trust> {
     let roots = sorted(reader, map, "trust", "trust root", |reader, name, node| {
         let what = format!("trust root {name:?}");
-        let map = reader.map(node, &what, &["tuf", "root", "trusted-root", "key-file"])?;
+        const KEYS: [&str; 6] = ["tuf", "root", "trusted-root", "key-file", "key", "logged"];
+        let map = reader.map(node, &what, &KEYS)?;
         let text = |reader: &mut Reader, key: &str| {
             map.get(key).and_then(|node| Some(reader.text(node, key)?.to_owned()))
         };
         let (tuf, root) = (text(reader, "tuf"), text(reader, "root"));
-        let trust = match (tuf, root, text(reader, "trusted-root"), text(reader, "key-file")) {
-            (Some(url), Some(root), None, None) if is_digest(&root) => Trust::Tuf { url, root },
-            (None, None, Some(file), None) => Trust::File(file),
-            (None, None, None, Some(file)) => Trust::Key(file),
+        let file = text(reader, "key-file").map(Pem::File);
+        let pem = match (file, text(reader, "key").map(Pem::Here)) {
+            (Some(_), Some(_)) => {
+                return reader.wrong(node.place, format!("{what}: expected key or key-file"));
+            }
+            (file, here) => file.or(here),
+        };
+        let logged = map.get("logged");
+        let trust = match (tuf, root, text(reader, "trusted-root"), pem) {
+            (Some(url), Some(root), None, None) if is_digest(&root) && logged.is_none() => {
+                Trust::Tuf { url, root }
+            }
+            (None, None, Some(file), None) if logged.is_none() => Trust::File(file),
+            (None, None, None, Some(pem)) => {
+                let logged = logged.and_then(|node| reader.boolean(node, "logged"));
+                Trust::Key { pem, logged: logged.unwrap_or(true) }
+            }
             _ => {
                 return reader.wrong(
                     node.place,
-                    format!("{what}: expected tuf with root: sha256:…, or trusted-root: FILE, or key-file: FILE"),
+                    format!("{what}: expected tuf with root: sha256:…, or trusted-root: FILE, or key-file: FILE, or key: PEM"),
                 );
             }
         };

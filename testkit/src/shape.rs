@@ -262,7 +262,7 @@ pub(crate) fn envelope(signer: &Signer, artifact: &[u8], kind: &str) -> Envelope
         "predicateType": "https://example.test/predicate", "predicate": {} });
     let mut envelope = Envelope {
         payload_type: IN_TOTO.to_owned(),
-        payload: statement.to_string().into_bytes(),
+        payload: statement.to_string().into_bytes().into(),
         signature: vec![],
         key_id: String::new(),
     };

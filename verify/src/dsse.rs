@@ -1,6 +1,7 @@
 //! DSSE envelopes: a typed payload and one signature over both.
 
 use crate::key::HashAlgorithm;
+use std::sync::Arc;
 
 /// The payload type of in-toto statements.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -11,8 +12,8 @@ pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 pub struct Envelope {
     /// What the payload is, as a media type.
     pub payload_type: String,
-    /// The payload, decoded.
-    pub payload: Vec<u8>,
+    /// The payload, decoded. It may be large, and whoever keeps what was verified shares it.
+    pub payload: Arc<Vec<u8>>,
     /// The signature over [`pae`](Self::pae).
     pub signature: Vec<u8>,
     /// A hint at the key; empty for signatures with a certificate.

@@ -26,6 +26,7 @@ use crate::trusted_root::TrustedRoot;
 use crate::witness::Policy;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What verification has proven. Only a [`Verifier`] makes one.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ pub struct Verified {
     witnesses: usize,
     artifact: (HashAlgorithm, Vec<u8>),
     statement: Option<Statement>,
-    payload: Option<Vec<u8>>,
+    payload: Option<Arc<Vec<u8>>>,
     root: usize,
 }
 
@@ -134,7 +135,7 @@ impl Verified {
     /// The bytes of the signed statement, for attestations; JSON.
     #[must_use]
     pub fn payload(&self) -> Option<&[u8]> {
-        self.payload.as_deref()
+        self.payload.as_deref().map(Vec::as_slice)
     }
 
     /// Which of the verifier's trusted roots it was proven by, from 0.
@@ -292,7 +293,7 @@ impl<'a> Verifier<'a> {
         };
         let Subject { hash, digest, statement } = subject;
         let payload = match bundle.content() {
-            Content::Dsse(envelope) => Some(envelope.payload.clone()),
+            Content::Dsse(envelope) => Some(Arc::clone(&envelope.payload)),
             Content::Message(_) => None,
         };
         let artifact = (hash, digest);

@@ -2,6 +2,7 @@
 //! about it is wrong.
 
 use countersign_testkit::{Instance, Shape, Signer};
+use countersign_verify::bundle::Content;
 use countersign_verify::encoding::{base64, from_base64};
 use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
 use countersign_verify::verify::TrustedTime;
@@ -555,4 +556,14 @@ fn cosigns_own_bundle_is_read_strictly() {
         bundle
     });
     assert_eq!(world.code(&both), "BUNDLE_MALFORMED", "decided by mediaType, not by what parses");
+}
+
+#[test]
+fn a_statement_that_was_verified_is_in_memory_once() {
+    let world = World::new();
+    let bundle = world.instance.attest(&world.signer, ARTIFACT);
+    let report = Verifier::new(&world.root).verify(&bundle, &Artifact::from_bytes(ARTIFACT));
+    let Content::Dsse(envelope) = bundle.content() else { panic!("an attestation") };
+    let kept = report.result().unwrap().payload().unwrap();
+    assert!(std::ptr::eq(kept, envelope.payload.as_slice()), "it may have 100 MB");
 }

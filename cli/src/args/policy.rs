@@ -63,7 +63,7 @@ pub(crate) struct Import {
     /// The new policy's name
     #[arg(long, default_value = "imported")]
     pub(crate) name: String,
-    /// Where to write the new policy, and keys beside it [default: standard output, without keys]
+    /// Where to write the new policy [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(crate) to: Option<PathBuf>,
 }
@@ -73,6 +73,11 @@ pub(crate) struct Import {
 pub(crate) enum Foreign {
     /// ClusterImagePolicy of policy.sigstore.dev
     Cip,
+    /// Notation's trustpolicy.json
+    Notation,
+    /// policy.json of containers/image, as podman and CRI-O have it
+    #[value(name = "policy.json")]
+    PolicyJson,
 }
 
 #[derive(Debug, ClapArgs)]

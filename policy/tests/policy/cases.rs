@@ -30,6 +30,20 @@ fn the_cases_beside_a_policy_pass_and_tell_what_they_would_not_miss() {
     assert!(why.starts_with("expected refuse\nallowed by acme-apps serial 12\n"), "{why}");
 }
 
+/// Written by the guide alone, for a need that none of the examples has.
+#[test]
+fn a_policy_written_by_the_guide_loads_without_a_lint_and_its_cases_pass() {
+    let text = include_str!("../policies/acme-npm.yaml");
+    let policy = Policy::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(policy.lints(), []);
+    let text = include_str!("../policies/acme-npm.test.yaml");
+    let cases = Cases::parse(text, &policy, now()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(cases.cases().len(), 4);
+    for case in cases.cases() {
+        case.check(&policy).unwrap_or_else(|why| panic!("{}: {why}", case.name));
+    }
+}
+
 /// Whoever reads the guide begins with it.
 #[test]
 fn the_first_policy_of_the_guide_loads_and_its_cases_pass() {

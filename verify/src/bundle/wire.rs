@@ -232,7 +232,7 @@ struct WireCheckpoint {
 pub(super) fn read_bundle(json: &[u8]) -> Result<Bundle, Error> {
     let (mut bundle, payload) = read(json)?;
     if let (Content::Dsse(envelope), Some(text)) = (&mut bundle.content, payload) {
-        envelope.payload = decode_payload(&text)?;
+        envelope.payload = decode_payload(&text)?.into();
     }
     Ok(bundle)
 }
@@ -246,9 +246,9 @@ pub(super) fn read_owned(json: Vec<u8>) -> Result<Bundle, Error> {
             let start = text.as_ptr().addr() - json.as_ptr().addr();
             let range = start..start + text.len();
             check_payload(text.len() / 4 * 3)?;
-            envelope.payload = decode_in_place(json, range)?;
+            envelope.payload = decode_in_place(json, range)?.into();
         }
-        Some(Cow::Owned(text)) => envelope.payload = decode_payload(&text)?,
+        Some(Cow::Owned(text)) => envelope.payload = decode_payload(&text)?.into(),
         None => {}
     }
     Ok(bundle)
@@ -359,7 +359,7 @@ fn read_envelope(envelope: WireEnvelope<'_>) -> Result<(Envelope, Cow<'_, str>),
         <[_; 1]>::try_from(envelope.signatures).map_err(|_| Error::EnvelopeSignatures { found })?;
     let read = Envelope {
         payload_type: envelope.payload_type,
-        payload: Vec::new(),
+        payload: Vec::new().into(),
         signature: filled("dsseEnvelope.signatures[0].sig", signature.sig)?,
         key_id: signature.keyid.unwrap_or_default(),
     };
@@ -369,7 +369,7 @@ fn read_envelope(envelope: WireEnvelope<'_>) -> Result<(Envelope, Cow<'_, str>),
 /// An envelope that stands alone, as JSON.
 pub(super) fn parse_envelope(json: &[u8]) -> Result<Envelope, Error> {
     let (envelope, text) = read_envelope(serde_json::from_slice(json).map_err(json_error)?)?;
-    Ok(Envelope { payload: decode_payload(&text)?, ..envelope })
+    Ok(Envelope { payload: decode_payload(&text)?.into(), ..envelope })
 }
 
 pub(super) fn read_entry(json: &[u8]) -> Result<LogEntry, Error> {

@@ -4,7 +4,7 @@ use crate::args::policy::{Foreign, Import as Args};
 use crate::failure::Failure;
 use crate::output::{self, NewFile};
 use crate::trust::read_bounded;
-use countersign_policy::import::cluster_image_policies;
+use countersign_policy::import::{cluster_image_policies, containers_policy, trust_policy};
 use countersign_policy::yaml::MAX_TEXT;
 use std::process::ExitCode;
 
@@ -12,25 +12,22 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let file = args.file.display();
     let text = String::from_utf8(read_bounded(&args.file, MAX_TEXT)?)
         .map_err(|_| Failure::unclear(format!("{file}: expected YAML in UTF-8")))?;
-    let imported = match args.format {
-        Foreign::Cip => cluster_image_policies(&text, &args.name),
+    let write = match args.format {
+        Foreign::Cip => cluster_image_policies,
+        Foreign::Notation => trust_policy,
+        Foreign::PolicyJson => containers_policy,
     };
+    let imported = write(&text, &args.name);
     let imported = imported.map_err(|mistakes| {
         let lines: Vec<_> = mistakes.0.iter().map(|mistake| format!("{file}:{mistake}")).collect();
         Failure::no(format!("{file} cannot be written as our policy\n{}", lines.join("\n")))
     })?;
     match &args.to {
         None => output::print(&imported.policy)?,
-        Some(path) => {
-            // Keys first: a policy that names what is not there would not be taken.
-            for (name, content) in &imported.files {
-                NewFile::begin(&path.with_file_name(name))?.finish(content.as_bytes())?;
-            }
-            NewFile::begin(path)?.finish(imported.policy.as_bytes())?;
-        }
+        Some(path) => NewFile::begin(path)?.finish(imported.policy.as_bytes())?,
     }
-    for change in &imported.changes {
-        eprintln!("changed: {}", output::visible(change));
+    for note in &imported.notes {
+        eprintln!("note: {}", output::visible(note));
     }
     Ok(ExitCode::SUCCESS)
 }
