@@ -12,7 +12,8 @@ use countersign_client::oci::{
     Attachment, Digest, Error, MAX_CHILDREN, Payload, Suffix, Where, media_type,
 };
 use countersign_policy::{
-    Artifact as Subject, Context, Decision, Evidence, Facts, Point, Policy, decide, facts_from,
+    Artifact as Subject, Content as Claim, Context, Decision, Evidence, Facts, Point, Policy,
+    counted, decide, facts_from,
 };
 use countersign_verify::limits::MAX_BUNDLE;
 use countersign_verify::{Artifact, Bundle, Thresholds, Verified, bundle, verify};
@@ -140,6 +141,12 @@ impl Judge {
             incomplete: gathered.missed.as_ref().map(|missed| missed.why.to_owned()),
         };
         (decide(&facts, &self.policy), facts)
+    }
+
+    /// Whether it is attested with a predicate of the type `kind`, by somebody whose word counts.
+    pub(crate) fn attested(&self, facts: &Facts, kind: &str) -> bool {
+        let attests = |content: &Claim| matches!(content, Claim::Attestation { predicate_type, .. } if predicate_type == kind);
+        counted(facts, &self.policy).iter().any(|evidence| attests(&evidence.content))
     }
 
     /// All evidence about an image, and about the image for each platform if the policy asks about them:

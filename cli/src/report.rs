@@ -6,7 +6,7 @@ use crate::failure::{Failure, NO, UNCLEAR, YES};
 use crate::judge::Gathered;
 use crate::{args, output};
 use console::style;
-use countersign_policy::{Content, Decision, Facts, Outcome as Answer};
+use countersign_policy::{Decision, Facts, Outcome as Answer};
 use countersign_verify::certificate::{CLAIMS, Identity, Subject};
 use countersign_verify::encoding::{base64, hex};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
@@ -81,8 +81,8 @@ pub(crate) struct Decided<'a> {
     pub(crate) facts: Facts,
     /// With what is no evidence, and what could not be read.
     pub(crate) gathered: Gathered,
-    /// What must be attested beside what the policy demands.
-    pub(crate) wanted: Option<&'a str>,
+    /// What is not attested, of what must be beside what the policy demands.
+    pub(crate) lacking: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -227,14 +227,13 @@ impl Result {
 
     /// What a policy has decided about a file or an image.
     pub(crate) fn decided(file: &str, decided: Decided<'_>) -> Self {
-        let Decided { decision, facts, gathered, wanted } = decided;
+        let Decided { decision, facts, gathered, lacking } = decided;
         let Gathered { rejected, missed, .. } = gathered;
-        let attests = |content: &Content| matches!(content, Content::Attestation { predicate_type, .. } if Some(predicate_type.as_str()) == wanted);
-        let lacking = wanted.filter(|_| !facts.evidence.iter().any(|one| attests(&one.content)));
         let (verdict, code, mut reason) = match (decision.outcome(), lacking) {
             (Answer::Pass, Some(kind)) => {
-                let reason =
-                    format!("expected an attestation of type {kind}, found none that verifies");
+                let reason = format!(
+                    "expected an attestation of type {kind}, found none that verifies and counts"
+                );
                 let known = if missed.is_none() { Verdict::Refused } else { Verdict::Undecided };
                 (known, Some("PREDICATE_TYPE_MISMATCH"), Some(reason))
             }

@@ -298,12 +298,14 @@ must:
     let attest = ["attest", "--type", "cyclonedx", "--predicate", &sbom, &image];
     succeeds(&case.sign("release@example.com", &attest));
     refused(&["--in", "prod", &image], "wanted scanner@example.com, got release@example.com");
+    let attested = ["--type", "cyclonedx", image.as_str()];
+    let stranger = decide("verify-attestation", &attested);
+    assert_fails(&stranger, 1, "found none that verifies and counts");
     succeeds(&case.sign("scanner@example.com", &attest));
+    succeeds(&decide("verify-attestation", &attested));
     let facts = case.folder.path().join("facts.jsonl");
     let record = ["--in", "prod", "--record-facts", facts.to_str().unwrap(), &image];
     succeeds(&decide("verify", &record));
-    let attested = ["--type", "cyclonedx", "--in", "prod", &image];
-    succeeds(&decide("verify-attestation", &attested));
     let vuln = decide("verify-attestation", &["--type", "vuln", &image]);
     assert_fails(&vuln, 1, "expected an attestation of type");
 

@@ -78,6 +78,26 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
     }
 }
 
+/// The evidence about the artifact that counts, by `policy` or by one that it includes and that speaks for it: a
+/// grant gives it to its signer, and no prohibition is about it.
+#[must_use]
+pub fn counted<'f>(facts: &'f Facts, policy: &Policy) -> Vec<&'f Evidence> {
+    let artifact = facts.artifact.as_ref();
+    let digest = artifact.map_or("", |artifact| artifact.digest.as_str());
+    let standings = Judge::new(facts, policy).standings;
+    let counts = |standing: &Standing| standing.denied.is_none() && !standing.granted.is_empty();
+    let evidence = facts.evidence.iter().zip(&standings);
+    let mut found: Vec<_> = evidence
+        .filter(|(evidence, standing)| evidence.digest == digest && counts(standing))
+        .map(|(evidence, _)| evidence)
+        .collect();
+    for include in policy.include.iter().filter(|include| include.speaks_for(artifact)) {
+        let here = policy.included.iter().filter(|policy| policy.name == include.policy);
+        found.extend(here.flat_map(|policy| counted(facts, policy)));
+    }
+    found
+}
+
 impl Decision {
     /// Whether the answer is yes. All else is no.
     #[must_use]

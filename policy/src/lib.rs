@@ -43,7 +43,7 @@ pub use accept::{AcceptError, MAX_JUMP, accept};
 pub use cases::{Case, Cases};
 pub use claims::{CLAIMS, Claim as ClaimFact, Claims, claims};
 pub use countersign_verify::assertion::{Assertion, Intended, Intent};
-pub use decide::{Decision, GRACE, decide};
+pub use decide::{Decision, GRACE, counted, decide};
 pub use document::{Admission, Include, IncludeError, Owners, Pem, Policy, Trust};
 pub use explain::{Code, Outcome, Step};
 pub use facts::{

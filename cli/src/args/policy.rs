@@ -10,7 +10,7 @@ pub(crate) enum Policy {
     Check(Check),
     /// Run the cases of a policy, and tell the rules that no case would miss
     Test(Test),
-    /// Decide about files as verify-blob --policy does, and tell all of why
+    /// Decide about files as verify-blob --policy does, and tell all of why; about images verify --policy --explain does
     Explain(Box<Explain>),
     /// Write somebody else's policy as ours, and tell what changes its meaning
     Import(Import),

@@ -88,7 +88,8 @@ impl Job<'_> {
         let context = context(&self.args.by_policy);
         let (decision, facts) = self.judge.decide(subject, context, &gathered, self.now);
         let wanted = self.wanted.as_deref();
-        let decided = Decided { decision: &decision, facts, gathered, wanted };
+        let lacking = wanted.filter(|kind| !self.judge.attested(&facts, kind));
+        let decided = Decided { decision: &decision, facts, gathered, lacking };
         Ok(Found::decided(&file.display().to_string(), decided))
     }
 }

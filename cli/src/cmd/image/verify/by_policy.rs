@@ -22,8 +22,8 @@ pub(super) fn run(args: &ImageVerification, wanted: Option<String>) -> Result<Ex
             let gathered = judge.gather(&image.place, &image.digest).await?;
             let subject = subject(image, by.name.as_deref());
             let (decision, facts) = judge.decide(subject, context(by), &gathered, now);
-            let wanted = wanted.as_deref();
-            let decided = Decided { decision: &decision, facts, gathered, wanted };
+            let lacking = wanted.as_deref().filter(|kind| !judge.attested(&facts, kind));
+            let decided = Decided { decision: &decision, facts, gathered, lacking };
             Ok(Found::decided(&image.name(), decided))
         };
         each(&images(args).await?, output.output, decide).await
