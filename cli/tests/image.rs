@@ -118,8 +118,12 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     assert!(case.registry.requests().len() <= 3, "the budget when the digest is given");
     let text = succeeds(&case.verify("a@example.com", &["verify", "-a", "build=7", &one, &two]));
     assert!(text.contains("2 verified"), "{text}");
+    let _ = case.registry.requests();
     let text = succeeds(&case.verify("a@example.com", &["verify", &one]));
     assert!(text.contains(&format!("{one}@{}", digests[0])), "which digest was meant: {text}");
+    let requests = case.registry.requests();
+    let tag = requests.iter().filter(|request| request.path.ends_with("/manifests/v1"));
+    assert_eq!(tag.count(), 1, "what it means is asked once, so it cannot change meanwhile");
 
     // What does not hold is no, with its reason.
     let refused = |email: &str, args: &[&str], expected: &str| {
@@ -327,6 +331,20 @@ must:
             _ => drop(succeeds(&found)),
         }
     }
+    case.registry.meddle(|request, honest| match request.path.contains("/referrers/") {
+        true => {
+            let mut list: serde_json::Value = serde_json::from_slice(&honest.body).unwrap();
+            list["manifests"] = vec![list["manifests"][0].clone(); 10_000].into();
+            Reply { body: list.to_string().into_bytes(), ..honest }
+        }
+        false => honest,
+    });
+    let junk = decide("verify", &["--output", "json", &image]);
+    let report: serde_json::Value = serde_json::from_slice(&junk.stdout).unwrap();
+    assert_eq!(
+        (verdict(&junk).0, &report["results"][0]["policy"]["code"]),
+        (2, &"undecided:limit".into())
+    );
     case.registry.behave();
 
     // Legacy signatures and attestations are evidence, too.

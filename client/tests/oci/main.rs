@@ -1,6 +1,7 @@
 //! Registries that are honest, slow, forgetful and hostile: what is asked of them, what is made of their answers,
 //! and where credentials go.
 
+mod hostile;
 mod mirror;
 
 use countersign_client::http;
