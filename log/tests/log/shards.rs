@@ -156,6 +156,78 @@ async fn thirty_two_writers_do_not_notice_that_the_log_turns_to_the_next_shard_a
     }
 }
 
+/// A store that keeps a batch from being staged as long as the lock is held.
+struct Held(Files, Arc<tokio::sync::Mutex<()>>);
+
+#[async_trait]
+impl Source for Held {
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(path).await
+    }
+}
+
+#[async_trait]
+impl TileStore for Held {
+    async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError> {
+        self.0.grow(growth).await
+    }
+    async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.0.put(path, bytes).await
+    }
+    async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError> {
+        let _held = self.1.lock().await;
+        self.0.stage(batch).await
+    }
+    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
+        self.0.staged(name).await
+    }
+    fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.0.settle()
+    }
+}
+
+/// The same entry comes once before the turn and once in the middle of it, while the batch of the first is
+/// still under way, so that the next shard could not know of it.
+#[tokio::test]
+async fn an_entry_under_way_when_the_log_turns_comes_to_be_in_one_shard() {
+    let place = Place::new(2);
+    let hold = Arc::new(tokio::sync::Mutex::new(()));
+    let files = Files::open(place.log_folder(1)).unwrap();
+    let (store, lock) = (Arc::new(Held(files, Arc::clone(&hold))), place.lock(1).await);
+    let options = Options::new(Format::Entries);
+    let first = Log::open(options, place.signer(1), store, lock).await.unwrap();
+    let second = place.open(2, vec![first.clone()]).await;
+    let shards = Arc::new(Shards::from(first.clone()));
+    shards.announce(second.clone());
+    let append = || {
+        let shards = Arc::clone(&shards);
+        tokio::spawn(async move {
+            let appended = shards.append(|| Candidate::entry(&body(1))).await;
+            appended.map(|(log, appended)| (*log.key().log_id(), appended.index)).unwrap()
+        })
+    };
+    let held = hold.lock().await;
+    let before = append();
+    while first.load().waiting == 0 || first.load().pending > 0 {
+        tokio::task::yield_now().await;
+    }
+    let turning = tokio::spawn({
+        let shards = Arc::clone(&shards);
+        async move { shards.turn().await }
+    });
+    let during = append();
+    // On one thread: each has come as far as it can without the store.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!turning.is_finished(), "the old shard has a batch under way");
+    drop(held);
+    assert!(turning.await.unwrap());
+    let place_of = (*first.key().log_id(), 0);
+    assert_eq!((before.await.unwrap(), during.await.unwrap()), (place_of, place_of));
+    assert_eq!(second.head().checkpoint().size, 0);
+}
+
 #[tokio::test]
 async fn a_log_that_shuts_down_says_so_and_turns_nowhere() {
     let place = Place::new(1);
