@@ -23,6 +23,15 @@ bench:
     cargo bench --locked -p countersign-log --bench index
     cargo bench --locked -p countersign-ca --bench issue
 
+# A log under 64 writers beside its floor, at half the rate, and repeats: a minute, with nothing else running
+hammer:
+    cargo build --release --locked -p countersign-cli
+    scripts/load
+
+# Memory of a log from one to ten million entries
+soak:
+    cargo bench --locked -p countersign-log --bench soak
+
 # Format the sources
 fmt:
     cargo fmt --all

@@ -1,5 +1,5 @@
 //! Memory of a log as it grows: cheap entries, straight into the engine, and what the process then holds.
-//! Argument: millions of entries (1).
+//! Argument: millions of entries (10).
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -15,7 +15,8 @@ const AT_ONCE: u64 = 2048;
 
 fn main() {
     // cargo adds `--bench`.
-    let millions = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1);
+    let millions =
+        std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(10);
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
