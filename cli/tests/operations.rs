@@ -46,6 +46,10 @@ fn metrics_say_what_was_done() {
     ] {
         assert_eq!(value(&text, &series), expected, "{series}");
     }
+    // The index is behind by as many as it lacks.
+    let [indexed, lag] = ["entries", "lag_entries"]
+        .map(|name| value(&text, &format!("countersign_index_{name}{shard}")));
+    assert_eq!(indexed + lag, 2.0);
     for certificate in ["issuing", "root", "timestamps"] {
         let series = format!("countersign_expiry_days{{certificate=\"{certificate}\"}}");
         assert!(value(&text, &series) > 30.0, "{series}");

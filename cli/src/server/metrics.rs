@@ -56,6 +56,10 @@ fn describe() {
     describe_counter!("countersign_log_batches_failed_total", "Batches that did not come through");
     describe_gauge!("countersign_log_entries", "Entries in the published tree");
     describe_gauge!("countersign_index_entries", "Entries that searches are complete up to");
+    describe_gauge!(
+        "countersign_index_lag_entries",
+        "Entries in the published tree that searches do not find yet"
+    );
     describe_gauge!("countersign_log_waiting", "Callers that wait for an entry to be published");
     describe_gauge!("countersign_log_pending_entries", "Entries that wait for the next batch");
     describe_gauge!("countersign_log_lag_seconds", "Age of the oldest entry that is not published");
@@ -84,19 +88,22 @@ pub(crate) async fn upkeep() {
 
 /// The answer to `GET /metrics`.
 pub(super) async fn answer(instance: Arc<Instance>) -> Response {
+    let indexed = instance.index.indexed();
     let shards = LogName::ALL.map(|log| (1_usize..).zip(instance.logs.of(log)));
     for (number, log) in shards.into_iter().flatten() {
         let name = [("log", log.key().origin().to_owned()), ("shard", number.to_string())];
-        let load = log.load();
-        gauge!("countersign_log_entries", &name).set(log.head().checkpoint().size as f64);
+        let (load, size) = (log.load(), log.head().checkpoint().size);
+        gauge!("countersign_log_entries", &name).set(size as f64);
+        if let Some(indexed) = indexed.iter().find(|it| it.log_id == *log.key().log_id()) {
+            let lag = size.saturating_sub(indexed.size);
+            gauge!("countersign_index_entries", &name).set(indexed.size as f64);
+            gauge!("countersign_index_lag_entries", &name).set(lag as f64);
+        }
         gauge!("countersign_log_waiting", &name).set(load.waiting as f64);
         gauge!("countersign_log_pending_entries", &name).set(load.pending as f64);
         gauge!("countersign_log_lag_seconds", &name).set(load.oldest.as_secs_f64());
         gauge!("countersign_log_halted", &name).set(f64::from(u8::from(log.is_halted())));
         gauge!("countersign_log_held", &name).set(f64::from(u8::from(log.is_held())));
-    }
-    for indexed in instance.index.indexed() {
-        gauge!("countersign_index_entries", "log" => indexed.origin).set(indexed.size as f64);
     }
     let now = jiff::Timestamp::now();
     for (certificate, expires) in instance.services().expiries() {
