@@ -165,7 +165,7 @@ fn a_rewritten_entry_is_a_lie() {
     let evidence = case.evidence();
     assert_eq!(evidence["shown"], told[0]["shown"]);
     let state: Value = serde_json::from_str(&before).unwrap();
-    assert_eq!(evidence["seen"], state["checkpoint"]);
+    assert_eq!(evidence["seen"], state["shards"][0]["checkpoint"]);
     assert_eq!(case.state(), before);
 }
 
@@ -192,7 +192,7 @@ fn a_tree_put_back_and_a_fork_are_lies_with_both_checkpoints_as_evidence() {
     }
     let evidence = case.evidence();
     let state: Value = serde_json::from_str(&before).unwrap();
-    assert_eq!(evidence["seen"], state["checkpoint"]);
+    assert_eq!(evidence["seen"], state["shards"][0]["checkpoint"]);
     assert!(evidence["shown"].as_str().unwrap().contains("\n2\n"));
     assert!(key.contains(evidence["logKey"].as_str().unwrap()), "the evidence names the key");
     assert!(case.path("state.evidence-3.json").exists(), "one file a lie");
@@ -305,6 +305,71 @@ fn the_log_that_speaks_rekor_v1_is_followed_as_well() {
     case.dev = Dev::start(&case.path("dev"));
     let says = "it shows a tree of 13 entries, after one of 14";
     assert_fails(&case.look(&["--rekor-v1"]), 1, says);
+}
+
+#[test]
+fn a_log_is_followed_into_its_next_shard_and_the_old_one_is_watched_on() {
+    let mut case = Case::new();
+    let sign = older_signer(&case);
+    for (log, flags) in
+        [("log", &["--identity", EMAIL][..]), ("log-v1", &["--identity", EMAIL, "--rekor-v1"])]
+    {
+        match log {
+            "log" => drop(case.sign(EMAIL)),
+            _ => sign(1),
+        }
+        let dir = case.path("dev");
+        let rotated = run(["log", "rotate", "--dir", dir.to_str().unwrap(), "--log", log]);
+        assert_eq!(verdict(&rotated).0, 0, "{rotated:?}");
+        let _ = fs::remove_file(case.path("state"));
+        let seen = |told: &[Value]| -> Vec<(String, u64)> {
+            let each = told.iter().map(|event| {
+                let number = &event[if event["event"] == "match" { "index" } else { "entries" }];
+                (event["event"].as_str().unwrap().to_owned(), number.as_u64().unwrap())
+            });
+            each.collect()
+        };
+        let expected = |seen: Vec<(String, u64)>, expected: &[(&str, u64)]| {
+            let expected: Vec<_> = expected.iter().map(|(it, n)| ((*it).to_owned(), *n)).collect();
+            assert_eq!(seen, expected, "{log}");
+        };
+        let told = seen(&case.consistent(flags));
+        expected(told, &[("match", 1), ("checked", 2), ("checked", 1)]);
+        match log {
+            "log" => drop(case.sign(EMAIL)),
+            _ => sign(2),
+        }
+        let told = seen(&case.consistent(flags));
+        expected(told, &[("checked", 0), ("match", 1), ("checked", 1)]);
+        let state: Value = serde_json::from_str(&case.state()).unwrap();
+        let sizes = state["shards"].as_array().unwrap().iter().map(|shard| shard["read"].clone());
+        assert_eq!(sizes.collect::<Vec<_>>(), [2, 2], "{log}");
+    }
+}
+
+#[test]
+fn the_log_that_speaks_rekor_v1_is_read_by_its_tiles_as_well() {
+    let case = Case::new();
+    let sign = older_signer(&case);
+    (0..3).for_each(sign);
+    let config = case.dev.config();
+    let evidence = case.path("evidence");
+    let evidence = evidence.to_str().unwrap();
+    for (args, says) in [
+        (&["get", "1", "--rekor-v1"][..], r#""kind":"hashedrekord""#),
+        (&["prove", "1", "--rekor-v1"], "c2sp.org/tlog-proof@v1\nindex 1\n"),
+        (&["consistency", "--from", "2", "--rekor-v1"], "is the beginning of that of 4 "),
+        (&["info", "--rekor-v1"], "size 4"),
+        (&["fsck", "--rekor-v1"], "4 entries"),
+        (&["export", "--from", "1", "--rekor-v1", evidence], "exported 3 entries"),
+        (&["verify-export", evidence], "from 1 to before 4"),
+    ] {
+        let trust = ["--trust-config", config.to_str().unwrap()];
+        let output = run([&["log"], args, &trust].concat());
+        assert_eq!(verdict(&output).0, 0, "{args:?}: {output:?}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains(says), "{args:?}: {says:?} in {shown}");
+    }
 }
 
 /// Signs file after file with the log that speaks Rekor v1.

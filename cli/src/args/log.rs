@@ -49,6 +49,9 @@ pub(crate) enum Log {
 pub(crate) struct Info {
     #[command(flatten)]
     pub(crate) trust: Trust,
+    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
+    #[arg(long)]
+    pub(crate) rekor_v1: bool,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,
@@ -60,16 +63,22 @@ pub(crate) struct Entry {
     pub(crate) index: u64,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
+    #[arg(long)]
+    pub(crate) rekor_v1: bool,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Fsck {
     /// A directory of `countersign dev`, read without the server
-    #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root", "certificates"])]
+    #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root", "certificates", "rekor_v1"])]
     pub(crate) dir: Option<PathBuf>,
     /// Read the certificate log instead of the signature log
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rekor_v1")]
     pub(crate) certificates: bool,
+    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
+    #[arg(long)]
+    pub(crate) rekor_v1: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
     /// How to print it

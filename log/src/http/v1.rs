@@ -4,8 +4,9 @@
 //! `request_id`.
 
 use super::{JSON, Unwritten, write_refusal};
+use crate::engine::Log;
 use crate::face::accept::Denied;
-use crate::face::rekor_v1::{Error, Face, Logged, MAX_REQUEST};
+use crate::face::rekor_v1::{Error, Face, Logged, MAX_REQUEST, tree_id};
 use crate::pool::AppendError;
 use axum::Router;
 use axum::body::Bytes;
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 const MAX_RETRIEVED: usize = 10;
 const PEM: &str = "application/x-pem-file";
 
-/// The routes of Rekor v1.
+/// The routes of Rekor v1, and those that it does not have: the tiles of each shard below `/v1/<tree ID>`.
 pub fn rekor_v1(face: Face) -> Router {
     Router::new()
         .route("/api/v1/log/entries", post(create).get(by_index))
@@ -34,8 +35,31 @@ pub fn rekor_v1(face: Face) -> Router {
         .route("/api/v1/log", get(info))
         .route("/api/v1/log/proof", get(proof))
         .route("/api/v1/log/publicKey", get(public_key))
+        .route("/v1/{tree}/checkpoint", get(checkpoint))
+        .route("/v1/{tree}/tile/{*path}", get(tile))
         .layer(from_fn(write_refusal))
         .with_state(face)
+}
+
+async fn checkpoint(
+    State(face): State<Face>,
+    Path(tree): Path<String>,
+) -> Result<Response, super::Refusal> {
+    Ok(super::checkpoint(&shard(&face, &tree)?))
+}
+
+async fn tile(
+    State(face): State<Face>,
+    Path((tree, path)): Path<(String, String)>,
+) -> Result<Response, super::Refusal> {
+    super::tile(&shard(&face, &tree)?, &path).await
+}
+
+fn shard(face: &Face, tree: &str) -> Result<Log, super::Refusal> {
+    let shards = face.shards().all();
+    let shard = shards.iter().find(|shard| tree_id(shard.spki()).to_string() == tree);
+    let shard = shard.ok_or_else(super::Refusal::not_found)?;
+    Ok(Log::clone((**shard).as_ref()))
 }
 
 async fn create(

@@ -429,6 +429,20 @@ async fn indices_count_through_the_shards_and_proofs_stay_within_one() {
         let of_tree = if Arc::ptr_eq(key, &next) { &info } else { &inactive[0] };
         assert_eq!(proof["rootHash"], of_tree["rootHash"]);
     }
+    // What Rekor v1 does not have: the tiles of each.
+    for (key, head) in
+        [(&next, &info["signedTreeHead"]), (&server.key, &inactive[0]["signedTreeHead"])]
+    {
+        let tree = tree_id(key.spki());
+        let note = server.get(&format!("/v1/{tree}/checkpoint")).await.text().await.unwrap();
+        assert_eq!(&json!(note), head);
+        let tile = server.get(&format!("/v1/{tree}/tile/timed/000.p/3")).await;
+        assert_eq!(tile.status(), StatusCode::OK);
+        let others = ["7", "+7", "x"].map(|tree| format!("/v1/{tree}/checkpoint"));
+        for path in others.into_iter().chain([format!("/v1/{tree}/tile/timed/000.p/4")]) {
+            assert_eq!(server.get(&path).await.status(), StatusCode::NOT_FOUND, "{path}");
+        }
+    }
     let other = server.get("/api/v1/log/publicKey?treeID=7").await;
     assert_eq!(other.status(), StatusCode::BAD_REQUEST);
     server.close().await;

@@ -13,7 +13,7 @@ pub(crate) struct Monitor {
     pub(crate) state: PathBuf,
     #[command(flatten)]
     pub(crate) trust: Trust,
-    /// Follow the log that speaks Rekor v1, through its interface, instead of the newest one of tiles
+    /// Follow the log that speaks Rekor v1, through its interface, instead of the one of tiles
     #[arg(long)]
     pub(crate) rekor_v1: bool,
     /// Tell of entries whose certificate names this identity, to the letter; more than once for several

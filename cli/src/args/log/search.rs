@@ -68,6 +68,9 @@ pub(crate) struct Consistency {
     pub(crate) to: Option<String>,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
+    #[arg(long)]
+    pub(crate) rekor_v1: bool,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,
@@ -85,6 +88,9 @@ pub(crate) struct Export {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
+    #[arg(long)]
+    pub(crate) rekor_v1: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -21,8 +21,8 @@ struct Tree {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0)?;
-    let key = remote.key()?;
+    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?;
+    let key = remote.key();
     let reader = remote.read()?;
     let latest = reader.head().checkpoint();
     let from = tree(&args.from, &key, &reader)?;

@@ -10,8 +10,8 @@ use countersign_verify::tile::FULL;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0)?;
-    let key = remote.key()?;
+    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?;
+    let key = remote.key();
     let reader = remote.read()?;
     let size = reader.head().checkpoint().size;
     let span = args.from..args.to.unwrap_or(size);

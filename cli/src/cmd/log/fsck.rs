@@ -17,12 +17,11 @@ use std::sync::Arc;
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let Some(dir) = &args.dir else {
         let root = trust::load(&args.trust)?.root()?.0;
-        let (remote, format) = if args.certificates {
-            (Remote::of_certificates(&root)?, Records::Data)
-        } else {
-            (Remote::new(&root)?, Records::Entries)
+        let remote = match args.certificates {
+            true => Remote::of_certificates(&root)?,
+            false => Remote::new(&root, args.rekor_v1)?,
         };
-        let (name, key) = (remote.log.base_url().to_owned(), remote.key()?);
+        let (name, key, format) = (remote.log.base_url().to_owned(), remote.key(), remote.format);
         check(&name, Arc::new(remote), &key, format, args.output)?;
         return Ok(ExitCode::SUCCESS);
     };

@@ -11,8 +11,8 @@ use serde_json::json;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0)?;
-    let (log, key) = (remote.log.clone(), remote.key()?);
+    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?;
+    let (log, key) = (remote.log.clone(), remote.key());
     let key = key.verifier_key().map(|key| key.to_string()).unwrap_or_default();
     let reader = remote.read()?;
     let (checkpoint, note) = (reader.head().checkpoint(), reader.head().note());

@@ -3,7 +3,8 @@
 //! At each look the newest checkpoint must be the log's and contain the one before; every new entry is
 //! hashed into the tree before it is looked at. What is found is printed, and posted, before the state moves
 //! on: it is told at least once. A log that lies is never followed further: the state stays as it is, and
-//! both checkpoints are written to a file that proves it.
+//! both checkpoints are written to a file that proves it. All shards of a log are followed, those that begin
+//! meanwhile as well: each is a tree of its own, and the trusted root lists them.
 
 mod log;
 mod older;
@@ -17,6 +18,7 @@ use crate::output::{NewFile, print, visible};
 use crate::trust::{self, block_on};
 use countersign_client::http::Http;
 use countersign_log::monitor::{Batch, Error, Walk, continues};
+use countersign_verify::checkpoint::Checkpoint;
 use jiff::Timestamp;
 use log::Log;
 use serde_json::{Value, json};
@@ -38,39 +40,43 @@ const POST: Duration = Duration::from_secs(20);
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let root = trust::load(&args.trust)?.root()?.0;
-    let log = Log::new(&root, args.rekor_v1)?;
+    let logs = Log::all(&root, args.rekor_v1)?;
     let watch = Watch::new(args)?;
-    let state = State::load(&args.state, &log)?;
-    let webhook = args.webhook.clone();
-    let teller = Teller { log: log.name().to_owned(), webhook, output: args.output };
-    let mut monitor = Monitor { log, watch, teller, path: args.state.clone(), state };
+    let states = State::load(&args.state, &logs)?;
+    let teller = Teller { webhook: args.webhook.clone(), output: args.output };
+    let mut monitor = Monitor { logs, watch, teller, path: args.state.clone(), states };
     block_on(async {
         loop {
-            match monitor.look().await {
-                Ok(()) => {}
-                Err(Trouble::Lied { reason, shown }) => {
-                    return Err(monitor.alarm(&reason, &shown).await);
-                }
-                Err(Trouble::Unclear(failure)) if args.once => return Err(failure),
-                Err(Trouble::Unclear(failure)) => {
-                    failure::warn(&failure.text(), "it is tried again");
+            for shard in 0..monitor.logs.len() {
+                match monitor.look(shard).await {
+                    Ok(()) => {}
+                    Err(Trouble::Lied { reason, shown }) => {
+                        return Err(monitor.alarm(shard, &reason, &shown).await);
+                    }
+                    Err(Trouble::Unclear(failure)) if args.once => return Err(failure),
+                    Err(Trouble::Unclear(failure)) => {
+                        failure::warn(&failure.text(), "it is tried again");
+                    }
                 }
             }
             if args.once {
                 return Ok(ExitCode::SUCCESS);
             }
             tokio::time::sleep(args.interval).await;
+            if let Err(failure) = monitor.learn(args).await {
+                failure::warn(&failure.text(), "new shards of the log are looked for again");
+            }
         }
     })?
 }
 
 struct Monitor {
-    log: Log,
+    logs: Vec<Log>,
     watch: Watch,
     teller: Teller,
     path: PathBuf,
-    /// `None` before the first look.
-    state: Option<State>,
+    /// Of those that were looked at.
+    states: Vec<State>,
 }
 
 /// Why a look did not end well.
@@ -88,30 +94,52 @@ impl From<Failure> for Trouble {
 }
 
 impl Monitor {
-    async fn look(&mut self) -> Result<(), Trouble> {
-        let name = self.log.name().to_owned();
+    /// Takes up shards that the trusted root lists by now.
+    async fn learn(&mut self, args: &Args) -> Result<(), Failure> {
+        let trust = args.trust.clone();
+        let loaded = tokio::task::spawn_blocking(move || trust::load(&trust)?.root()).await;
+        let (root, _) = loaded.map_err(|error| Failure::unclear(error.to_string()))??;
+        for log in Log::all(&root, args.rekor_v1)? {
+            if self.logs.iter().all(|known| known.key() != log.key()) {
+                self.logs.push(log);
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self, log: &Log) -> Option<usize> {
+        self.states.iter().position(|state| state.key == log.key())
+    }
+
+    async fn look(&mut self, shard: usize) -> Result<(), Trouble> {
+        let known = self.state(&self.logs[shard]);
+        let log = &self.logs[shard];
+        let name = log.name().to_owned();
         let away = |reason: String| {
             Failure::unclear(format!("could not reach {name}: {reason}"))
                 .hint("nothing is known to be wrong with the log")
         };
-        let note = self.log.note().await.map_err(|error| away(error.to_string()))?;
+        let note = log.note().await.map_err(|error| away(error.to_string()))?;
         let trouble = |error: Error| match error {
             Error::Away { reason } => Trouble::Unclear(away(reason)),
             error => Trouble::Lied { reason: error.to_string(), shown: note.clone() },
         };
         // Against what was seen before all else: of a fork its tiles need not be read.
-        let view = self.log.view(&note).await.map_err(trouble)?;
-        if let Some(state) = &self.state {
-            continues(&*view, &state.checkpoint).await.map_err(trouble)?;
-        }
-        let state = match self.state.take() {
-            Some(state) => {
-                State { checkpoint: view.checkpoint().clone(), note: note.clone(), ..state }
+        let view = log.view(&note).await.map_err(trouble)?;
+        let shard = match known {
+            Some(known) => {
+                let state = &mut self.states[known];
+                continues(&*view, &state.checkpoint).await.map_err(trouble)?;
+                (state.checkpoint, state.note) = (view.checkpoint().clone(), note.clone());
+                known
             }
-            None => State::new(&self.log, view.checkpoint().clone(), note.clone()),
+            None => {
+                self.states.push(State::new(log, view.checkpoint().clone(), note.clone()));
+                self.states.len() - 1
+            }
         };
+        let state = &self.states[shard];
         let from = state.frontier.size();
-        let state = self.state.insert(state);
         let mut walk = Walk::new(&*view, state.frontier.clone());
         let (mut found, mut unreadable, mut kept) = (0, 0, from);
         let outcome = loop {
@@ -123,38 +151,43 @@ impl Monitor {
             let told = events(&self.watch, &batch);
             found += told.iter().filter(|event| event["event"] == "match").count();
             unreadable += told.iter().filter(|event| event["event"] == "unreadable").count();
-            if let Err(failure) = self.teller.tell(&told).await {
+            if let Err(failure) = self.teller.tell(&name, &told).await {
                 break Err(failure.into());
             }
-            state.frontier = walk.frontier().clone();
-            if !told.is_empty() || state.frontier.size() - kept >= KEEP_EVERY * 256 {
-                state.keep(&self.path)?;
-                kept = state.frontier.size();
+            self.states[shard].frontier = walk.frontier().clone();
+            let read = walk.frontier().size();
+            if !told.is_empty() || read - kept >= KEEP_EVERY * 256 {
+                State::keep(&self.states, &self.path)?;
+                kept = read;
             }
         };
-        state.keep(&self.path)?;
+        State::keep(&self.states, &self.path)?;
         outcome?;
-        let (size, root) = (state.checkpoint.size, state.checkpoint.root.to_string());
-        self.teller
-            .print(&json!({ "event": "checked", "size": size, "root": root, "from": from,
-            "entries": size - from, "matches": found, "unreadable": unreadable }))?;
+        let Checkpoint { size, root, .. } = &self.states[shard].checkpoint;
+        let root = root.to_string();
+        self.teller.print(
+            &name,
+            &json!({ "event": "checked", "size": size, "root": root, "from": from,
+            "entries": size - from, "matches": found, "unreadable": unreadable }),
+        )?;
         Ok(())
     }
 
     /// Writes the evidence and tells of it.
-    async fn alarm(&self, reason: &str, shown: &str) -> Failure {
-        let seen = self.state.as_ref().map(|state| state.note.clone());
-        let evidence = json!({ "schema": "countersign.evidence/1", "log": self.log.name(),
-            "logKey": self.log.key(), "time": Timestamp::now().to_string(), "reason": reason,
+    async fn alarm(&self, shard: usize, reason: &str, shown: &str) -> Failure {
+        let log = &self.logs[shard];
+        let seen = self.state(log).map(|state| self.states[state].note.clone());
+        let evidence = json!({ "schema": "countersign.evidence/1", "log": log.name(),
+            "logKey": log.key(), "time": Timestamp::now().to_string(), "reason": reason,
             "seen": seen, "shown": shown });
         let written = write_evidence(&self.path, &evidence);
         let file = written.map(|path| path.display().to_string()).map_err(|failure| failure.text());
         let event = json!({ "event": "alarm", "reason": reason, "evidence": file.as_ref().ok(),
             "seen": seen, "shown": shown });
-        if let Err(failure) = self.teller.tell(&[event]).await {
+        if let Err(failure) = self.teller.tell(log.name(), &[event]).await {
             failure::warn(&failure.text(), "tell of the alarm yourself");
         }
-        let message = format!("{} lied: {reason}", self.log.name());
+        let message = format!("{} lied: {reason}", log.name());
         Failure::no(message).hint(match file {
             Ok(file) => format!(
                 "{file} holds what was seen before and what is shown now, both signed by the log; tell its operator and all who rely on it"
@@ -190,20 +223,19 @@ fn write_evidence(state: &Path, evidence: &Value) -> Result<PathBuf, Failure> {
 
 /// Prints, and posts.
 struct Teller {
-    log: String,
     webhook: Option<Url>,
     output: Format,
 }
 
 impl Teller {
     /// Prints events, and posts them as one object.
-    async fn tell(&self, events: &[Value]) -> Result<(), Failure> {
+    async fn tell(&self, log: &str, events: &[Value]) -> Result<(), Failure> {
         if events.is_empty() {
             return Ok(());
         }
-        events.iter().try_for_each(|event| self.print(event))?;
+        events.iter().try_for_each(|event| self.print(log, event))?;
         let Some(url) = &self.webhook else { return Ok(()) };
-        let body = json!({ "schema": SCHEMA, "log": self.log, "events": events }).to_string();
+        let body = json!({ "schema": SCHEMA, "log": log, "events": events }).to_string();
         let host = url.host_str().unwrap_or_default();
         let failed = |error: &dyn std::fmt::Display| {
             // A webhook's URL is often its secret.
@@ -216,10 +248,10 @@ impl Teller {
         posted.map(drop).map_err(|error| failed(&error))
     }
 
-    fn print(&self, event: &Value) -> Result<(), Failure> {
+    fn print(&self, log: &str, event: &Value) -> Result<(), Failure> {
         match self.output {
             Format::Json => {
-                let mut line = json!({ "schema": SCHEMA, "log": self.log });
+                let mut line = json!({ "schema": SCHEMA, "log": log });
                 let members = event.as_object().cloned().unwrap_or_default();
                 line.as_object_mut().expect("an object").extend(members);
                 print(&format!("{line}\n"))

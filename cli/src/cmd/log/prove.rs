@@ -1,7 +1,6 @@
 //! `countersign log get` and `log prove`: one entry, and the proof that it is there.
 
 use super::remote::{Remote, refused};
-use crate::args::Trust;
 use crate::args::log::Entry as Args;
 use crate::failure::Failure;
 use crate::output;
@@ -10,14 +9,14 @@ use countersign_log::read::Proven;
 use std::process::ExitCode;
 
 pub(super) fn get(args: &Args) -> Result<ExitCode, Failure> {
-    let (proven, _) = prove(args.index, &args.trust)?;
+    let (proven, _) = prove(args)?;
     let text = String::from_utf8_lossy(&proven.leaf).into_owned();
     output::print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (proven, note) = prove(args.index, &args.trust)?;
+    let (proven, note) = prove(args)?;
     output::print(&proof_file(&proven, &note))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -29,8 +28,9 @@ fn proof_file(proven: &Proven, note: &str) -> String {
 }
 
 /// The entry at `index`, proven, and the checkpoint that the proof leads to.
-fn prove(index: u64, trust: &Trust) -> Result<(Proven, String), Failure> {
-    let reader = Remote::new(&trust::load(trust)?.root()?.0)?.read()?;
+fn prove(args: &Args) -> Result<(Proven, String), Failure> {
+    let index = args.index;
+    let reader = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?.read()?;
     let size = reader.head().checkpoint().size;
     let proven = block_on(reader.prove_inclusion(index))?;
     let proven = proven.map_err(refused)?;

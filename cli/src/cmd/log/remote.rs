@@ -5,9 +5,10 @@ use crate::trust::block_on;
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_client::http::{self, Http};
+use countersign_log::face::rekor_v1::tree_id;
 use countersign_log::read::Reader;
 use countersign_log::store::{Source, StoreError};
-use countersign_log::{Format, LogKey, OpenError, proof};
+use countersign_log::{Format, LogKey, OpenError, proof, signer};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::KeyKind;
 use countersign_verify::tile::MAX_ENTRY_BUNDLE;
@@ -15,12 +16,13 @@ use countersign_verify::trusted_root::Log;
 use std::sync::Arc;
 use url::Url;
 
-/// A log of tiles over HTTP: of signatures (Rekor v2) or of certificates.
+/// A log of tiles over HTTP: of signatures, or of certificates.
 pub(super) struct Remote {
     pub(super) log: Log,
-    origin: String,
+    key: LogKey,
+    pub(super) format: Format,
     /// Below the log's URL.
-    prefix: &'static str,
+    prefix: String,
     http: Http,
 }
 
@@ -39,19 +41,32 @@ impl Source for Remote {
 }
 
 impl Remote {
-    /// The newest Rekor v2 log of the trusted root: those have Ed25519 keys, older ones no tiles.
-    pub(super) fn new(root: &TrustedRoot) -> Result<Self, Failure> {
-        let tiled = root.logs().iter().filter(|log| log.key().kind() == KeyKind::Ed25519);
-        let newest = tiled.max_by_key(|log| log.valid_for().start);
-        let newest =
-            newest.ok_or_else(|| Failure::unclear("the trusted root lists no Rekor v2 log"))?;
+    /// The newest Rekor v2 log of the trusted root, or its newest Rekor v1 log.
+    pub(super) fn new(root: &TrustedRoot, rekor_v1: bool) -> Result<Self, Failure> {
+        let (kind, name) = match rekor_v1 {
+            false => (KeyKind::Ed25519, "Rekor v2"),
+            true => (KeyKind::P256, "Rekor v1"),
+        };
+        let newest = of_kind(root, kind).pop();
+        let newest = newest
+            .ok_or_else(|| Failure::unclear(format!("the trusted root lists no {name} log")))?;
         Self::of(newest.clone())
     }
 
-    /// That log.
+    /// That log of signatures.
     pub(super) fn of(log: Log) -> Result<Self, Failure> {
-        let origin = log.host().to_owned();
-        Self::below(log, origin, "/api/v2")
+        let (host, spki) = (log.host(), log.key().spki());
+        let (key, format, prefix) = match log.key().kind() {
+            KeyKind::Ed25519 => {
+                (LogKey::from_spki(host, spki), Format::Entries, "/api/v2".to_owned())
+            }
+            // Others than ours call their trees otherwise, and have no tiles to be read.
+            _ => {
+                let tree = tree_id(spki);
+                (LogKey::rekor_v1(host, tree, spki), Format::Timed, format!("/v1/{tree}"))
+            }
+        };
+        Self::below(log.clone(), key, format, prefix)
     }
 
     /// The newest certificate log of the trusted root, which does not know its origin: it is what the
@@ -60,7 +75,8 @@ impl Remote {
         let newest = root.certificate_logs().iter().max_by_key(|log| log.valid_for().start);
         let newest =
             newest.ok_or_else(|| Failure::unclear("the trusted root lists no certificate log"))?;
-        let remote = Self::below(newest.clone(), String::new(), "")?;
+        let key = |origin| LogKey::from_spki(origin, newest.key().spki());
+        let remote = Self::below(newest.clone(), key("unknown"), Format::Data, String::new())?;
         let name = newest.base_url();
         let note = block_on(remote.get("checkpoint"))?;
         let note = note.map_err(|error| Failure::unclear(format!("{name}: {error}")))?;
@@ -68,14 +84,20 @@ impl Remote {
             Failure::unclear(format!("{name} has no checkpoint: it is no log of tiles"))
         })?;
         let origin = String::from_utf8_lossy(&note).lines().next().unwrap_or_default().to_owned();
-        Ok(Self { origin, ..remote })
+        Self::below(newest.clone(), key(&origin), Format::Data, String::new())
     }
 
-    fn below(log: Log, origin: String, prefix: &'static str) -> Result<Self, Failure> {
+    fn below(
+        log: Log,
+        key: Result<LogKey, signer::Error>,
+        format: Format,
+        prefix: String,
+    ) -> Result<Self, Failure> {
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let base = Url::parse(log.base_url()).map_err(|error| unclear(&error))?;
         let http = Http::new([&base]).map_err(|error| unclear(&error))?;
-        Ok(Self { log, origin, prefix, http })
+        let key = key.map_err(|error| unclear(&error))?;
+        Ok(Self { log, key, format, prefix, http })
     }
 
     /// The same, that waits for a log which does not answer.
@@ -83,24 +105,34 @@ impl Remote {
         Self { http: self.http.insisting(), ..self }
     }
 
-    pub(super) fn key(&self) -> Result<LogKey, Failure> {
-        LogKey::from_spki(&self.origin, self.log.key().spki())
-            .map_err(|error| Failure::unclear(error.to_string()))
+    pub(super) fn key(&self) -> LogKey {
+        self.key.clone()
     }
 
     /// Fetches the latest checkpoint and checks its signature, and the right edge of its tree.
     pub(super) fn read(self) -> Result<Reader, Failure> {
-        let (key, name) = (self.key()?, self.log.base_url().to_owned());
+        let (key, format, name) = (self.key(), self.format, self.log.base_url().to_owned());
         let source: Arc<dyn Source> = Arc::new(self);
-        let reader = block_on(Reader::open(source, &key, Format::Entries))?;
+        let reader = block_on(Reader::open(source, &key, format))?;
         reader.map_err(|error| {
             let message = format!("{name}: {error}");
             match error {
                 OpenError::Store(_) => Failure::unclear(message),
+                OpenError::Missing { path } if format == Format::Timed && path == "checkpoint" => {
+                    Failure::unclear(format!("{name} serves no tiles of its Rekor v1 log"))
+                }
                 _ => Failure::no(message),
             }
         })
     }
+}
+
+/// The logs of the trusted root with keys of that kind, oldest first: those of Rekor v2 have Ed25519 keys, those
+/// of Rekor v1 have keys on P-256.
+pub(super) fn of_kind(root: &TrustedRoot, kind: KeyKind) -> Vec<&Log> {
+    let mut logs: Vec<_> = root.logs().iter().filter(|log| log.key().kind() == kind).collect();
+    logs.sort_by_key(|log| log.valid_for().start);
+    logs
 }
 
 /// The key of a log that calls itself `origin`: its host, or for Rekor v1 its host and a tree's number.

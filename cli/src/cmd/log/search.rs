@@ -105,7 +105,7 @@ fn key(text: &str) -> Result<String, Failure> {
 /// Where the instance of the trusted root's newest log is served; it searches all of its logs. Shards after
 /// the first are served below `/shards/`.
 fn base(root: &TrustedRoot) -> Result<Url, Failure> {
-    let log = Remote::new(root)?.log;
+    let log = Remote::new(root, false)?.log;
     let instance = log.base_url().split("/shards/").next().unwrap_or_default();
     let base = format!("{}/api/search", instance.trim_end_matches('/'));
     Url::parse(&base).map_err(|error| Failure::unclear(format!("{base}: {error}")))

@@ -1,7 +1,7 @@
-//! The log that is monitored: as tiles, or through the interface of Rekor v1.
+//! A log that is monitored: as tiles, or through the interface of Rekor v1.
 
 use super::older::Older;
-use crate::cmd::log::remote::Remote;
+use crate::cmd::log::remote::{Remote, of_kind};
 use crate::failure::Failure;
 use countersign_log::monitor::{Error, View};
 use countersign_log::read::Reader;
@@ -9,6 +9,7 @@ use countersign_log::store::Source;
 use countersign_log::{Format, LogKey};
 use countersign_verify::TrustedRoot;
 use countersign_verify::encoding::base64;
+use countersign_verify::key::KeyKind;
 use std::sync::Arc;
 
 pub(super) enum Log {
@@ -19,14 +20,25 @@ pub(super) enum Log {
 }
 
 impl Log {
-    /// The newest log of tiles of the trusted root, or the newest one that speaks Rekor v1.
-    pub(super) fn new(root: &TrustedRoot, rekor_v1: bool) -> Result<Self, Failure> {
-        if rekor_v1 {
-            return Ok(Self::Older(Older::new(root)?));
+    /// The logs of tiles of the trusted root, or those that speak Rekor v1: each shard, oldest first.
+    pub(super) fn all(root: &TrustedRoot, rekor_v1: bool) -> Result<Vec<Self>, Failure> {
+        let (kind, name) = match rekor_v1 {
+            false => (KeyKind::Ed25519, "Rekor v2"),
+            true => (KeyKind::P256, "Rekor v1"),
+        };
+        let logs = of_kind(root, kind);
+        if logs.is_empty() {
+            return Err(Failure::unclear(format!("the trusted root lists no {name} log")));
         }
-        let remote = Remote::new(root)?;
-        let (name, key) = (remote.log.base_url().to_owned(), remote.key()?);
-        Ok(Self::Tiles { source: Arc::new(remote), name, key })
+        let log = |log: &countersign_verify::trusted_root::Log| {
+            if rekor_v1 {
+                return Ok(Self::Older(Older::new(log)?));
+            }
+            let remote = Remote::of(log.clone())?;
+            let (name, key) = (remote.log.base_url().to_owned(), remote.key());
+            Ok(Self::Tiles { source: Arc::new(remote), name, key })
+        };
+        logs.into_iter().map(log).collect()
     }
 
     /// Its URL.

@@ -1,15 +1,13 @@
-//! A log that speaks Rekor v1. It has no tiles to be read: entries come ten at a time, and proofs on
-//! request; both are checked as those of tiles are.
+//! A log that speaks Rekor v1. Its tiles are not read, which others than ours do not serve: entries come ten
+//! at a time, and proofs on request; both are checked as those of tiles are.
 
 use crate::failure::Failure;
 use async_trait::async_trait;
 use countersign_client::http::Http;
 use countersign_log::monitor::{Error, View};
 use countersign_log::{LogKey, signer};
-use countersign_verify::TrustedRoot;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::encoding::{from_base64, from_hex};
-use countersign_verify::key::KeyKind;
 use countersign_verify::merkle::{ConsistencyProof, Hash};
 use countersign_verify::tile::{FULL, width};
 use countersign_verify::trusted_root::Log;
@@ -33,10 +31,12 @@ pub(super) struct Older {
     offset: AtomicU64,
 }
 
+/// The shard that takes entries, and those before it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Info {
-    signed_tree_head: String,
+    #[serde(flatten)]
+    active: Shard,
     #[serde(default)]
     inactive_shards: Vec<Shard>,
 }
@@ -44,6 +44,7 @@ struct Info {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shard {
+    signed_tree_head: String,
     tree_size: u64,
 }
 
@@ -59,12 +60,7 @@ struct Entry {
 }
 
 impl Older {
-    /// The newest log of the trusted root whose key is on P-256: those speak Rekor v1.
-    pub(super) fn new(root: &TrustedRoot) -> Result<Self, Failure> {
-        let older = root.logs().iter().filter(|log| log.key().kind() == KeyKind::P256);
-        let newest = older.max_by_key(|log| log.valid_for().start);
-        let log =
-            newest.ok_or_else(|| Failure::unclear("the trusted root lists no Rekor v1 log"))?;
+    pub(super) fn new(log: &Log) -> Result<Self, Failure> {
         let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
         let base = format!("{}/", log.base_url().trim_end_matches('/'));
         let base = Url::parse(&base).map_err(|error| unclear(&error))?;
@@ -81,13 +77,19 @@ impl Older {
     }
 
     pub(super) async fn note(&self) -> Result<String, Error> {
-        let info: Info = self.get("api/v1/log").await?;
-        let earlier = info
-            .inactive_shards
-            .iter()
-            .fold(0_u64, |sum, shard| sum.saturating_add(shard.tree_size));
-        self.offset.store(earlier, Ordering::Relaxed);
-        Ok(info.signed_tree_head)
+        let Info { active, inactive_shards } = self.get("api/v1/log").await?;
+        let mut earlier = 0_u64;
+        let mut shards = inactive_shards;
+        shards.push(active);
+        for Shard { signed_tree_head, tree_size } in &shards {
+            if self.open(signed_tree_head).is_ok() {
+                self.offset.store(earlier, Ordering::Relaxed);
+                return Ok(signed_tree_head.clone());
+            }
+            earlier = earlier.saturating_add(*tree_size);
+        }
+        // Whoever opens it says what is wrong.
+        Ok(shards.pop().expect("one was added").signed_tree_head)
     }
 
     /// The tree ID is part of the origin, and the log's own choice.
@@ -127,7 +129,9 @@ impl View for OlderView<'_> {
         let hashes = if old_size == 0 || old_size == *size {
             vec![]
         } else {
-            let path = format!("api/v1/log/proof?firstSize={old_size}&lastSize={size}");
+            let tree = self.checkpoint.origin.rsplit_once(" - ").map_or("", |(_, tree)| tree);
+            let path =
+                format!("api/v1/log/proof?firstSize={old_size}&lastSize={size}&treeID={tree}");
             self.log.get::<Proof>(&path).await?.hashes
         };
         let read = |hash: &String| Hash::try_from(&from_hex(hash).ok()?[..]).ok();
