@@ -635,3 +635,63 @@ fn a_certificate_for_one_file_logs_no_other() {
     let (status, body) = certified_for(&dev, &key, "ana@acme.example", intended("other"));
     assert!(status == 403 && body.contains("not-granted"), "{body}");
 }
+
+/// Enough owners sign, each version follows the one before, and nobody brings an old one back.
+#[test]
+fn a_published_policy_is_signed_by_its_owners_and_follows_the_one_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, at) = (folder.path().join("instance"), |name: &str| folder.path().join(name));
+    let mut first = Dev::start(&dir);
+    let version = |serial: u32, previous: &str| {
+        let text = format!(
+            "policy: p
+serial: {serial}
+expires: 2099-01-01
+{previous}owners: {{roles: [owners], at-least: 2}}
+who:
+  owners: {{issuer: '{}', email: [ana@acme.example, raj@acme.example]}}
+",
+            first.url
+        );
+        let path = at(&format!("v{serial}.yaml"));
+        fs::write(&path, &text).unwrap();
+        (path, countersign_policy::digest(text.as_bytes()))
+    };
+    let (one, digest) = version(1, "");
+    let (two, _) = version(2, &format!("previous: {digest}\n"));
+    assert!(first.terminate());
+    // The owners need no grant.
+    let dev = governed(&dir, &one);
+    let config = dev.config();
+    let trust = ["--trust-config", config.to_str().unwrap()];
+    let publish = |policy: &Path, who: &str| {
+        let token = dev.token(&format!("{who}@acme.example"));
+        let bundle = format!("{}.{who}.sigstore.json", policy.display());
+        let args = ["policy", "publish", policy.to_str().unwrap(), "--identity-token", &token];
+        run([&args[..], &trust, &["--bundle", &bundle]].concat())
+    };
+    let in_force = at("in-force.yaml");
+    let accept = |policy: &Path, more: &[&str]| {
+        let args =
+            ["policy", "accept", policy.to_str().unwrap(), "--into", in_force.to_str().unwrap()];
+        run([&args[..], &trust, more].concat())
+    };
+    assert_fails(&publish(&one, "eve"), 1, "claim-mismatch:email");
+    for who in ["ana", "raj"] {
+        let published = publish(&one, who);
+        assert_eq!(verdict(&published).0, 0, "{published:?}");
+    }
+    assert_fails(&accept(&one, &[]), 1, &format!("compare {digest} with what its owners say"));
+    let accepted = accept(&one, &["--digest", &digest]);
+    assert_eq!(verdict(&accepted).0, 0, "{accepted:?}");
+    assert_eq!(verdict(&publish(&two, "ana")).0, 0);
+    assert_fails(
+        &accept(&two, &[]),
+        1,
+        "expected 2 owners of serial 1 to sign, and that to be logged; found 1",
+    );
+    assert_eq!(verdict(&publish(&two, "raj")).0, 0);
+    assert_eq!(verdict(&accept(&two, &[])).0, 0);
+    assert_fails(&accept(&one, &[]), 1, "policy-rollback: expected a serial after 2, found 1");
+    assert_eq!(fs::read(&in_force).unwrap(), fs::read(&two).unwrap());
+}

@@ -312,6 +312,12 @@ pub enum IncludeError {
     },
 }
 
+/// What a policy's text is known by, `sha256:…`.
+#[must_use]
+pub fn digest(text: &[u8]) -> String {
+    format!("sha256:{}", hex(&HashAlgorithm::Sha256.digest(text)))
+}
+
 fn read(reader: &mut Reader, node: &Node, text: &str) -> Option<Policy> {
     let map = reader.map(node, "a policy", &KEYS)?;
     let name = reader.need(map, "a policy", "policy").and_then(|node| reader.text(node, "a name"));
@@ -394,7 +400,7 @@ fn read(reader: &mut Reader, node: &Node, text: &str) -> Option<Policy> {
     Some(Policy {
         name: name?.to_owned(),
         serial: serial?,
-        digest: format!("sha256:{}", hex(&HashAlgorithm::Sha256.digest(text.as_bytes()))),
+        digest: digest(text.as_bytes()),
         previous,
         expires,
         owners,

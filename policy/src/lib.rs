@@ -44,7 +44,7 @@ pub use cases::{Case, Cases};
 pub use claims::{CLAIMS, Claim as ClaimFact, Claims, claims};
 pub use countersign_verify::assertion::{Assertion, Intended, Intent};
 pub use decide::{Decision, GRACE, counted, decide};
-pub use document::{Admission, Include, IncludeError, Owners, Pem, Policy, Trust};
+pub use document::{Admission, Include, IncludeError, Owners, Pem, Policy, Trust, digest};
 pub use explain::{Code, Outcome, Step};
 pub use facts::{
     Artifact, Content, Context, Evidence, Facts, Kind, Point, SignerFacts, facts_from,

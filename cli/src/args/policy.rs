@@ -1,6 +1,6 @@
 //! `countersign policy`, and the flags of whoever decides by a policy.
 
-use super::{Format, Verification};
+use super::{Format, Keeping, Signing, Trust, Verification};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -14,6 +14,10 @@ pub(crate) enum Policy {
     Explain(Box<Explain>),
     /// Write somebody else's policy as ours, and tell what changes its meaning
     Import(Import),
+    /// Sign the next version of a policy, as one of its owners
+    Publish(Publish),
+    /// Put the next version of a policy in force, if its owners signed it and it follows the one before
+    Accept(Accept),
     /// Decide about recorded facts by two policies, and tell what changes
     Replay(Replay),
 }
@@ -66,6 +70,37 @@ pub(crate) struct Import {
     /// Where to write the new policy [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(crate) to: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Publish {
+    /// The policy
+    pub(crate) file: PathBuf,
+    /// Where to write the bundle; each owner gives another [default: <FILE>.sigstore.json]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+}
+
+impl Publish {
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping { bundle: self.bundle.clone(), defer: false, name: None }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Accept {
+    /// The next version; all bundles beside it are looked at
+    pub(crate) file: PathBuf,
+    /// The policy in force, which it replaces: what "policy" in a configuration and --policy name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) into: PathBuf,
+    /// Its digest, sha256:…: needed for the first version, which follows none
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) digest: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
 }
 
 /// Policies of others.

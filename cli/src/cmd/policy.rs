@@ -1,7 +1,9 @@
 //! `countersign policy`: what a policy says, before anything is decided by it. One verb a file.
 
+mod accept;
 mod check;
 mod import;
+mod publish;
 mod replay;
 mod test;
 
@@ -16,6 +18,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Args::Test(args) => test::run(args),
         Args::Explain(args) => verify::explain(&args.verification),
         Args::Import(args) => import::run(args),
+        Args::Publish(args) => publish::run(args),
+        Args::Accept(args) => accept::run(args),
         Args::Replay(args) => replay::run(args),
     }
 }

@@ -39,20 +39,30 @@ pub(crate) fn blob(args: &SignBlob) -> Result<ExitCode, Failure> {
 /// `attest-blob`
 pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
     let kind = predicate::uri(&args.kind)?;
-    let first = args.files.first().ok_or_else(|| Failure::unclear("expected a file"))?;
-    if args.files.len() > MAX_SUBJECTS {
-        let message =
-            format!("{} files; a statement is about at most {MAX_SUBJECTS}", args.files.len());
-        return Err(Failure::unclear(message));
-    }
-    let prepared = Prepared::new(&args.signing, &args.keeping, &args.files)?;
     let json = read_bounded(&args.predicate, MAX_PAYLOAD / 2)?;
     let predicate: serde_json::Value = serde_json::from_slice(&json).map_err(|error| {
         Failure::unclear(format!("{}: not JSON: {error}", args.predicate.display()))
     })?;
-    let mut subjects = Vec::with_capacity(args.files.len());
-    let mut artifacts = Vec::with_capacity(args.files.len());
-    for file in &args.files {
+    attest(&args.signing, &args.keeping, &args.files, &kind, &predicate)
+}
+
+/// Attests `predicate`, of type `kind`, about all of `files` at once.
+pub(super) fn attest(
+    signing: &Signing,
+    keeping: &Keeping,
+    files: &[PathBuf],
+    kind: &str,
+    predicate: &serde_json::Value,
+) -> Result<ExitCode, Failure> {
+    let first = files.first().ok_or_else(|| Failure::unclear("expected a file"))?;
+    if files.len() > MAX_SUBJECTS {
+        let message = format!("{} files; a statement is about at most {MAX_SUBJECTS}", files.len());
+        return Err(Failure::unclear(message));
+    }
+    let prepared = Prepared::new(signing, keeping, files)?;
+    let mut subjects = Vec::with_capacity(files.len());
+    let mut artifacts = Vec::with_capacity(files.len());
+    for file in files {
         let artifact = read(file)?;
         let digest = artifact.digest(HashAlgorithm::Sha256).map(hex).unwrap_or_default();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -63,12 +73,12 @@ pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
         "predicateType": kind, "predicate": predicate });
     let subject = Subject::Statement(statement.to_string().into_bytes(), &artifacts[0]);
     let intended = match artifacts.as_slice() {
-        [one] => Some(intended(&args.keeping, first, one)),
+        [one] => Some(intended(keeping, first, one)),
         _ => None,
     };
-    let (action, predicate_type) = ("attest".to_owned(), Some(kind));
+    let (action, predicate_type) = ("attest".to_owned(), Some(kind.to_owned()));
     let intent = Intent { action, artifact: intended, predicate_type };
-    prepared.sign(&args.signing, args.keeping.defer, first, subject, &intent)
+    prepared.sign(signing, keeping.defer, first, subject, &intent)
 }
 
 /// What the authority is told that the certificate is for.

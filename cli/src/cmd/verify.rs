@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::grounds::Grounds;
 use crate::report::{self, Demand, Results, Verdict};
 use crate::trust::read_bounded;
-use bundles::Bundles;
+pub(super) use bundles::Bundles;
 use checksums::Checksums;
 use countersign_policy::Signers;
 use countersign_verify::statement::Statement;

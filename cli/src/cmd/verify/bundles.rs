@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const MAX_COLLECTION: usize = 512 << 20;
 
 /// The bundles that may speak of a file.
-pub(super) struct Bundles {
+pub(crate) struct Bundles {
     /// Each with its name; one of a collection has its line's number.
     each: Vec<(String, Result<Bundle, bundle::Error>)>,
     /// A collection speaks of many files; a lone bundle is for the file it was given for.
@@ -73,7 +73,7 @@ impl Bundles {
 
     /// All bundles and collections beside `file`: for a policy each may be evidence. Their names begin with
     /// the file's, `app.sigstore.json` and `app.sbom.sigstore.json` both.
-    pub(super) fn all_beside(file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn all_beside(file: &Path) -> Result<Self, Failure> {
         const SUFFIXES: [&str; 3] = [".sigstore.json", ".sigstore", ".sigstore.jsonl"];
         let name = file.file_name().and_then(|name| name.to_str());
         let Some(name) =
@@ -105,14 +105,14 @@ impl Bundles {
     }
 
     /// The hashes under which a file's digest may be needed.
-    pub(super) fn hashes(&self) -> BTreeSet<HashAlgorithm> {
+    pub(crate) fn hashes(&self) -> BTreeSet<HashAlgorithm> {
         let bundles = self.each.iter().filter_map(|(_, bundle)| bundle.as_ref().ok());
         let hashes: BTreeSet<_> = bundles.flat_map(Bundle::artifact_hashes).collect();
         if hashes.is_empty() { BTreeSet::from([HashAlgorithm::Sha256]) } else { hashes }
     }
 
     /// Those that speak of `artifact`: of a collection the ones that name its digest.
-    pub(super) fn about<'a>(
+    pub(crate) fn about<'a>(
         &'a self,
         artifact: &'a Artifact,
     ) -> impl Iterator<Item = (&'a str, &'a Result<Bundle, bundle::Error>)> {

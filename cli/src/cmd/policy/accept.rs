@@ -1,0 +1,68 @@
+//! `countersign policy accept`: the next version of a policy takes the place of the one in force, if its owners
+//! signed it and it follows.
+//!
+//! The file of the policy in force is all the state there is: its serial number and digest are what the next
+//! version is compared with. So nobody brings an old version back by way of this command.
+
+use crate::args::policy::Accept as Args;
+use crate::artifact;
+use crate::cmd::verify::Bundles;
+use crate::failure::Failure;
+use crate::grounds::Grounds;
+use crate::judge::{Content, Gathered, Judge};
+use crate::output::{self, NewFile};
+use crate::policy_file;
+use crate::trust::{self, read_bounded};
+use countersign_policy::accept;
+use countersign_policy::yaml::MAX_TEXT;
+use countersign_verify::Thresholds;
+use countersign_verify::key::HashAlgorithm;
+use jiff::Timestamp;
+use std::process::ExitCode;
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let new = policy_file::read(&args.file)?;
+    let stored = match args.into.exists() {
+        true => Some(policy_file::read(&args.into)?),
+        false => None,
+    };
+    let bundles = Bundles::all_beside(&args.file)?;
+    let mut hashes = bundles.hashes();
+    hashes.insert(HashAlgorithm::Sha256);
+    let artifact = artifact::read(&args.file, &hashes, false)?;
+    let roots = trust::load(&args.trust)?.roots;
+    let named = policy_file::trust(&new, &args.file)?;
+    let own = Grounds::new(roots, Thresholds::CERTIFICATE, None);
+    let judge = Judge::new(new.clone(), own, named, Thresholds::KEY);
+    let mut gathered = Gathered::default();
+    for (name, bundle) in bundles.about(&artifact) {
+        judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &new.digest));
+    }
+    let (name, serial) = (&new.name, new.serial);
+    let pinned = args.digest.as_deref();
+    accept(stored.as_ref(), &new, pinned, &gathered.evidence, Timestamp::now()).map_err(
+        |error| {
+            let mut message = format!("{name} serial {serial} is not taken: {error}");
+            for (name, why) in &gathered.rejected {
+                message.push_str(&format!("\n  {name} is no evidence: {why}"));
+            }
+            let failure = Failure::no(message);
+            match stored {
+                None if pinned.is_none() => failure.hint(format!(
+                    "compare {} with what its owners say, and give --digest",
+                    new.digest
+                )),
+                _ => failure,
+            }
+        },
+    )?;
+    let text = read_bounded(&args.file, MAX_TEXT)?;
+    // The text that was verified is the one that is kept.
+    if countersign_policy::digest(&text) != new.digest {
+        return Err(Failure::unclear(format!("{} has changed meanwhile", args.file.display())));
+    }
+    NewFile::begin(&args.into)?.finish(&text)?;
+    // From here on a restart finds the new version, whole; before it the old one.
+    output::print(&format!("{name} serial {serial} is in force in {}\n", args.into.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
