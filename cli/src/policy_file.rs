@@ -48,12 +48,27 @@ pub(crate) fn read(path: &Path) -> Result<Policy, Failure> {
     Ok(policy)
 }
 
-/// Reads the first policy, and those that it includes.
+/// Reads the first policy, and those that it includes. The mistakes of one hide no other's.
 pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Policy, Failure> {
-    let (first, rest) =
-        paths.split_first().ok_or_else(|| Failure::unclear("no policy is given"))?;
-    let included = rest.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-    read(first)?.with_included(included).map_err(|error| Failure::unclear(error.to_string()))
+    let (mut policies, mut broken) = (Vec::new(), Vec::new());
+    for path in paths {
+        match read(path) {
+            Ok(policy) => policies.push(policy),
+            Err(failure) => broken.push(failure),
+        }
+    }
+    match broken.len() {
+        0 => {}
+        1 => return Err(broken.remove(0)),
+        _ => {
+            let texts: Vec<_> = broken.iter().map(Failure::text).collect();
+            return Err(Failure::unclear(texts.join("\n")));
+        }
+    }
+    let mut policies = policies.into_iter();
+    let first = policies.next().ok_or_else(|| Failure::unclear("no policy is given"))?;
+    let whole = first.with_included(policies.collect());
+    whole.map_err(|error| Failure::unclear(error.to_string()))
 }
 
 /// The trust roots that `policy`, read from `path`, names; files stand beside it. An instance is one that

@@ -560,6 +560,26 @@ fn a_policy_that_does_not_do_is_not_taken_and_the_last_good_one_stays() {
     assert_eq!(world.counted(failed), 0);
     world.allows(&new_pod(&human));
     world.refuses(&new_pod(&ci), 403, "serial 2");
+    // ClusterImagePolicy is taken as it is, and pins tags as the webhook does that it is made for.
+    let (host, issuer) = (world.registry.address, &world.dev.url);
+    let cluster_image_policy = format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {{name: images-are-signed}}
+spec:
+  images: [{{glob: \"{host}/acme/**\"}}]
+  authorities:
+    - name: ci
+      keyless: {{trustRootRef: ours, identities: [{{issuer: \"{issuer}\", subject: ci@example.com}}]}}
+      ctlog: {{trustRootRef: ours}}
+"
+    );
+    world.write("policy.yaml", &cluster_image_policy);
+    world.hang_up();
+    world.until("it is taken", |world| serial(world) == 1);
+    world.allows(&new_pod(&ci));
+    world.refuses(&new_pod(&human), 403, "images-are-signed");
+    world.refuses(&new_pod(&format!("{host}/acme/ci:v1")), 403, "it is named by a tag");
     let server = world.server.as_mut().unwrap();
     let id = server.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());

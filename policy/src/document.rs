@@ -189,7 +189,10 @@ impl Policy {
             return Ok((Self::parse(text)?, Vec::new()));
         }
         let imported = import::cluster_image_policies(text, "imported")?;
-        Ok((Self::parse(&imported.policy)?, imported.notes))
+        let mut policy = Self::parse(&imported.policy)?;
+        // As the webhook does that they are made for.
+        policy.admission.pin_tags = true;
+        Ok((policy, imported.notes))
     }
 
     /// The policy together with those that it includes. What is left out stays missing: what it would

@@ -11,7 +11,7 @@ use crate::policy_file;
 use crate::trust::{Choice, read_bounded};
 use countersign_client::oci::{Digest, Error, Options, Reference, Where};
 use countersign_policy::admission::{Kinds, Verdict};
-use countersign_policy::{Artifact, Code, Context, Decision, Kind, Outcome, image_name};
+use countersign_policy::{Artifact, Code, Context, Decision, Facts, Kind, Outcome, image_name};
 use countersign_verify::Thresholds;
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
@@ -97,11 +97,6 @@ impl Rules {
     /// # Errors
     /// Every mistake of every policy; or what else does not do.
     pub(crate) fn load(config: Config) -> Result<Self, Failure> {
-        let broken = config.policy.iter().filter_map(|path| policy_file::read(path).err());
-        let broken: Vec<_> = broken.map(|failure| failure.text()).collect();
-        if !broken.is_empty() {
-            return Err(Failure::unclear(broken.join("\n")));
-        }
         let policy = policy_file::read_all(&config.policy)?;
         let by_label: Vec<_> = policy.contexts_by_label().collect();
         if !by_label.is_empty() {
@@ -228,24 +223,29 @@ impl Rules {
         };
         let decide = |gathered: &Gathered| {
             let (subject, context) = (subject.clone(), context.clone());
-            self.judge.decide(subject, context, gathered, Timestamp::now()).0
+            self.judge.decide(subject, context, gathered, Timestamp::now())
         };
-        let conclude = |decision: Decision, found: Option<&Found>| {
+        let conclude = |(decision, facts): (Decision, Facts), found: Option<&Found>| {
             let nothing = [0; 32];
             let evidence = found.map_or(&nothing, |found| &found.digest);
             let missed = found.and_then(|found| found.gathered.as_ref().ok()?.missed.as_ref());
             let missed = missed.map(|missed| missed.what.as_str());
+            let id = self.id(&decision, &subject, &context, evidence);
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                let facts = serde_json::to_string(&facts).unwrap_or_default();
+                tracing::debug!(decision = id, facts, "decided");
+            }
             Judged {
                 rule: Some(self.rule(&decision)),
-                id: Some(self.id(&decision, &subject, &context, evidence)),
+                id: Some(id),
                 warnings: decision.warnings().to_vec(),
                 ..Judged::new(image, Some(digest.clone()), verdict(&decision, missed))
             }
         };
         // What no evidence could change needs none: no registry is asked about images that no rule is about.
-        let decision = decide(&Gathered::default());
-        if is_settled(&decision) {
-            return conclude(decision, None);
+        let decided = decide(&Gathered::default());
+        if is_settled(&decided.0) {
+            return conclude(decided, None);
         }
         let mut last = Err("too many images are looked up at the moment".to_owned());
         // Evidence of some minutes does if it lets the image in. If not, there may be more by now.

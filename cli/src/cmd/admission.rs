@@ -22,20 +22,20 @@ use tokio::net::TcpListener;
 /// How often policies and trust roots are looked at: a moment after a volume of Kubernetes has them.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Beyond the deadline that a review has: the answer has to be written, too.
-const ANSWER: Duration = Duration::from_secs(1);
+/// Time for a request, whatever deadline a review has: as long as any API server waits.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Largest descriptor that containerd hands over, in bytes. Real ones have a few hundred.
 const MAX_DESCRIPTOR: u64 = 64 << 10;
 
 /// One API server is one peer, with all the pods of a cluster.
-fn limits(deadline: Duration) -> Limits {
+fn limits() -> Limits {
     let each = |number| NonZeroU32::new(number).expect("not zero");
     Limits {
         rate: each(10_000),
         burst: each(20_000),
         connections_per_peer: 800,
-        request: deadline + ANSWER,
+        request: LONGEST,
         ..Limits::default()
     }
 }
@@ -62,7 +62,7 @@ pub(super) async fn serve(path: PathBuf) -> Result<ExitCode, Failure> {
     let mut signals = Signals::mind()?;
     let (name, serial) = rules.shown();
     let admission = Arc::new(Admission::new(rules));
-    let limits = limits(config.deadline);
+    let limits = limits();
     let routes = http::routes(Arc::clone(&admission));
     gauge!("countersign_admission_policy_serial").set(serial as f64);
     let (handle, task) = listen(routes, listener, &limits, Some(tls.clone()));
