@@ -313,6 +313,12 @@ must:
     let vuln = decide("verify-attestation", &["--type", "vuln", &image]);
     assert_fails(&vuln, 1, "expected an attestation of type");
 
+    let recorded = std::fs::read_to_string(&facts).unwrap();
+    assert!(
+        recorded.contains(&format!(r#""signedName":"{image}""#)),
+        "the signer's promise: {recorded}"
+    );
+
     // What was recorded decides the same again.
     let replay =
         ["policy", "replay", &policy, "--against", &policy, "--facts", facts.to_str().unwrap()];

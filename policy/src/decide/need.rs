@@ -82,8 +82,18 @@ impl Demand<'_, '_> {
 
     /// What is not there may only not have been found.
     fn missing(&self, step: Step) -> Step {
+        self.unless_whole(step, Outcome::Fail)
+    }
+
+    /// What was not found may be newer, or say otherwise.
+    fn whole(&self, step: Step) -> Step {
+        self.unless_whole(step, Outcome::Pass)
+    }
+
+    /// An answer that more evidence may turn is none yet.
+    fn unless_whole(&self, step: Step, turned: Outcome) -> Step {
         match &self.judge.facts.incomplete {
-            Some(why) if step.outcome == Outcome::Fail => Step {
+            Some(why) if step.outcome == turned => Step {
                 outcome: Outcome::Undecided,
                 code: Some(Code::Undecided(why.clone())),
                 found: Some(format!("not all evidence could be had: {why}")),
@@ -136,7 +146,7 @@ impl Demand<'_, '_> {
                     .map(candidate)
                     .min_by_key(|candidate| (candidate.step.outcome, candidate.nearness))
             });
-            return self.any(what, strangers.chain(newest).collect());
+            return self.whole(self.any(what, strangers.chain(newest).collect()));
         }
         let candidates: Vec<_> = found.iter().map(candidate).collect();
         if need.all {
@@ -149,7 +159,7 @@ impl Demand<'_, '_> {
                     Step::no(what, Code::PredicateMissing).found("there is none by this role"),
                 );
             }
-            return self.missing(at_least(what, steps.len(), steps));
+            return self.whole(self.missing(at_least(what, steps.len(), steps)));
         }
         self.any(what, candidates)
     }

@@ -434,6 +434,11 @@ fn of_scans_the_newest_counts_and_a_prohibition_does_not_make_an_older_one_the_n
         signed([vec![signature(ana())], scans.to_vec()].concat())
     };
     allowed(&facts("bad", "good"), &scanned("", ""));
+    // What could not be read may be newer, or bad.
+    let incomplete = Some("network".to_owned());
+    let unread = Facts { incomplete, ..facts("good", "good") };
+    refused(&unread, &scanned("", ""), "undecided:network");
+    refused(&unread, &scanned("", ", all-must-pass: true"), "undecided:network");
     refused(&facts("good", "bad"), &scanned("", ""), "check-failed");
     refused(&facts("bad", "good"), &scanned("", ", all-must-pass: true"), "check-failed");
     let never = "never:

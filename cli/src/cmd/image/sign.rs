@@ -327,14 +327,17 @@ impl Claim {
         Intent { action: action.to_owned(), artifact, predicate_type }
     }
 
-    /// The in-toto statement about an image. A signature's subject has no name, as cosign has it: the
-    /// same image may have many.
+    /// The in-toto statement about an image. Its subject has the tag that the image is signed by: policies
+    /// take it as the signer's promise. By digest alone a signature's subject has no name, as cosign has it.
     fn statement(&self, reference: &Reference, artifact: &Artifact) -> Result<Vec<u8>, Failure> {
         let digests = artifact.digests();
         let digests: BTreeMap<_, _> = digests
             .map(|(hash, digest)| (hash.short_name(), countersign_verify::encoding::hex(digest)))
             .collect();
         let mut subject = serde_json::json!({ "digest": digests });
+        if let Some(tag) = reference.tag() {
+            subject["name"] = format!("{}:{tag}", reference.name()).into();
+        }
         let (kind, predicate) = match self {
             Self::Signature(annotations) => {
                 if !annotations.is_empty() {
@@ -343,7 +346,9 @@ impl Claim {
                 (IMAGE_SIGNATURE, None)
             }
             Self::Predicate(kind, file) => {
-                subject["name"] = reference.name().into();
+                if reference.tag().is_none() {
+                    subject["name"] = reference.name().into();
+                }
                 (kind.as_str(), Some(file))
             }
         };
