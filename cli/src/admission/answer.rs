@@ -43,10 +43,22 @@ pub(super) fn of(review: &Review, judged: &[Judged]) -> Answer {
     let mut answer = Answer::new(verdict);
     for judged in judged {
         let warnings = judged.warnings.iter();
-        answer.warnings.extend(warnings.map(|warning| format!("{}: {warning}", judged.image)));
+        let image = short(&judged.image);
+        answer.warnings.extend(warnings.map(|warning| format!("{image}: {warning}")));
     }
     answer.audit = audit(judged);
     answer
+}
+
+/// A name in a warning, of which no more than 120 characters are sure to be shown: the beginning of its
+/// digest does.
+fn short(image: &str) -> String {
+    match image.split_once("@sha256:") {
+        Some((name, digest)) => {
+            format!("{name}@sha256:{}…", &digest[..digest.floor_char_boundary(12)])
+        }
+        None => image.to_owned(),
+    }
 }
 
 /// Where it stands, as Kubernetes writes paths, the image, and why.

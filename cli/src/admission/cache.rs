@@ -92,7 +92,15 @@ impl std::fmt::Debug for Found {
     }
 }
 
-type Fetch = Shared<BoxFuture<'static, Arc<Found>>>;
+/// What is to be used.
+#[derive(Clone, Debug)]
+pub(super) struct Hit {
+    pub(super) found: Arc<Found>,
+    /// It is from before, and whether it is still so could not be found out: why, a sentence.
+    pub(super) failed: Option<Arc<str>>,
+}
+
+type Fetch = Shared<BoxFuture<'static, Hit>>;
 
 #[derive(Default)]
 struct Entry {
@@ -105,8 +113,8 @@ struct Entry {
 struct Known {
     found: Arc<Found>,
     since: Instant,
-    /// When the registry last failed to say whether this is still so.
-    failed: Option<Instant>,
+    /// When the registry last failed to say whether this is still so, and how.
+    failed: Option<(Instant, Arc<str>)>,
 }
 
 #[derive(Default)]
@@ -143,7 +151,7 @@ impl Cache {
         key: &Key,
         at_most: Duration,
         gather: impl FnOnce() -> F,
-    ) -> Option<Arc<Found>>
+    ) -> Option<Hit>
     where
         F: Future<Output = Result<Gathered, String>> + Send + 'static,
     {
@@ -157,9 +165,13 @@ impl Cache {
                 Some(known) if self.serves(known, now, at_most) => {
                     counter!("countersign_admission_evidence_total", "from" => "cache")
                         .increment(1);
-                    return Some(Arc::clone(&known.found));
+                    let failed = known.failed.as_ref().map(|(_, why)| Arc::clone(why));
+                    return Some(Hit { found: Arc::clone(&known.found), failed });
                 }
-                Some(known) if self.is_usable(known, now) => Some(Arc::clone(&known.found)),
+                Some(known) if self.is_usable(known, now) => {
+                    let failed = Some("the registry has not answered yet".into());
+                    Some(Hit { found: Arc::clone(&known.found), failed })
+                }
                 _ => None,
             };
             let fetch = match &entry.fetch {
@@ -187,8 +199,8 @@ impl Cache {
 
     /// Whether it is used without asking anybody.
     fn serves(&self, known: &Known, now: Instant, at_most: Duration) -> bool {
-        match known.failed {
-            Some(failed) => now - failed < self.limits.negative && self.is_usable(known, now),
+        match &known.failed {
+            Some((failed, _)) => now - *failed < self.limits.negative && self.is_usable(known, now),
             None => now - known.since < at_most,
         }
     }
@@ -224,7 +236,7 @@ impl Cache {
     }
 
     /// Keeps what was fetched, unless what is there is better; says what is to be used.
-    fn store(&self, key: &Key, gathered: Result<Gathered, String>) -> Arc<Found> {
+    fn store(&self, key: &Key, gathered: Result<Gathered, String>) -> Hit {
         let found = Arc::new(Found::new(gathered));
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -237,9 +249,13 @@ impl Cache {
             && !found.is_complete()
             && self.is_usable(known, now)
         {
-            known.failed = Some(now);
+            let why: Arc<str> = match &found.gathered {
+                Ok(gathered) => gathered.missed.as_ref().map_or("", |missed| &missed.what).into(),
+                Err(why) => why.as_str().into(),
+            };
+            known.failed = Some((now, Arc::clone(&why)));
             counter!("countersign_admission_evidence_total", "from" => "stale").increment(1);
-            return Arc::clone(&known.found);
+            return Hit { found: Arc::clone(&known.found), failed: Some(why) };
         }
         state.bytes += found.bytes;
         let known = Known { found: Arc::clone(&found), since: now, failed: None };
@@ -247,7 +263,7 @@ impl Cache {
             state.bytes -= before.found.bytes;
         }
         self.evict(state);
-        found
+        Hit { found, failed: None }
     }
 
     /// Drops what was used least lately until there is room.
@@ -277,8 +293,8 @@ mod tests {
         Ok(Gathered { missed: Some(missed), ..Gathered::default() })
     }
 
-    fn name(found: &Found) -> &str {
-        match &found.gathered {
+    fn name(hit: &Hit) -> &str {
+        match &hit.found.gathered {
             Ok(Gathered { missed: Some(_), .. }) => "missed",
             Ok(gathered) => &gathered.rejected[0].0,
             Err(why) => why,
@@ -323,18 +339,19 @@ mod tests {
     async fn what_is_known_outlives_its_registry_and_what_is_not_known_does_not_begin_to_be() {
         let nothing = Duration::ZERO;
         let limits = |stale, negative| Limits { stale, negative, ..Limits::default() };
-        for (limits, first, then, expected) in [
-            (limits(EVER, nothing), named("good"), missed(), "good"),
-            (limits(EVER, nothing), named("good"), Err("away".to_owned()), "good"),
-            (limits(nothing, nothing), named("good"), missed(), "missed"),
-            (limits(EVER, nothing), named("good"), named("newer"), "newer"),
-            (limits(EVER, nothing), missed(), Err("away".to_owned()), "away"),
-            (limits(EVER, nothing), missed(), named("good"), "good"),
+        for (limits, first, then, (expected, fetched)) in [
+            (limits(EVER, nothing), named("good"), missed(), ("good", false)),
+            (limits(EVER, nothing), named("good"), Err("away".to_owned()), ("good", false)),
+            (limits(nothing, nothing), named("good"), missed(), ("missed", true)),
+            (limits(EVER, nothing), named("good"), named("newer"), ("newer", true)),
+            (limits(EVER, nothing), missed(), Err("away".to_owned()), ("away", true)),
+            (limits(EVER, nothing), missed(), named("good"), ("good", true)),
         ] {
             let cache = Cache::new(limits);
             cache.get(&key("a"), EVER, || async { first }).await.unwrap();
             let found = cache.get(&key("a"), nothing, || async { then }).await.unwrap();
             assert_eq!(name(&found), expected);
+            assert_eq!(found.failed.is_some(), expected == "good" && !fetched, "it is told");
         }
         // After a failure the registry is left alone for a while.
         let cache = Cache::new(limits(EVER, EVER));

@@ -1,6 +1,6 @@
 //! What decides about images until the next reload: policy, trust roots, registries, and what was found.
 
-use super::cache::{Cache, Found, Limits};
+use super::cache::{Cache, Found, Hit, Limits};
 use super::hosts::Hosts;
 use crate::args::duration;
 use crate::config::admission::Config;
@@ -88,6 +88,17 @@ impl Judged {
     fn new(image: &str, digest: Option<Digest>, verdict: Verdict) -> Self {
         let image = image.to_owned();
         Self { image, digest, verdict, rule: None, id: None, warnings: Vec::new() }
+    }
+
+    /// What was known before lets an image in; if it does not, there may be more by now.
+    fn by_stale_evidence(self, why: &str) -> Self {
+        match self.verdict {
+            Verdict::Refused(reason) => {
+                let verdict = Verdict::Undecided(format!("{why}; by what was known: {reason}"));
+                Self { verdict, ..self }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -250,9 +261,16 @@ impl Rules {
         let mut last = Err("too many images are looked up at the moment".to_owned());
         // Evidence of some minutes does if it lets the image in. If not, there may be more by now.
         for at_most in [self.cache.fresh(), self.cache.negative()] {
-            let Some(found) = self.evidence(reference, &digest, at_most).await else { break };
+            let hit = self.evidence(reference, &digest, at_most).await;
+            let Some(Hit { found, failed }) = hit else { break };
             last = match &found.gathered {
-                Ok(gathered) => Ok(conclude(decide(gathered), Some(&found))),
+                Ok(gathered) => {
+                    let judged = conclude(decide(gathered), Some(&found));
+                    Ok(match failed {
+                        Some(why) => judged.by_stale_evidence(&why),
+                        None => judged,
+                    })
+                }
                 Err(why) => Err(why.clone()),
             };
             if matches!(&last, Ok(Judged { verdict: Verdict::Allowed, .. })) {
@@ -268,7 +286,7 @@ impl Rules {
         reference: &Reference,
         digest: &Digest,
         at_most: Duration,
-    ) -> Option<Arc<Found>> {
+    ) -> Option<Hit> {
         let gather = || {
             let (judge, digest) = (Arc::clone(&self.judge), digest.clone());
             let repository = self.hosts.repository(reference);
