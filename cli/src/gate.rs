@@ -135,7 +135,7 @@ fn refusal(decision: &Decision) -> Refusal {
 pub(crate) struct LogGate(Arc<RwLock<Option<Arc<AtLog>>>>);
 
 /// What decides about entries.
-struct AtLog {
+pub(crate) struct AtLog {
     in_force: Arc<InForce>,
     /// The instance's own.
     authorities: Vec<CertificateAuthority>,
@@ -157,7 +157,7 @@ impl LogGate {
         };
         let gate = policy.map(|in_force| {
             let authorities = issuing.iter().map(authority).collect::<Result<_, _>>()?;
-            Ok::<_, Failure>(Arc::new(AtLog { in_force, authorities }))
+            Ok::<_, Failure>(Arc::new(AtLog::new(in_force, authorities)))
         });
         *self.0.write() = gate.transpose()?;
         Ok(())
@@ -175,7 +175,15 @@ impl LogGate {
 }
 
 impl AtLog {
-    fn decide(&self, asked: &Asked<'_>, now: Timestamp) -> Result<(), Box<Denied>> {
+    /// Decides by a policy, for certificates by one of `authorities`, and by those that the policy names.
+    pub(crate) const fn new(
+        in_force: Arc<InForce>,
+        authorities: Vec<CertificateAuthority>,
+    ) -> Self {
+        Self { in_force, authorities }
+    }
+
+    pub(crate) fn decide(&self, asked: &Asked<'_>, now: Timestamp) -> Result<(), Box<Denied>> {
         let signer = self.signer(asked.signer)?;
         let whom = (signer.shown(), signer.issuer.clone());
         let intent = signer.asserted.as_ref().and_then(|asserted| asserted.intent.clone());

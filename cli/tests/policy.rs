@@ -563,6 +563,17 @@ fn only_the_release_pipeline_signs_from_a_tag_and_every_refusal_is_on_record() {
     let released = format!("{}@{digest}", image("pay"));
     assert_eq!(verdict(&verify(&released)).0, 0);
 
+    // What another policy would have said of what is in the log.
+    let next = folder.path().join("next.yaml");
+    fs::write(&next, text.replace("    ref: refs/tags/v*", "    ref: refs/tags/release-*"))
+        .unwrap();
+    let files = [next.to_str().unwrap(), "--against", policy.to_str().unwrap()];
+    let over = ["--over", "log:30d", "--trust-config", config];
+    let replayed = stdout(&run([&["policy", "replay"], &files[..], &over].concat()));
+    let change = "1: allowed -> refused (may: claim-mismatch:ref)\n    entry 1 by https://github.com/acme/pay/";
+    assert!(replayed.starts_with(change), "{replayed}");
+    assert!(replayed.ends_with("1 decided, 1 changed\n"), "{replayed}");
+
     // The pipeline's role ends: it signs no more, and its old releases still verify.
     let end = Timestamp::from_second(Timestamp::now().as_second() + 1).unwrap();
     let retired = text.replace("serial: 1", "serial: 2");

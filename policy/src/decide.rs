@@ -238,6 +238,7 @@ impl<'a> Judge<'a> {
             self.policy.never.iter().position(|never| self.denies(never, evidence, &roles));
         let granted = roles.iter().copied();
         let granted = granted
+            .filter(|_| evidence.strays().is_none())
             .filter(|&role| self.policy.may.iter().any(|may| self.grants(may, evidence, role)));
         Standing { granted: granted.collect(), roles, denied }
     }

@@ -2,6 +2,7 @@
 
 use super::{Format, Keeping, Signing, Trust, Verification};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use jiff::{SignedDuration, SpanRelativeTo};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -123,11 +124,33 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "FILE")]
     pub(crate) against: PathBuf,
     /// Recorded facts: a file or a directory of them, such as --policy FILE --record-facts FILE writes
-    #[arg(long, required = true, value_name = "FILE|DIR")]
+    #[arg(long, required_unless_present = "over", value_name = "FILE|DIR")]
     pub(crate) facts: Vec<PathBuf>,
+    /// The entries of an instance's log, as its gate would decide about them: log, or log:30d
+    #[arg(long, value_name = "log[:AGE]", value_parser = over, conflicts_with = "facts")]
+    pub(crate) over: Option<Over>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,
+}
+
+/// How far back: `log`, or `log:30d`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Over(pub(crate) Option<SignedDuration>);
+
+fn over(text: &str) -> Result<Over, String> {
+    let expected =
+        || "expected log, or log:30d for what was certified in the last 30 days".to_owned();
+    let rest = text.strip_prefix("log").ok_or_else(expected)?;
+    if rest.is_empty() {
+        return Ok(Over(None));
+    }
+    let span: jiff::Span =
+        rest.strip_prefix(':').ok_or_else(expected)?.parse().map_err(|_| expected())?;
+    let span = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
+    Ok(Over(Some(span)))
 }
 
 /// To decide by a policy.

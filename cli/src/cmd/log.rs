@@ -9,7 +9,7 @@ mod info;
 mod monitor;
 mod prove;
 mod reindex;
-mod remote;
+pub(super) mod remote;
 mod rotate;
 mod search;
 mod submit;

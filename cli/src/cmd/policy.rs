@@ -3,6 +3,7 @@
 mod accept;
 mod check;
 mod import;
+mod over_log;
 mod publish;
 mod replay;
 mod test;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use url::Url;
 
 /// A log of tiles over HTTP: of signatures, or of certificates.
-pub(super) struct Remote {
+pub(in crate::cmd) struct Remote {
     pub(super) log: Log,
     key: LogKey,
     pub(super) format: Format,
@@ -42,7 +42,7 @@ impl Source for Remote {
 
 impl Remote {
     /// The newest Rekor v2 log of the trusted root, or its newest Rekor v1 log.
-    pub(super) fn new(root: &TrustedRoot, rekor_v1: bool) -> Result<Self, Failure> {
+    pub(in crate::cmd) fn new(root: &TrustedRoot, rekor_v1: bool) -> Result<Self, Failure> {
         let (kind, name) = match rekor_v1 {
             false => (KeyKind::Ed25519, "Rekor v2"),
             true => (KeyKind::P256, "Rekor v1"),
@@ -110,7 +110,7 @@ impl Remote {
     }
 
     /// Fetches the latest checkpoint and checks its signature, and the right edge of its tree.
-    pub(super) fn read(self) -> Result<Reader, Failure> {
+    pub(in crate::cmd) fn read(self) -> Result<Reader, Failure> {
         let (key, format, name) = (self.key(), self.format, self.log.base_url().to_owned());
         let source: Arc<dyn Source> = Arc::new(self);
         let reader = block_on(Reader::open(source, &key, format))?;
@@ -152,7 +152,7 @@ pub(super) fn log_key(log: &Log, origin: &str) -> Result<LogKey, Failure> {
 }
 
 /// No proof: the log is away, or what it serves does not hold.
-pub(super) fn refused(error: proof::Error) -> Failure {
+pub(in crate::cmd) fn refused(error: proof::Error) -> Failure {
     match error {
         proof::Error::Store(error) => Failure::unclear(error.to_string()),
         error => Failure::no(error.to_string()),

@@ -1,9 +1,11 @@
-//! `countersign policy replay`: what another policy would change, over facts as they were recorded.
+//! `countersign policy replay`: what another policy would change, over facts as they were recorded, or over the
+//! entries of a log.
 
+use super::over_log::{self, Decided};
 use crate::args::Format;
 use crate::args::policy::Replay as Args;
 use crate::failure::Failure;
-use crate::trust::read_bounded;
+use crate::trust::{self, read_bounded};
 use crate::{output, policy_file};
 use countersign_policy::{Decision, Facts, decide};
 use serde_json::{Value, json};
@@ -16,27 +18,18 @@ use std::process::ExitCode;
 const MAX_RECORD: usize = 256 << 20;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (new, old) = (policy_file::read(&args.new)?, policy_file::read(&args.against)?);
-    let mut decided = 0_usize;
+    let all = match args.over {
+        Some(over) => {
+            let (root, _) = trust::load(&args.trust)?.root()?;
+            over_log::decide(&root, over, &args.against, &args.new)?
+        }
+        None => recorded(args)?,
+    };
+    let decided = all.len();
     // By what changes, so that a thousand decisions with one reason are one line.
     let mut changes: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for path in files(&args.facts)? {
-        for facts in read(&path)? {
-            decided += 1;
-            let (before, after) = (decide(&facts, &old), decide(&facts, &new));
-            if shown(&before) != shown(&after) {
-                let artifact = facts.artifact.as_ref();
-                let name =
-                    artifact.map(|artifact| format!("{} {}", artifact.name, artifact.digest));
-                let name = name.unwrap_or_else(|| "no artifact".to_owned());
-                changes.entry((shown(&before), shown(&after))).or_default().push(name);
-            }
-        }
-    }
-    if decided == 0 {
-        return Err(Failure::unclear("there are no recorded facts to decide about").hint(
-            "verify --policy FILE --record-facts FILE writes them, and so does verify-blob",
-        ));
+    for Decided { before, after, what } in all.into_iter().filter(|one| one.before != one.after) {
+        changes.entry((before, after)).or_default().push(what);
     }
     let changed: usize = changes.values().map(Vec::len).sum();
     let text = match args.output {
@@ -64,6 +57,27 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     output::print(&output::visible(&text))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Decides about facts as they were recorded.
+fn recorded(args: &Args) -> Result<Vec<Decided>, Failure> {
+    let (new, old) = (policy_file::read(&args.new)?, policy_file::read(&args.against)?);
+    let mut all = Vec::new();
+    for path in files(&args.facts)? {
+        for facts in read(&path)? {
+            let (before, after) = (shown(&decide(&facts, &old)), shown(&decide(&facts, &new)));
+            let artifact = facts.artifact.as_ref();
+            let what = artifact.map(|artifact| format!("{} {}", artifact.name, artifact.digest));
+            let what = what.unwrap_or_else(|| "no artifact".to_owned());
+            all.push(Decided { before, after, what });
+        }
+    }
+    if all.is_empty() {
+        return Err(Failure::unclear("there are no recorded facts to decide about").hint(
+            "verify --policy FILE --record-facts FILE writes them, and so does verify-blob",
+        ));
+    }
+    Ok(all)
 }
 
 /// The answer, and why where it is no.
