@@ -7,6 +7,10 @@
 //! what the object has become. Each image is looked up once a review, all at the same time, until the
 //! deadline: what is not known by then is undecided, which is never yes.
 //!
+//! What a controller makes out of a template, such as the replica sets of a deployment, is not written into:
+//! the controller would not know it again, and make another. Its tags are judged by what they mean now, and
+//! its pods are pinned.
+//!
 //! Tags are not cached. With tags pinned, `mutate` resolves each once and all else goes by the digest; without,
 //! a tag that was moved must show at once.
 
@@ -76,8 +80,12 @@ impl Admission {
                 .increment(review.unknown.len() as u64);
         }
         let passes = passes(&rules, &review);
-        let images = if passes.is_some() { BTreeSet::new() } else { images(&rules, &review) };
-        let tags = if rules.pins_tags() { Tags::Refused } else { Tags::Resolved };
+        let images = match passes {
+            Some(_) => BTreeSet::new(),
+            None => images(&review, rules.checks_unchanged()),
+        };
+        let pinned = rules.pins_tags() && !review.owned;
+        let tags = if pinned { Tags::Refused } else { Tags::Resolved };
         let (rules, namespace) = (&rules, review.namespace.as_deref());
         let judge =
             |image: String| async move { rules.judge(&image, namespace, tags, deadline).await };
@@ -102,8 +110,9 @@ impl Admission {
                 return Ok(answer.to_json(&uid));
             }
         };
-        let pins = rules.pins_tags() && passes(&rules, &review).is_none();
-        let images = if pins { images(&rules, &review) } else { BTreeSet::new() };
+        let pins = rules.pins_tags() && !review.owned && passes(&rules, &review).is_none();
+        // What is unchanged runs already: another name would start it anew.
+        let images = if pins { images(&review, false) } else { BTreeSet::new() };
         let rules = &rules;
         let pin = |image: String| async move {
             let pinned = rules.pin(&image, deadline).await;
@@ -138,9 +147,9 @@ fn passes(rules: &Rules, review: &Review) -> Option<&'static str> {
     (own.is_some() && own == review.namespace.as_deref()).then_some("own namespace")
 }
 
-/// The images that are looked at, each once.
-fn images(rules: &Rules, review: &Review) -> BTreeSet<String> {
-    let looked_at = |place: &&Place| rules.checks_unchanged() || !review.is_unchanged(place);
+/// The images that are looked at, each once: `all`, or those that an update brings.
+fn images(review: &Review, all: bool) -> BTreeSet<String> {
+    let looked_at = |place: &&Place| all || !review.is_unchanged(place);
     review.places.iter().filter(looked_at).map(|place| place.image.clone()).collect()
 }
 

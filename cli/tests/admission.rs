@@ -417,7 +417,27 @@ fn tags_are_pinned_once_and_a_tag_that_was_moved_is_refused() {
     let again = world.ask("/mutate", &self::review(POD, "CREATE", object));
     assert!(again.get("patch").is_none(), "{again}");
 
+    // A deployment's replica set is compared with its template, so it is left alone; its pods are not.
+    let owned = |kind: (&str, &str, &str), mut object: Value| {
+        object["metadata"]["ownerReferences"] =
+            json!([{ "kind": "Deployment", "controller": true }]);
+        self::review(kind, "CREATE", object)
+    };
+    let template =
+        json!({ "metadata": {}, "spec": { "template": { "spec": pod(&[&tag])["spec"] } } });
+    let set = owned(("apps", "ReplicaSet", "replicasets"), template);
+    assert!(world.ask("/mutate", &set).get("patch").is_none());
+    world.allows(&set);
+    let its_pod = owned(POD, pod(&[&tag]));
+    assert!(world.ask("/mutate", &its_pod).get("patch").is_some());
+    world.refuses(&its_pod, 403, "it is named by a tag");
+    // What an update does not bring runs already.
+    let mut labelled = self::review(POD, "UPDATE", pod(&[&tag]));
+    labelled["request"]["oldObject"] = pod(&[&tag]);
+    assert!(world.ask("/mutate", &labelled).get("patch").is_none());
+
     let _ = world.push("acme/app:v1", "forged");
+    world.refuses(&set, 403, "must \"apps are signed\"");
     let review = new_pod(&tag);
     let mut object = review["request"]["object"].clone();
     apply(&world.ask("/mutate", &review), &mut object);

@@ -45,6 +45,9 @@ pub struct Review {
     pub labels: BTreeMap<String, String>,
     /// Nothing may be written anywhere for this review.
     pub dry_run: bool,
+    /// A controller made it, as a deployment's makes replica sets, and compares it with what it wants: what is
+    /// written into it makes another of it, and the controller makes one more. Never a pod.
+    pub owned: bool,
     /// Every place that names an image, in the object's order.
     pub places: Vec<Place>,
     /// Members that look as if they named images, at places where Kubernetes has none so far: JSON
@@ -136,6 +139,9 @@ impl Review {
                 before = place::find(&request.old_object, spec).unwrap_or_default();
             }
         }
+        let owners = request.object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let owned = owners.into_iter().flatten().any(|owner| owner["controller"] == true);
+        let owned = owned && name != "Pod";
         let labels = request.object.pointer("/metadata/labels").and_then(Value::as_object);
         let labels = labels.into_iter().flatten();
         let labels =
@@ -149,6 +155,7 @@ impl Review {
             name: text(request.name),
             labels: labels.collect(),
             dry_run: request.dry_run.unwrap_or_default(),
+            owned,
             unchanged: unchanged(&found.places, &before.places),
             places: found.places,
             unknown: found.unknown,
