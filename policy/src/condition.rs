@@ -178,7 +178,9 @@ impl Condition {
             match *name {
                 "artifact" if facts.artifact.is_none() => return Truth::Unknown("artifact"),
                 "context" if early => return Truth::Unknown("context"),
-                "predicate" | "statement" if early => return Truth::Unknown("predicate"),
+                "predicate" | "statement" if early || is_unknown(&evidence.content) => {
+                    return Truth::Unknown("predicate");
+                }
                 "time" if evidence.signed.is_none() && self.that.contains("time.signed") => {
                     return Truth::Unknown("time");
                 }
@@ -318,6 +320,11 @@ impl Walk<'_> {
             Expr::Literal(_) | Expr::Unspecified => {}
         }
     }
+}
+
+/// An attestation whose statement was not kept.
+fn is_unknown(content: &Content) -> bool {
+    matches!(content, Content::Attestation { statement: Json::Null, .. })
 }
 
 /// The value of one of [`INPUTS`].

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Largest statement that is kept for conditions, in bytes: as JSON values it takes ten times as much. GitHub's
+/// attestations end there; what is larger is a bill of material, whose kind and signer still count.
+pub const MAX_STATEMENT: usize = 16 << 20;
+
 /// Where the question is asked.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -212,7 +216,7 @@ pub enum Content {
     Attestation {
         /// Its predicate type, a URI.
         predicate_type: String,
-        /// The statement, if it is known.
+        /// The statement, if it is known; conditions about one that is not are undecided.
         #[serde(default, skip_serializing_if = "Value::is_null")]
         statement: Value,
     },
@@ -335,7 +339,8 @@ pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evi
         }
     };
     let content = verified.statement().map_or(Content::Signature, |statement| {
-        let json = verified.payload().and_then(|payload| serde_json::from_slice(payload).ok());
+        let payload = verified.payload().filter(|payload| payload.len() <= MAX_STATEMENT);
+        let json = payload.and_then(|payload| serde_json::from_slice(payload).ok());
         let predicate_type = statement.predicate_type().to_owned();
         Content::Attestation { predicate_type, statement: json.unwrap_or_default() }
     });

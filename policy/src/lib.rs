@@ -47,7 +47,8 @@ pub use decide::{Decision, GRACE, counted, decide};
 pub use document::{Admission, Include, IncludeError, Owners, Pem, Policy, Trust, digest};
 pub use explain::{Code, Outcome, Step};
 pub use facts::{
-    Artifact, Content, Context, Evidence, Facts, Kind, Point, SignerFacts, facts_from,
+    Artifact, Content, Context, Evidence, Facts, Kind, MAX_STATEMENT, Point, SignerFacts,
+    facts_from,
 };
 pub use flags::flags_for;
 pub use pattern::{Error as PatternError, Pattern, image_name};

@@ -434,6 +434,14 @@ fn of_scans_the_newest_counts_and_a_prohibition_does_not_make_an_older_one_the_n
         signed([vec![signature(ana())], scans.to_vec()].concat())
     };
     allowed(&facts("bad", "good"), &scanned("", ""));
+    // One too large to be looked into is there, and what it says is not known.
+    let mut large = facts("good", "good");
+    for evidence in &mut large.evidence {
+        if let Content::Attestation { statement, .. } = &mut evidence.content {
+            *statement = Value::Null;
+        }
+    }
+    refused(&large, &scanned("", ""), "undecided:predicate");
     // What could not be read may be newer, or bad.
     let incomplete = Some("network".to_owned());
     let unread = Facts { incomplete, ..facts("good", "good") };
