@@ -2,8 +2,8 @@
 //!
 //! A swap is one transaction, begun as a writer, so what it compares cannot change before it commits.
 //!
-//! Identities are random, so each new row dirties a page of its own, and moving the write-ahead log
-//! into the database is most of the work. SQLite would do it in the middle of a commit, every 1000
+//! Identities are random, so each new row dirties a page of its own: pages are small. Moving the write-ahead
+//! log into the database is most of the work. SQLite would do it in the middle of a commit, every 1000
 //! pages; here it is done beside the commits and less often, when more rows share a page.
 
 use super::{CheckpointLock, StoreError, SwapError};
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use countersign_verify::merkle::Hash;
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, SqlitePool};
+use sqlx::{Row as _, SqlitePool};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,8 +31,11 @@ struct Database {
     moving: AtomicBool,
 }
 
-/// Pages in the write-ahead log from which on it is moved: 64 MiB of 4 KiB.
-const MOVE_AT: u64 = 16_384;
+/// Bytes of a page. At SQLite's own 4096 a commit writes four times as much.
+const PAGE: u32 = 1024;
+
+/// Pages in the write-ahead log from which on it is moved: 64 MiB.
+const MOVE_AT: u64 = 65_536;
 
 impl Database {
     /// Counts what a commit wrote, and has the write-ahead log moved when it is time.
@@ -56,8 +59,21 @@ impl Database {
     }
 }
 
-/// Rows of one statement. SQLite takes 32766 bound values; two a row.
-const ROWS: usize = 4096;
+/// Rows of one statement: as many as there are in `places`.
+const ROWS: u32 = 1024;
+
+/// Identities come as one value, 32 bytes each, which the table `places` counts from 0. With a value for each,
+/// a statement would be another one for each size of batch, to be prepared and kept.
+const FIND: &str = "
+    SELECT identity, leaf FROM places CROSS JOIN leaves
+    WHERE place < ?1 AND log = ?2 AND identity = substr(?3, 1 + 32 * place, 32)";
+const INSERT: &str = "
+    INSERT INTO leaves (log, identity, leaf)
+    SELECT ?2, substr(?3, 1 + 32 * place, 32), ?4 + place FROM places WHERE place < ?1";
+/// Of repeats the first stays.
+const INSERT_NEW: &str = "
+    INSERT OR IGNORE INTO leaves (log, identity, leaf)
+    SELECT ?2, substr(?3, 1 + 32 * place, 32), ?4 + place FROM places WHERE place < ?1";
 
 impl Sqlite {
     /// Opens the database file at `path`, which is made if need be.
@@ -70,6 +86,7 @@ impl Sqlite {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .page_size(PAGE)
             .busy_timeout(Duration::from_secs(5))
             .pragma("wal_autocheckpoint", "0");
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
@@ -86,9 +103,15 @@ impl Sqlite {
                 leaf INTEGER NOT NULL,
                 PRIMARY KEY (log, identity)
             ) STRICT, WITHOUT ROWID",
+            "CREATE TABLE IF NOT EXISTS places (place INTEGER PRIMARY KEY) STRICT",
         ] {
             sqlx::query(table).execute(&pool).await.map_err(database("make tables"))?;
         }
+        let places = "
+            WITH RECURSIVE count (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM count WHERE n + 1 < ?)
+            INSERT INTO places SELECT n FROM count WHERE NOT EXISTS (SELECT * FROM places)";
+        let counted = sqlx::query(places).bind(ROWS).execute(&pool).await;
+        counted.map_err(database("make tables"))?;
         let (written, moving) = (AtomicU64::new(0), AtomicBool::new(false));
         Ok(Self { database: Arc::new(Database { pool, written, moving }) })
     }
@@ -189,7 +212,7 @@ pub(crate) struct Rebuild {
 impl Rebuild {
     /// Adds entries in the order of the log: of repeats the first stays.
     pub(crate) async fn add(&mut self, leaves: &[(Hash, u64)]) -> Result<(), StoreError> {
-        insert("INSERT OR IGNORE", self.log, leaves, &mut self.transaction)
+        insert(INSERT_NEW, self.log, leaves, &mut self.transaction)
             .await
             .map_err(database("rebuild the table"))
     }
@@ -199,22 +222,20 @@ impl Rebuild {
     }
 }
 
-/// Adds rows to the table; `verb` says what becomes of repeats.
+/// Adds rows to the table, as many at once as have one index after the other.
 async fn insert(
-    verb: &'static str,
+    statement: &'static str,
     log: i64,
     leaves: &[(Hash, u64)],
     connection: &mut sqlx::SqliteConnection,
 ) -> Result<(), sqlx::Error> {
-    for rows in leaves.chunks(ROWS) {
-        let mut insert = QueryBuilder::new(format!("{verb} INTO leaves (log, identity, leaf) "));
-        insert.push_values(rows, |mut row, (identity, leaf)| {
-            // The log's number is ours, not the caller's text.
-            row.push(log);
-            row.push_bind(&identity.as_bytes()[..]);
-            row.push_bind(i64::try_from(*leaf).expect("a tree has fewer than 2^63 leaves"));
-        });
-        insert.build().execute(&mut *connection).await?;
+    let follows = |(_, one): &(Hash, u64), (_, next): &(Hash, u64)| one + 1 == *next;
+    for rows in leaves.chunk_by(follows).flat_map(|rows| rows.chunks(ROWS as usize)) {
+        let first = i64::try_from(rows[0].1).expect("a tree has fewer than 2^63 leaves");
+        let count = i64::try_from(rows.len()).expect("at most ROWS");
+        let identities: Vec<u8> = rows.iter().flat_map(|(row, _)| *row.as_bytes()).collect();
+        let insert = sqlx::query(statement).bind(count).bind(log).bind(identities).bind(first);
+        insert.execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -260,7 +281,7 @@ impl CheckpointLock for SqliteLock {
             transaction.rollback().await.map_err(database(OPERATION))?;
             return Err(SwapError::Conflict);
         }
-        let inserted = insert("INSERT", self.log, leaves, &mut transaction).await;
+        let inserted = insert(INSERT, self.log, leaves, &mut transaction).await;
         inserted.map_err(database(OPERATION))?;
         transaction.commit().await.map_err(database(OPERATION))?;
         self.database.wrote(leaves.len() as u64 + 2);
@@ -269,19 +290,12 @@ impl CheckpointLock for SqliteLock {
 
     async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
         let mut found = Vec::new();
-        for identities in identities.chunks(ROWS) {
-            let places = vec!["?"; identities.len()].join(",");
-            // Question marks only: nothing of the caller's is in the statement's text.
-            let statement = AssertSqlSafe(format!(
-                "SELECT identity, leaf FROM leaves WHERE log = ? AND identity IN ({places})"
-            ));
-            let mut query = sqlx::query(statement).bind(self.log);
-            for identity in identities {
-                query = query.bind(&identity.as_bytes()[..]);
-            }
-            let rows =
-                query.fetch_all(&self.database.pool).await.map_err(database("look up entries"))?;
-            for row in rows {
+        for rows in identities.chunks(ROWS as usize) {
+            let count = i64::try_from(rows.len()).expect("at most ROWS");
+            let bytes: Vec<u8> = rows.iter().flat_map(|row| *row.as_bytes()).collect();
+            let find = sqlx::query(FIND).bind(count).bind(self.log).bind(bytes);
+            let rows = find.fetch_all(&self.database.pool).await;
+            for row in rows.map_err(database("look up entries"))? {
                 found.push(entry(&row)?);
             }
         }
@@ -326,5 +340,12 @@ mod tests {
         assert_eq!(found, [leaf("a", 0), leaf("b", 1)]);
         assert_eq!(two.find(&wanted).await.unwrap(), [leaf("a", 9)]);
         assert_eq!(two.find(&[]).await.unwrap(), []);
+        // More than one statement takes, and not one index after the other.
+        let many: Vec<_> = (0..2500).map(|it| leaf(&it.to_string(), it + it / 1200)).collect();
+        two.compare_and_swap(Some("other"), "more", &many).await.unwrap();
+        let wanted: Vec<_> = many.iter().map(|(identity, _)| *identity).collect();
+        let mut found = two.find(&wanted).await.unwrap();
+        found.sort_by_key(|(_, index)| *index);
+        assert_eq!(found, many);
     }
 }
