@@ -110,7 +110,7 @@ fn read_key(sent: &[u8]) -> Result<Vec<u8>, Error> {
     match read_pem(sent) {
         Some((label, der)) if label == "PUBLIC KEY" => Ok(der),
         Some((label, der)) if label == "RSA PUBLIC KEY" => {
-            let key = PublicKey::from_pkcs1(&der).map_err(Error::Key)?;
+            let key = PublicKey::from_pkcs1(&der).map_err(strength::refused)?;
             Ok(key.spki().to_vec())
         }
         Some(_) => Err(Error::KeyText),

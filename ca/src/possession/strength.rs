@@ -55,10 +55,7 @@ const fn filled(first: u8, between: u8, last: u8) -> [u8; 32] {
 /// # Errors
 /// When it is no key of an accepted kind, or a weak one.
 pub(super) fn accepted(spki: &[u8]) -> Result<PublicKey, Error> {
-    let key = PublicKey::from_spki(spki).map_err(|error| match error {
-        key::Error::RsaSize { bits } => Error::Weak(Weakness::Size { found: bits }),
-        error => Error::Key(error),
-    })?;
+    let key = PublicKey::from_spki(spki).map_err(refused)?;
     let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| Error::KeyText)?;
     let bits = info.subject_public_key.raw_bytes();
     match key.kind() {
@@ -70,6 +67,9 @@ pub(super) fn accepted(spki: &[u8]) -> Result<PublicKey, Error> {
             let rsa = RsaPublicKey::from_der(bits).map_err(|_| Error::KeyText)?;
             check_rsa(size, rsa.modulus.as_bytes(), rsa.exponent.as_bytes())?;
             // The parameters, which are NULL or by mistake absent, are written anew.
+            if info.algorithm.parameters.is_some_and(|parameters| !parameters.is_null()) {
+                return Err(Error::Key(key::Error::Encoding));
+            }
             PublicKey::from_pkcs1(bits).map_err(Error::Key)
         }
         KeyKind::Ed25519 => {
@@ -84,6 +84,14 @@ pub(super) fn accepted(spki: &[u8]) -> Result<PublicKey, Error> {
         KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => {
             Err(Error::Key(key::Error::Algorithm { algorithm: info.algorithm.oid }))
         }
+    }
+}
+
+/// Why there is no key: a size is a weakness, of whatever form it is told.
+pub(super) const fn refused(error: key::Error) -> Error {
+    match error {
+        key::Error::RsaSize { bits } => Error::Weak(Weakness::Size { found: bits }),
+        error => Error::Key(error),
     }
 }
 

@@ -84,6 +84,27 @@ async fn without_a_receipt_or_against_the_policy_there_is_no_certificate() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_recorded_is_neither_issued_nor_signed_and_recovers_by_itself() {
+    let world = World::new().await;
+    let (token, request) = (world.sign(&world.claims()), world.request(EMAIL));
+    world.audit.full.store(true, Ordering::Relaxed);
+    let before = world.log.asked.load(Ordering::Relaxed);
+    // Nor is a refusal given that is not on record: whoever asks learns that it is no answer.
+    for token in [&token, &world.with("aud", "other".into())] {
+        let (status, text) = world.post("/api/v2/signingCert", token, request.to_string()).await;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let reason = &answer["details"][0]["reason"];
+        assert_eq!((status, reason), (503, &"AUDIT_LOG".into()), "{text}");
+        assert!(!text.contains("No space") && !text.contains("BEGIN"), "{text}");
+    }
+    assert_eq!(world.log.asked.load(Ordering::Relaxed), before, "nothing was signed or logged");
+    assert!(world.lines().is_empty());
+    world.audit.full.store(false, Ordering::Relaxed);
+    world.accepted(&token, &request).await;
+    assert_eq!(world.lines().len(), 2);
+}
+
+#[tokio::test]
 async fn a_request_that_cannot_be_read_is_refused_before_anything_is_done() {
     let world = World::new().await;
     let token = world.sign(&world.claims());

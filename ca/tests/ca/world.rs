@@ -62,12 +62,15 @@ pub(crate) struct Log {
     pub(crate) fails: AtomicBool,
     pub(crate) lies: AtomicBool,
     pub(crate) stalls: AtomicBool,
+    /// How often it was asked.
+    pub(crate) asked: AtomicUsize,
     pub(crate) issuer_key_hash: [u8; 32],
 }
 
 #[async_trait]
 impl CertificateLog for Log {
     async fn add_pre_chain(&self, precertificate: &[u8], _: &[Vec<u8>]) -> Result<Sct, LogError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.stalls.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -175,6 +178,7 @@ impl World {
             fails: AtomicBool::new(false),
             lies: AtomicBool::new(false),
             stalls: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
             issuer_key_hash: sha256(issuing.spki()),
         });
         let wrong_by = Arc::new(AtomicI64::new(0));
