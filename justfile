@@ -21,7 +21,7 @@ bench:
     cargo bench --locked -p countersign-differential --bench verify
     cargo bench --locked -p countersign-log --bench append
     cargo bench --locked -p countersign-log --bench index
-    cargo bench --locked -p countersign-ca --bench issue
+    cargo bench --locked -p countersign-cli --bench issue
 
 # A log under 64 writers beside its floor, at half the rate, and repeats: a minute, with nothing else running
 hammer:

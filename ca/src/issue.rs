@@ -275,11 +275,11 @@ impl Authority {
         let sct = tokio::time::timeout(RECEIPT, log.add_pre_chain(&precertificate, chain));
         let sct = sct.await.unwrap_or_else(|_| Err(LogError::late())).map_err(Error::Log)?;
         // 7. The receipt must be the log's, for exactly this.
-        self.check_receipt(&precertificate, key_hash, &sct)?;
+        let logged = self.check_receipt(&precertificate, key_hash, &sct)?;
         let (log_id, log_index) = (Some(hex::encode(sct.log_id)), sct.leaf_index());
         // 8. The certificate.
         let certificate = precertified.sign(sct, &**signer)?;
-        precert::corresponds(&precertificate, &certificate)?;
+        precert::corresponds(&precertificate, &logged, &certificate)?;
         // 9. On record, then out.
         let certificate_sha256 = hex::encode(HashAlgorithm::Sha256.digest(&certificate));
         let serial = hex::encode(serial);
@@ -289,17 +289,18 @@ impl Authority {
         Ok(Issued { chain: std::iter::once(certificate).chain(chain.iter().cloned()).collect() })
     }
 
+    /// Returns the body that the receipt is for.
     fn check_receipt(
         &self,
         precertificate: &[u8],
         issuer_key_hash: &[u8; 32],
         sct: &Sct,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<u8>, Error> {
         let tbs = sct::precertificate_tbs(precertificate)?;
         let signed =
             sct::precert_signed_data(sct.timestamp, issuer_key_hash, &tbs, &sct.extensions);
         let holds = self.log_key.verify_message(&signed, &sct.signature).is_ok();
-        if holds && sct.log_id == self.log_id { Ok(()) } else { Err(Error::Receipt) }
+        if holds && sct.log_id == self.log_id { Ok(tbs) } else { Err(Error::Receipt) }
     }
 }
 

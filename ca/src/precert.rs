@@ -5,10 +5,15 @@ use countersign_verify::certificate::{self, Certificate, POISON, SCT_LIST};
 use countersign_verify::sct;
 
 /// Checks that `final_der` is `precertificate_der` with the poison exchanged for SCTs, and nothing else.
+/// `logged` is what the log's receipt was verified for: [`sct::precertificate_tbs`] of the precertificate.
 ///
 /// # Errors
 /// Names the first difference.
-pub fn corresponds(precertificate_der: &[u8], final_der: &[u8]) -> Result<(), Error> {
+pub fn corresponds(
+    precertificate_der: &[u8],
+    logged: &[u8],
+    final_der: &[u8],
+) -> Result<(), Error> {
     let precertificate = Certificate::parse(precertificate_der)?;
     let certificate = Certificate::parse(final_der)?;
     // RFC 6962, section 3.1: critical, so that nobody takes it for a certificate, and NULL.
@@ -24,9 +29,7 @@ pub fn corresponds(precertificate_der: &[u8], final_der: &[u8]) -> Result<(), Er
     if certificate.signature_algorithm() != precertificate.signature_algorithm() {
         return Err(Error::Algorithm);
     }
-    let (logged, issued) =
-        (sct::precertificate_tbs(precertificate_der)?, sct::precertificate_tbs(final_der)?);
-    if logged == issued { Ok(()) } else { Err(Error::Body) }
+    if sct::precertificate_tbs(final_der)? == logged { Ok(()) } else { Err(Error::Body) }
 }
 
 /// How the two differ.
@@ -62,6 +65,11 @@ mod tests {
     use countersign_verify::sct::Sct;
     use jiff::Timestamp;
     use std::ops::Range;
+
+    fn corresponds(precertificate: &[u8], certificate: &[u8]) -> Result<(), Error> {
+        let logged = sct::precertificate_tbs(precertificate)?;
+        super::corresponds(precertificate, &logged, certificate)
+    }
 
     /// A precertificate and its certificate.
     fn pair() -> (Vec<u8>, Vec<u8>) {

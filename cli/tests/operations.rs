@@ -3,9 +3,13 @@
 mod common;
 
 use common::{Dev, assert_fails, clean, entry_request, run, verdict};
-use serde_json::Value;
+use countersign_testkit::SigningKey;
+use countersign_verify::encoding::base64;
+use countersign_verify::key::{HashAlgorithm, KeyDetails};
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
@@ -251,4 +255,74 @@ fn a_record_of_before_there_was_a_tree_is_taken_over_once_and_kept() {
     assert!(kept.ends_with("{\"time\":\"20"), "nothing of it is lost");
     // It says that one was issued that the certificate log does not have.
     assert_fails(&verify(&dir), 1, "issued by the record");
+}
+
+/// Asks for a certificate with a key of its own; what it is by its SHA-256, or status and reason.
+fn certify(dev: &Dev, token: &str) -> Result<String, (u16, String)> {
+    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let pem =
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(&key.spki()));
+    let body = json!({ "publicKeyRequest": { "publicKey": { "content": pem },
+        "proofOfPossession": base64(&key.sign(b"you@example.com")) } });
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let (status, body) = dev.request("POST /api/v2/signingCert", &headers, &body.to_string());
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    if status != 200 {
+        assert!(!body.contains("BEGIN CERTIFICATE"), "{body}");
+        return Err((status, answer["details"][0]["reason"].as_str().unwrap().to_owned()));
+    }
+    let chain = &answer["signedCertificateEmbeddedSct"]["chain"]["certificates"];
+    let pem = chain[0].as_str().unwrap();
+    let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = countersign_verify::encoding::from_base64(&lines).unwrap();
+    Ok(countersign_verify::encoding::hex(&HashAlgorithm::Sha256.digest(&der)))
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_issued_and_with_room_again_it_goes_on_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    // A small disk of its own, which only this process and its children see.
+    let script = "mount -t tmpfs -o size=8m tmpfs \"$1\" && exec \"$0\" dev --listen 127.0.0.1:0 --dir \"$1/dev\"";
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_countersign")]).arg(&disk);
+    let mut dev = Dev::spawn(clean(&mut command), &disk);
+    let disk = format!("/proc/{}/root{}", dev.child.id(), disk.display());
+    dev.dir = Path::new(&disk).join("dev");
+    let token = dev.token("you@example.com");
+    let mut given = vec![certify(&dev, &token).unwrap()];
+    let mut fill = fs::File::create(Path::new(&disk).join("fill")).unwrap();
+    while fill.write_all(&[0; 4096]).is_ok() {}
+    // What has its place already is written still.
+    let refused = (0..500).find_map(|_| match certify(&dev, &token) {
+        Ok(certificate) => {
+            given.push(certificate);
+            None
+        }
+        Err(refused) => Some(refused),
+    });
+    let (status, reason) = refused.expect("the disk is full");
+    assert_eq!(status, 503);
+    assert!(["AUDIT_LOG", "CERTIFICATE_LOG"].contains(&&reason[..]), "{reason}");
+    let (status, body) = dev.request("GET /readyz", "", "");
+    assert!(status == 503 && body.contains("No space left"), "{body}");
+    assert_eq!(dev.request("GET /healthz", "", "").0, 200, "it lives");
+    for _ in 0..5 {
+        assert_eq!(certify(&dev, &token).unwrap_err().0, 503);
+    }
+    fs::remove_file(Path::new(&disk).join("fill")).unwrap();
+    drop(fill);
+    let mut refused = None;
+    let again = (0..100).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        certify(&dev, &token).inspect_err(|error| refused = Some(error.clone())).ok()
+    });
+    given.push(again.unwrap_or_else(|| panic!("it does not go on by itself: {refused:?}")));
+    let issued = dev.record(&["--outcome", "issued"]);
+    for certificate in &given {
+        let recorded = issued.iter().any(|entry| entry["certificate_sha256"] == certificate[..]);
+        assert!(recorded, "what was given is on record");
+    }
+    assert_eq!(verdict(&verify(&dev.dir)), (0, String::new()), "and in the certificate log");
 }

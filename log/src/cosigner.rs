@@ -7,6 +7,7 @@
 
 use crate::Clock;
 use crate::store::StoreError;
+use crate::store::sqlite::connections;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_verify::checkpoint::{self, Checkpoint};
 use countersign_verify::merkle::{ConsistencyError, ConsistencyProof, Hash, empty_root};
@@ -14,7 +15,7 @@ use countersign_verify::note::{
     self, KeyError, KeyType, Note, Signature, SignatureError, VerifierKey, cosigned,
 };
 use countersign_verify::witness::{AddCheckpoint, Log, RequestError};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Row as _, SqlitePool};
 use std::collections::HashMap;
 use std::path::Path;
@@ -68,7 +69,7 @@ impl Cosigner {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
-        let database = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
+        let database = connections().connect_with(options).await;
         let database = database.map_err(failed("open a file"))?;
         let table = "CREATE TABLE IF NOT EXISTS cosigned (
                 origin TEXT PRIMARY KEY,

@@ -4,10 +4,10 @@
 //! for the precertificate, that is, for the same TBSCertificate without that extension.
 //! Refused: versions other than 1, bytes left over. Which algorithms hold is the verifier's question.
 
-use crate::certificate::{POISON, SCT_LIST, Signed, Tbs};
+use crate::certificate::{POISON, RawExtension, SCT_LIST, Signed, Tbs};
 use crate::key::{self, HashAlgorithm, KeyKind, PublicKey};
-use der::asn1::{OctetString, OctetStringRef};
-use der::{Decode as _, Encode as _};
+use der::asn1::{AnyRef, OctetString, OctetStringRef};
+use der::{Decode as _, Encode as _, Length, Reader as _, SliceReader};
 
 /// One receipt, not verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -185,12 +185,47 @@ fn signed_data_start(timestamp: u64, entry_type: u8) -> Vec<u8> {
 /// # Errors
 /// When `certificate` is no certificate in DER.
 pub fn precertificate_tbs(certificate: &[u8]) -> Result<Vec<u8>, Error> {
-    let signed = Signed::from_der(certificate).map_err(|_| Error::Certificate)?;
-    let mut tbs: Tbs<'_> = signed.tbs.decode_as().map_err(|_| Error::Certificate)?;
-    if let Some(extensions) = &mut tbs.extensions {
-        extensions.retain(|extension| extension.id != POISON && extension.id != SCT_LIST);
+    without_receipts(certificate).map_err(|_| Error::Certificate)
+}
+
+fn without_receipts(certificate: &[u8]) -> der::Result<Vec<u8>> {
+    let signed = Signed::from_der(certificate)?;
+    // All of it is strict DER; what follows takes elements out and writes the lengths around them anew.
+    let tbs: Tbs<'_> = signed.tbs.decode_as()?;
+    let fields = elements(signed.tbs.value())?;
+    let (Some(_), Some((extensions, before))) = (tbs.extensions, fields.split_last()) else {
+        return signed.tbs.to_der();
+    };
+    let mut kept = Vec::new();
+    let list = AnyRef::from_der(AnyRef::from_der(extensions)?.value())?;
+    for extension in elements(list.value())? {
+        let id = RawExtension::from_der(extension)?.id;
+        if id != POISON && id != SCT_LIST {
+            kept.extend_from_slice(extension);
+        }
     }
-    tbs.to_der().map_err(|_| Error::Certificate)
+    let extensions = element(extensions[0], &element(SEQUENCE, &kept)?)?;
+    element(SEQUENCE, &[&before.concat()[..], &extensions].concat())
+}
+
+const SEQUENCE: u8 = 0x30;
+
+/// The elements of a constructed value, each with its tag and length.
+fn elements(value: &[u8]) -> der::Result<Vec<&[u8]>> {
+    let mut reader = SliceReader::new(value)?;
+    let mut elements = Vec::new();
+    while !reader.is_finished() {
+        elements.push(reader.tlv_bytes()?);
+    }
+    Ok(elements)
+}
+
+/// An element of these bytes.
+fn element(tag: u8, value: &[u8]) -> der::Result<Vec<u8>> {
+    let mut encoded = vec![tag];
+    Length::try_from(value.len())?.encode_to_vec(&mut encoded)?;
+    encoded.extend_from_slice(value);
+    Ok(encoded)
 }
 
 fn u16_prefixed(bytes: &[u8]) -> Vec<u8> {

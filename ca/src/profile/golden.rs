@@ -59,7 +59,8 @@ fn issue(case: &Case, signer: &FileSigner, issuing: &[u8], root: &[u8]) -> Vec<u
         signature: vec![9; 70],
     };
     let certificate = rest.sign(sct, signer).unwrap();
-    crate::precert::corresponds(&precertificate, &certificate).unwrap();
+    let logged = countersign_verify::sct::precertificate_tbs(&precertificate).unwrap();
+    crate::precert::corresponds(&precertificate, &logged, &certificate).unwrap();
     certificate
 }
 

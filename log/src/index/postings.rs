@@ -16,12 +16,10 @@
 
 use super::query::{Criterion, Keys, Query};
 use crate::store::StoreError;
-use crate::store::sqlite::database;
+use crate::store::sqlite::{connections, database};
 use countersign_verify::merkle::Hash;
 use futures_util::TryStreamExt as _;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -103,7 +101,7 @@ impl Postings {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(30))
             .pragma("cache_size", "-32768"); // 32 MiB: what a merge sorts
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
+        let pool = connections().connect_with(options).await;
         let pool = pool.map_err(database("open the index"))?;
         let failed = database("make the index");
         let version: i64 =

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use countersign_verify::merkle::Hash;
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{Connection as _, Row as _, SqlitePool};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,6 +59,15 @@ impl Database {
     }
 }
 
+/// A few connections to one file. On a full disk SQLite ends a transaction by itself; the library then fails to
+/// roll it back, and would refuse every later one on that connection. Such a connection is not used again.
+pub(crate) fn connections() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(4).before_acquire(|connection, _| {
+        let fit = !connection.is_in_transaction();
+        Box::pin(async move { Ok(fit) })
+    })
+}
+
 /// Rows of one statement: as many as there are in `places`.
 const ROWS: u32 = 1024;
 
@@ -89,7 +98,7 @@ impl Sqlite {
             .page_size(PAGE)
             .busy_timeout(Duration::from_secs(5))
             .pragma("wal_autocheckpoint", "0");
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
+        let pool = connections().connect_with(options).await;
         let pool = pool.map_err(database("open a file"))?;
         for table in [
             "CREATE TABLE IF NOT EXISTS logs (

@@ -1,5 +1,6 @@
 //! Certificates issued: token and possession verified, serial on record, precertificate logged, receipt
-//! verified, certificate signed, on record.
+//! verified, certificate signed, on record. First the authority alone in this process, then a whole instance
+//! with its logs, and its clients beside it.
 //!
 //! The floor is the cryptography that no authority of this kind can leave out, by the same library and
 //! in the same run: an RSA-2048 token verified; a P-256 proof verified; two certificates and a receipt
@@ -7,6 +8,11 @@
 //! costs is for its own benchmark. `cpu/floor` compares CPU time of the whole process, `wall/floor` the
 //! time a certificate takes, all cores together; with one writer that is mostly waiting for the audit
 //! log's two writes to reach the disk. Argument: certificates in a run (default 2000).
+//!
+//! The instance is `countersign dev`, over HTTP, on kept connections; its record and its certificate log are
+//! on disk. As many certificates as it gives to 64 clients are beside the aim, twenty times what Let's Encrypt
+//! gives on average; then requests come at half that number, and at half of the aim, at even times whether or
+//! not those before are answered, and what counts is the time from when a request was due.
 
 use async_trait::async_trait;
 use aws_lc_rs::encoding::AsDer as _;
@@ -15,7 +21,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_ca::audit::{self, Audit, AuditLog};
 use countersign_ca::ceremony;
 use countersign_ca::credential::Credential;
@@ -31,9 +37,13 @@ use jiff::Timestamp;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 const EMAIL: &str = "you@example.com";
@@ -102,9 +112,13 @@ impl Client {
     }
 }
 
-/// CPU time of this process, user and system, from the kernel's count in hundredths of a second.
 fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    cpu_of("self")
+}
+
+/// CPU time of a process, user and system, from the kernel's count in hundredths of a second.
+fn cpu_of(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
@@ -241,5 +255,134 @@ async fn main() {
             wall / floor,
             cpu / floor,
         );
+    }
+    instance(&client).await;
+}
+
+/// What Let's Encrypt gives a second, 10 million a day, times twenty.
+const AIM: f64 = 20.0 * 116.0;
+
+/// How long each part of the load is.
+const PART: Duration = Duration::from_secs(6);
+
+/// A development instance; killed when dropped.
+struct Dev(Child);
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // the end of the run
+        let _ = self.0.wait();
+    }
+}
+
+fn countersign(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+async fn instance(client: &Client) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut dev = countersign(&["dev", "--listen", "127.0.0.1:0", "--dir"]);
+    let mut dev = Dev(dev.arg(folder.path()).spawn().expect("the program"));
+    let mut lines = BufReader::new(dev.0.stdout.take().expect("piped")).lines();
+    let url = lines.find_map(|line| {
+        let line = line.ok()?;
+        line.strip_prefix("Serving ").map(|rest| rest.split(' ').next().expect("a URL").to_owned())
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    let url = url.expect("it serves");
+    let token = countersign(&["token", "--instance", &url, "--email", EMAIL]).output();
+    let token = String::from_utf8(token.expect("a token").stdout).expect("text");
+    let Request::PublicKey { key, proof } = &client.request else { unreachable!("made above") };
+    let body =
+        json!({ "publicKeyRequest": { "publicKey": { "content": String::from_utf8_lossy(key) },
+        "proofOfPossession": STANDARD.encode(proof) } })
+        .to_string();
+    let address = url.strip_prefix("http://").expect("on loopback").to_owned();
+    let (token, length) = (token.trim(), body.len());
+    let request = format!(
+        "POST /api/v2/signingCert HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let load = Load { address, request, server: dev.0.id() };
+    load.run("warm", 64, None, Duration::from_secs(1)).await;
+    let rate = load.run("64 clients", 64, None, PART).await;
+    println!("    aim: {AIM:.0} certificates/s, found/aim {:.2}", rate / AIM);
+    load.run("half of that", 128, Some(rate / 2.0), PART).await;
+    load.run("half of the aim", 128, Some(AIM / 2.0), PART).await;
+    println!("    aim: p99 below 20 ms");
+}
+
+struct Load {
+    address: String,
+    request: String,
+    /// Process ID.
+    server: u32,
+}
+
+impl Load {
+    /// So many connections for so long, at so many requests a second, or as fast as they are answered.
+    /// Returns certificates a second.
+    async fn run(&self, what: &str, connections: u32, rate: Option<f64>, time: Duration) -> f64 {
+        let (start, next) = (Instant::now(), Arc::new(AtomicU32::new(0)));
+        let (own, server) = (cpu(), cpu_of(&self.server.to_string()));
+        let tasks: Vec<_> = (0..connections)
+            .map(|_| {
+                let (address, request) = (self.address.clone(), self.request.clone());
+                let next = Arc::clone(&next);
+                tokio::spawn(async move {
+                    let mut stream = TcpStream::connect(address).await.expect("it listens");
+                    stream.set_nodelay(true).expect("a socket");
+                    let (mut buffer, mut times) = (Vec::new(), Vec::new());
+                    loop {
+                        let number = f64::from(next.fetch_add(1, Ordering::Relaxed));
+                        let due = rate.map_or_else(Instant::now, |rate| {
+                            start + Duration::from_secs_f64(number / rate)
+                        });
+                        if due.duration_since(start) >= time {
+                            return times;
+                        }
+                        tokio::time::sleep_until(due.into()).await;
+                        certificate(&mut stream, &request, &mut buffer).await;
+                        times.push(due.elapsed());
+                    }
+                })
+            })
+            .collect();
+        let mut times = Vec::new();
+        for task in tasks {
+            times.extend(task.await.expect("no panic"));
+        }
+        times.sort();
+        let count = times.len() as f64;
+        let seconds = start.elapsed().as_secs_f64();
+        let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / count;
+        let at = |part: f64| times[((count - 1.0) * part) as usize].as_secs_f64() * 1e3;
+        println!(
+            "{what:>16}: {:.0} certificates/s, p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; CPU each: server {:.0} us, clients {:.0} us",
+            count / seconds,
+            at(0.5),
+            at(0.99),
+            at(1.0),
+            each(cpu_of(&self.server.to_string()) - server),
+            each(cpu() - own),
+        );
+        count / seconds
+    }
+}
+
+/// Asks for a certificate and reads the answer, which must be one.
+async fn certificate(stream: &mut TcpStream, request: &str, buffer: &mut Vec<u8>) {
+    stream.write_all(request.as_bytes()).await.expect("the server reads");
+    buffer.clear();
+    let mut whole = None;
+    while whole.is_none_or(|whole| buffer.len() < whole) {
+        assert!(stream.read_buf(buffer).await.expect("an answer") > 0, "the server answers");
+        let text = String::from_utf8_lossy(buffer);
+        let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
+        assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.and_then(|length| length.parse().ok()).expect("a length");
+        whole = Some(head.len() + 4 + length);
     }
 }
