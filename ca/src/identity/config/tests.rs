@@ -1,5 +1,7 @@
 use super::*;
 use crate::identity::MappingError;
+use crate::identity::pattern::PatternError;
+use crate::identity::template::TemplateError;
 use crate::identity::vectors::{cases, identity};
 use serde_json::{Value, json};
 
