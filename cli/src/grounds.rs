@@ -49,8 +49,10 @@ impl Grounds {
 
     /// A verifier by them.
     pub(crate) fn verifier(&self) -> Verifier<'_> {
-        let verifier = Verifier::any_of(&self.roots).with_thresholds(self.thresholds);
+        let verifier = Verifier::any_of(&self.roots);
+        // A key brings thresholds of its own, so ours come after it.
         let verifier = self.key.as_ref().map_or(verifier, |key| verifier.with_key(key));
+        let verifier = verifier.with_thresholds(self.thresholds);
         let witnesses = self.witnesses.as_deref();
         witnesses.map_or(verifier, |witnesses| verifier.with_witnesses(witnesses))
     }

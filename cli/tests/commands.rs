@@ -380,6 +380,7 @@ fn the_log_proves_its_entries_and_knows_its_end() {
     let output = run([&["log", "info", "--output", "json"][..], &trust].concat());
     let info: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&info["size"], &info["origin"]), (&2.into(), &"127.0.0.1".into()));
+    common::settled(&signed.dev.dir, "log", 2);
     let dir = signed.dev.dir.to_str().unwrap();
     assert_eq!(verdict(&run(["log", "fsck", "--dir", dir])).0, 0);
     let tile = signed.dev.dir.join("log/tile/entries/000.part");

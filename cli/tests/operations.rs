@@ -83,6 +83,7 @@ fn a_failure_is_one_json_line_with_the_id_that_the_client_got() {
     let (head, _) = dev.exchange("GET /healthz", "", "");
     assert!(head.contains("\r\nx-request-id: "), "a request without an ID gets one: {head}");
     // The log halts, and only its own log says why.
+    common::settled(folder.path(), "log", 1);
     std::fs::remove_dir_all(folder.path().join("log/tile")).unwrap();
     for staged in [".staged-0", ".staged-1"] {
         let _ = std::fs::remove_file(folder.path().join("log").join(staged)); // one may not be there yet

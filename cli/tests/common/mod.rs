@@ -12,6 +12,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 /// A running `countersign dev`; killed when dropped.
 pub(crate) struct Dev {
@@ -162,6 +163,20 @@ pub(crate) fn entry_request(message: &[u8]) -> String {
     json!({ "hashedRekordRequestV002": { "digest": digest, "signature": { "content": signature,
         "verifier": { "keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": { "rawBytes": spki } } } } })
     .to_string()
+}
+
+/// Waits until the files of a log below `dir` have what it answered for: they follow its answers.
+pub(crate) fn settled(dir: &Path, log: &str, size: u64) {
+    let checkpoint = dir.join(log).join("checkpoint");
+    let size = size.to_string();
+    for _ in 0..500 {
+        let note = std::fs::read_to_string(&checkpoint).unwrap_or_default();
+        if note.lines().nth(1) == Some(&*size) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{} does not come to be of size {size}", checkpoint.display());
 }
 
 impl Drop for Dev {
