@@ -102,10 +102,11 @@ fn material(cert: Option<&str>) -> Result<Material, Error> {
     }
 }
 
-/// An attestation's whole envelope stands in place of a signature. A blob's digest stands in the entry
-/// only: as in other bundles it is a hint, compared with the artifact and never trusted.
+/// An attestation's whole envelope stands in place of a signature; the entry says which it is, for a
+/// signature may begin like an envelope. A blob's digest stands in the entry only: as in other bundles it is a
+/// hint, compared with the artifact and never trusted.
 fn content(signature: Vec<u8>, entry: &Body) -> Result<Content, Error> {
-    if signature.starts_with(b"{") {
+    if ["dsse", "intoto"].contains(&entry.kind.as_str()) {
         return Ok(Content::Dsse(wire::parse_envelope(&signature)?));
     }
     let text = |path| entry.spec.pointer(path).and_then(serde_json::Value::as_str);
@@ -127,4 +128,28 @@ fn decode(member: &'static str, text: &str, limit: usize) -> Result<Vec<u8>, Err
         return Err(Error::MemberTooLong { member, limit, found: bytes.len() });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// One RSA or Ed25519 signature in 256 does.
+    #[test]
+    fn a_signature_that_begins_like_an_envelope_is_a_signature() {
+        let digest = "00".repeat(32);
+        let spec = json!({ "data": { "hash": { "algorithm": "sha256", "value": digest } } });
+        let entry = |kind: &str| Body {
+            api_version: "0.0.1".to_owned(),
+            kind: kind.to_owned(),
+            spec: spec.clone(),
+        };
+        let signature = b"{\x00".to_vec();
+        let found = content(signature.clone(), &entry("hashedrekord"));
+        assert!(matches!(found, Ok(Content::Message(found)) if found.signature == signature));
+        for kind in ["dsse", "intoto"] {
+            assert!(matches!(content(signature.clone(), &entry(kind)), Err(Error::Json(_))));
+        }
+    }
 }
