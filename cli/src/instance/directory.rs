@@ -156,9 +156,13 @@ impl Directory {
 }
 
 /// Puts a file in place whole and durably, readable by its owner only (the default of tempfile); makes its
-/// folder if need be.
+/// folder if need be. Only a regular file is replaced: renaming would also replace `/dev/null` or a pipe.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::file("write", path, &error);
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let message = format!("{} is there and is not a regular file", path.display());
+        return Err(Failure::unclear(message).hint("nothing was written; give the name of a file"));
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -169,4 +173,19 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::write;
+    use std::os::unix::fs::FileTypeExt as _;
+
+    #[test]
+    fn a_device_or_a_pipe_is_not_replaced_by_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(write(&path, b"content").unwrap_err().text().contains("is not a regular file"));
+        assert!(std::fs::metadata(&path).unwrap().file_type().is_socket());
+    }
 }
