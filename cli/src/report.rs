@@ -447,6 +447,15 @@ impl Results {
                         (Verdict::Refused, Some("POLICY_REFUSED"), _) if !options.explain => {
                             Failure::no(message).hint("--explain tells all of why")
                         }
+                        (
+                            Verdict::Refused,
+                            Some("SIGNATURE_MISSING" | "ATTESTATION_MISSING"),
+                            _,
+                        ) => {
+                            let hint =
+                                format!("`countersign tree {}` shows what does", result.file);
+                            Failure::no(message).hint(hint)
+                        }
                         (Verdict::Refused, ..) => Failure::no(message),
                         _ => Failure::unclear(message),
                     })

@@ -107,6 +107,8 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     let text = succeeds(&case.sign("a@example.com", &again));
     assert!(text.contains("3 signed"), "{text}");
     assert_eq!(entries(), [1, 1, 1], "two were signed before");
+    let (_, told) = verdict(&case.sign("a@example.com", &again));
+    assert_eq!(told.matches("signed before: ").count(), 3, "{told}");
     succeeds(&case.sign("a@example.com", &["sign", "--resume", "-a", "build=8", &three]));
     succeeds(&case.sign("c@example.com", &["sign", "--resume", "-a", "build=7", &three]));
     assert_eq!(entries(), [1, 1, 3], "something else, and somebody else");
@@ -116,6 +118,11 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     let text = succeeds(&case.verify("a@example.com", &["verify", &by_digest]));
     assert!(text.contains(&digests[0]), "{text}");
     assert!(case.registry.requests().len() <= 3, "the budget when the digest is given");
+    let config = case.dev.config();
+    let unnamed = run(["verify", "--trust-config", config.to_str().unwrap(), &by_digest]);
+    let flags =
+        format!("--certificate-identity a@example.com --certificate-oidc-issuer {}", case.dev.url);
+    assert_fails(&unnamed, 2, &flags);
     let text = succeeds(&case.verify("a@example.com", &["verify", "-a", "build=7", &one, &two]));
     assert!(text.contains("2 verified"), "{text}");
     let _ = case.registry.requests();
@@ -140,6 +147,7 @@ fn images_are_signed_with_one_certificate_and_verified_by_name_and_digest() {
     );
     let _ = case.registry.push_image("acme/one", "v1", "forged");
     refused("a@example.com", &["verify", &one], "no signature refers to this digest");
+    refused("a@example.com", &["verify", &one], &format!("`countersign tree {one}@sha256:"));
     succeeds(&case.verify("a@example.com", &["verify", &by_digest]));
 
     // What cannot be told is neither.

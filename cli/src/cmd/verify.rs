@@ -2,7 +2,7 @@
 //! unless the trust asked for needs one, and without it starts no runtime; for one small file no thread,
 //! either: most of the time is the cryptography.
 
-mod bundles;
+pub(crate) mod bundles;
 pub(crate) mod by_policy;
 mod checksums;
 pub(crate) mod predicate;

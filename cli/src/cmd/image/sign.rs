@@ -228,6 +228,7 @@ impl<'a> Session<'a> {
             && let Some(found) =
                 self.before(target, &signer, claim.kind(), &text).await.map_err(not_stored)?
         {
+            eprintln!("signed before: {reference}");
             return Ok(found);
         }
         let text = Subject::Statement(text, &artifact);
@@ -249,9 +250,7 @@ impl<'a> Session<'a> {
         }
         Ok((referrer.digest.to_string(), signed.report))
     }
-}
 
-impl Session<'_> {
     /// Where this very signer said the very same before, and what proves it.
     async fn before(
         &self,

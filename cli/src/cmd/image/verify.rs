@@ -8,6 +8,7 @@ mod images;
 
 use super::annotations;
 use crate::args::image::{ImageVerification, Verify, VerifyAttestation};
+use crate::cmd::verify::bundles::claimed_identity;
 use crate::cmd::verify::predicate;
 use crate::failure::Failure;
 use crate::grounds::Grounds;
@@ -16,6 +17,7 @@ use crate::report::{self, Demand, Results, Verdict};
 use crate::trust::block_on;
 use countersign_client::oci::{Attachment, Digest, Error, Evidence, Layer, Payload, Suffix, Where};
 use countersign_policy::Signers;
+use countersign_verify::certificate::Identity;
 use countersign_verify::statement::{IMAGE_SIGNATURE, Statement};
 use countersign_verify::{Artifact, Bundle, Report, Verified, Verifier};
 use images::{Image, each, images, unread};
@@ -55,7 +57,7 @@ pub(crate) fn attestations(args: &VerifyAttestation) -> Result<ExitCode, Failure
 
 fn run(args: &ImageVerification, wanted: Wanted) -> Result<ExitCode, Failure> {
     let evidence = &args.evidence;
-    let (policy, key) = evidence.whom.policy(|| None)?;
+    let (policy, key) = evidence.whom.policy(|| claimed(args))?;
     let grounds = Grounds::of(evidence, key)?;
     let job = Job { verifier: grounds.verifier(), policy, wanted };
     let results = block_on(async {
@@ -63,6 +65,19 @@ fn run(args: &ImageVerification, wanted: Wanted) -> Result<ExitCode, Failure> {
         each(&images(args).await?, evidence.output.output, verify).await
     })??;
     Results::new(results).print(&evidence.output, "verified")
+}
+
+/// Whom the first bundle that refers to the first image claims to be by, for the flags to paste.
+fn claimed(args: &ImageVerification) -> Option<Identity> {
+    let claimed = block_on(async {
+        let image = images(args).await.ok()?.into_iter().next()?.ok()?;
+        let (place, digest) = (&image.place, image.digest());
+        let listed = place.referrers(digest).await.ok()?;
+        let first = listed.iter().find(|attachment| attachment.may_be_bundle())?;
+        let found = place.bundle(digest, first).await.ok()??;
+        claimed_identity(&Bundle::parse_owned(found.bundle).ok()?)
+    });
+    claimed.ok().flatten()
 }
 
 /// All that the verification of each image needs.
@@ -105,8 +120,7 @@ impl Search {
 impl Job<'_> {
     /// Looks for evidence about one digest until some suffices.
     async fn image(&self, image: &Image) -> report::Result {
-        let Image { place, digest, .. } = image;
-        let name = image.name();
+        let (place, digest, name) = (&image.place, image.digest(), image.reference.to_string());
         let mut search = Search::default();
         let listed = place.listed(digest).await.map(Option::unwrap_or_default);
         self.referrers(place, &name, digest, listed, &mut search).await;
@@ -145,11 +159,13 @@ impl Job<'_> {
         let mut reason = format!("{what} refers to this digest");
         if !others.is_empty() {
             let others: Vec<_> = others.iter().map(String::as_str).collect();
-            let flags: Vec<_> = others.iter().map(|uri| predicate::flag(uri)).collect();
+            let attested = others.iter().find(|uri| **uri != IMAGE_SIGNATURE);
+            let command = attested.map_or("verify".to_owned(), |uri| {
+                format!("verify-attestation --type {}", predicate::flag(uri))
+            });
             reason = format!(
-                "{reason}; there is something of another kind ({}), which `countersign verify-attestation --type {}` verifies",
+                "{reason}; there is something of another kind ({}), which `countersign {command}` verifies",
                 others.join(", "),
-                flags[0]
             );
         }
         report::Result::refused(name, code, reason)

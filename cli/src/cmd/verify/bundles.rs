@@ -131,8 +131,7 @@ impl Bundles {
     /// Whom the first bundle claims to be by; not verified.
     pub(super) fn claimed_identity(&self) -> Option<Identity> {
         let (_, bundle) = self.each.first()?;
-        let der = bundle.as_ref().ok()?.certificate()?;
-        Certificate::parse(der).ok()?.identity().ok()
+        claimed_identity(bundle.as_ref().ok()?)
     }
 
     /// What the first bundle claims to attest; not verified.
@@ -146,6 +145,11 @@ impl Bundles {
             Content::Message(_) => None,
         }
     }
+}
+
+/// Whom a bundle's certificate names; not verified.
+pub(crate) fn claimed_identity(bundle: &Bundle) -> Option<Identity> {
+    Certificate::parse(bundle.certificate()?).ok()?.identity().ok()
 }
 
 fn speaks_of(bundle: &Bundle, artifact: &Artifact) -> bool {

@@ -19,12 +19,12 @@ pub(super) fn run(args: &ImageVerification, wanted: Option<String>) -> Result<Ex
     let now = Timestamp::now();
     let results = block_on(async {
         let decide = async |image: &Image| {
-            let gathered = judge.gather(&image.place, &image.digest).await?;
+            let gathered = judge.gather(&image.place, image.digest()).await?;
             let subject = subject(image, by.name.as_deref());
             let (decision, facts) = judge.decide(subject, context(by), &gathered, now);
             let lacking = wanted.as_deref().filter(|kind| !judge.attested(&facts, kind));
             let decided = Decided { decision: &decision, facts, gathered, lacking };
-            Ok(Found::decided(&image.name(), decided))
+            Ok(Found::decided(&image.reference.to_string(), decided))
         };
         each(&images(args).await?, output.output, decide).await
     })??;
@@ -44,7 +44,7 @@ fn subject(image: &Image, name: Option<&str>) -> Artifact {
         kind: Kind::Image,
         name,
         version: tag,
-        digest: image.digest.to_string(),
+        digest: image.digest().to_string(),
         pinned: image.pinned,
         ..Artifact::default()
     }

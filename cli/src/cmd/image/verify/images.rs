@@ -13,18 +13,16 @@ use std::path::Path;
 pub(super) struct Image {
     /// Where it and its evidence are.
     pub(super) place: Where,
-    /// As given, but for the digest if that was not.
+    /// As given, with its digest.
     pub(super) reference: Reference,
-    /// What it is verified as.
-    pub(super) digest: Digest,
     /// The digest was given, so that it cannot mean another image tomorrow.
     pub(super) pinned: bool,
 }
 
 impl Image {
-    /// Its whole name, with its digest.
-    pub(super) fn name(&self) -> String {
-        self.reference.at(&self.digest).to_string()
+    /// What it is verified as.
+    pub(super) fn digest(&self) -> &Digest {
+        self.reference.digest().expect("resolved when it was found")
     }
 }
 
@@ -70,7 +68,7 @@ pub(super) async fn each(
     answer: impl AsyncFn(&Image) -> Result<report::Result, Error>,
 ) -> Result<Vec<report::Result>, Failure> {
     let answer = async |found: &Found| match found {
-        Ok(image) => answer(image).await.map_err(|error| (image.name(), error)),
+        Ok(image) => answer(image).await.map_err(|error| (image.reference.to_string(), error)),
         Err(unknown) => Err(unknown.clone()),
     };
     let answers: Vec<_> = stream::iter(found).map(answer).buffered(AT_ONCE).collect().await;
@@ -130,13 +128,7 @@ async fn resolve(
         Some(index) if recursive => parts(&place, &reference, index).await?,
         _ => Vec::new(),
     };
-    let image = |reference: Reference, digest: &Digest| Image {
-        place: place.clone(),
-        reference,
-        digest: digest.clone(),
-        pinned,
-    };
-    let below =
-        below.into_iter().map(|(reference, part)| image(reference, &part.descriptor.digest));
-    Ok(std::iter::once(image(reference.clone(), &digest)).chain(below).collect())
+    let below = below.into_iter().map(|(reference, _)| reference);
+    let image = |reference| Image { place: place.clone(), reference, pinned };
+    Ok(std::iter::once(reference.clone()).chain(below).map(image).collect())
 }
