@@ -11,6 +11,7 @@ use crate::policy_file::{self, Named};
 use countersign_client::oci::{
     Attachment, Digest, Error, MAX_CHILDREN, Payload, Suffix, Where, media_type,
 };
+use countersign_client::retry::Retryable as _;
 use countersign_policy::{
     Artifact as Subject, Content as Claim, Context, Decision, Evidence, Facts, Point, Policy,
     counted, decide, facts_from,
@@ -59,6 +60,18 @@ pub(crate) struct Missed {
     pub(crate) why: &'static str,
     /// A sentence.
     pub(crate) what: String,
+    /// Nobody answered, so that what was known before is as good as ever. Otherwise somebody did, and there
+    /// is something else by now.
+    pub(crate) away: bool,
+}
+
+impl Missed {
+    /// By why it could not be read.
+    pub(crate) fn of(error: &Error) -> Self {
+        let why = if matches!(error, Error::TooMany { .. }) { "limit" } else { "network" };
+        let away = matches!(error, Error::Http(error) if error.retryable());
+        Self { why, what: error.to_string(), away }
+    }
 }
 
 impl Gathered {
@@ -66,14 +79,21 @@ impl Gathered {
         if error.is_finding() {
             return self.rejected.push((what.to_owned(), error.to_string()));
         }
-        let why = if matches!(error, Error::TooMany { .. }) { "limit" } else { "network" };
-        self.missed.get_or_insert(Missed { why, what: error.to_string() });
+        self.miss(Missed::of(error));
+    }
+
+    /// The first is told.
+    fn miss(&mut self, missed: Missed) {
+        match &mut self.missed {
+            Some(first) => first.away &= missed.away,
+            none => *none = Some(missed),
+        }
     }
 
     fn merge(&mut self, other: Self) {
         self.evidence.extend(other.evidence);
         self.rejected.extend(other.rejected);
-        self.missed = self.missed.take().or(other.missed);
+        other.missed.into_iter().for_each(|missed| self.miss(missed));
     }
 }
 

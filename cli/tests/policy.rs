@@ -705,4 +705,49 @@ who:
     assert_eq!(verdict(&accept(&two, &[])).0, 0);
     assert_fails(&accept(&one, &[]), 1, "policy-rollback: expected a serial after 2, found 1");
     assert_eq!(fs::read(&in_force).unwrap(), fs::read(&two).unwrap());
+
+    // Nor does a new version say itself which authority vouches for the owners of the old one.
+    let other = Dev::start(&at("other"));
+    let by_corp = |folder: &str, serial: u32, previous: &str, root: &Dev| {
+        fs::create_dir(at(folder)).unwrap();
+        fs::copy(root.dir.join("trust/trusted_root.json"), at(folder).join("corp.json")).unwrap();
+        let text = format!(
+            "policy: q
+serial: {serial}
+expires: 2099-01-01
+{previous}trust: {{corp: {{trusted-root: corp.json}}}}
+owners: {{roles: [owners], at-least: 2}}
+who:
+  owners: {{issuer: '{}', email: [ana@acme.example, raj@acme.example], trust: corp}}
+",
+            dev.url
+        );
+        let path = at(folder).join("q.yaml");
+        fs::write(&path, &text).unwrap();
+        (path, countersign_policy::digest(text.as_bytes()))
+    };
+    let (stored, digest) = by_corp("stored", 1, "", &other);
+    let (next, _) = by_corp("next", 2, &format!("previous: {digest}\n"), &dev);
+    for who in ["ana", "raj"] {
+        assert_eq!(verdict(&publish(&next, who)).0, 0);
+    }
+    let config = other.config();
+    let accept = || {
+        run([
+            Path::new("policy"),
+            Path::new("accept"),
+            &next,
+            Path::new("--into"),
+            &stored,
+            Path::new("--trust-config"),
+            &config,
+        ])
+    };
+    assert_fails(
+        &accept(),
+        1,
+        "expected 2 owners of serial 1 to sign, and that to be logged; found 0",
+    );
+    fs::copy(dev.dir.join("trust/trusted_root.json"), at("stored").join("corp.json")).unwrap();
+    assert_eq!(verdict(&accept()).0, 0, "{:?}", accept());
 }

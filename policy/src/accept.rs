@@ -15,8 +15,9 @@ use std::collections::BTreeSet;
 /// versions for good.
 pub const MAX_JUMP: u64 = 1000;
 
-/// Accepts `new`, signed by `signatures`, which are verified, in place of `stored`. The first policy is
-/// accepted by its digest alone, `pinned`.
+/// Accepts `new` in place of `stored`, by signatures of `new` that are verified: `by_stored` with the trust
+/// roots that the stored version names, `by_new` with those that the new one names, so that a new version does
+/// not say itself who the owners of the old one are. The first policy is accepted by its digest alone, `pinned`.
 ///
 /// # Errors
 /// Why it is not taken; the stored one then stays in force.
@@ -24,7 +25,8 @@ pub fn accept(
     stored: Option<&Policy>,
     new: &Policy,
     pinned: Option<&str>,
-    signatures: &[Evidence],
+    by_stored: &[Evidence],
+    by_new: &[Evidence],
     now: Timestamp,
 ) -> Result<(), AcceptError> {
     if let Some(pinned) = pinned.filter(|pinned| *pinned != new.digest) {
@@ -37,7 +39,7 @@ pub fn accept(
     }
     let Some(stored) = stored else {
         return if pinned.is_some() {
-            owners_sign(new, new, signatures)
+            owners_sign(new, new, by_new)
         } else {
             Err(AcceptError::FirstUse)
         };
@@ -59,8 +61,8 @@ pub fn accept(
         let found = new.previous.clone().unwrap_or_else(|| "none".to_owned());
         return Err(AcceptError::Previous { expected: stored.digest.clone(), found });
     }
-    owners_sign(stored, new, signatures)?;
-    owners_sign(new, new, signatures)
+    owners_sign(stored, new, by_stored)?;
+    owners_sign(new, new, by_new)
 }
 
 /// Whether enough owners, as `policy` names them, sign `new`.
@@ -71,8 +73,9 @@ fn owners_sign(policy: &Policy, new: &Policy, signatures: &[Evidence]) -> Result
         publishes && evidence.digest == new.digest && evidence.logged
     };
     let owner = |evidence: &&Evidence| {
-        owners.roles.iter().any(|&role| {
-            policy.roles[role].membership(&evidence.signer, &policy.name, true).holds()
+        owners.roles.iter().map(|&role| &policy.roles[role]).any(|role| {
+            role.membership(&evidence.signer, &policy.name, true).holds()
+                && role.in_use_at(evidence.signed)
         })
     };
     let people = signatures.iter().filter(about).filter(owner);

@@ -107,6 +107,8 @@ pub(crate) struct Condition {
     otherwise: Option<String>,
     expression: Arc<IdedExpr>,
     uses: Vec<&'static str>,
+    /// It goes through lists, which is charged.
+    loops: bool,
 }
 
 /// What an expression comes to.
@@ -152,10 +154,16 @@ impl Condition {
             }
             Err(_) => return wrong(reader, "this is not CEL".to_owned()),
         };
-        let mut walk =
-            Walk { reader, place: node.place, names: Vec::new(), uses: Vec::new(), sound: true };
+        let mut walk = Walk {
+            reader,
+            place: node.place,
+            names: vec![],
+            uses: vec![],
+            sound: true,
+            loops: false,
+        };
         walk.expression(&mut expression, 0);
-        let Walk { mut uses, sound, .. } = walk;
+        let Walk { mut uses, sound, loops, .. } = walk;
         uses.sort_unstable();
         uses.dedup();
         sound.then(|| Self {
@@ -163,6 +171,7 @@ impl Condition {
             otherwise,
             expression: Arc::new(expression),
             uses,
+            loops,
         })
     }
 
@@ -194,28 +203,32 @@ impl Condition {
                 context.add_variable_as_val(*name, value);
             }
             let left = AtomicUsize::new(MAX_ITEMS);
-            let charge: Charge = Box::new(move |call| {
-                let list = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-                let items = list.as_iterable().map_or(0, |list| {
-                    let (mut items, mut count) = (list.iter(), 0);
-                    while count <= MAX_ITEMS && items.next().is_some() {
-                        count += 1;
-                    }
-                    count
-                });
-                let paid = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(items)
-                });
-                let too_many = |_| {
-                    ExecutionError::function_error(
-                        "loop",
-                        format!("more than {MAX_ITEMS} items in all loops"),
-                    )
-                };
-                paid.map_err(too_many)?;
-                Ok(list)
-            });
-            context.add_function(CHARGE, charge).map_err(|error| error.to_string())?;
+            let charge = || -> Charge {
+                Box::new(move |call| {
+                    let list = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+                    let items = list.as_iterable().map_or(0, |list| {
+                        let (mut items, mut count) = (list.iter(), 0);
+                        while count <= MAX_ITEMS && items.next().is_some() {
+                            count += 1;
+                        }
+                        count
+                    });
+                    let paid = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                        left.checked_sub(items)
+                    });
+                    let too_many = |_| {
+                        ExecutionError::function_error(
+                            "loop",
+                            format!("more than {MAX_ITEMS} items in all loops"),
+                        )
+                    };
+                    paid.map_err(too_many)?;
+                    Ok(list)
+                })
+            };
+            if self.loops {
+                context.add_function(CHARGE, charge()).map_err(|error| error.to_string())?;
+            }
             let value = cel::Value::resolve_val(&self.expression, &context);
             let value = value.map_err(|error| error.to_string())?;
             value
@@ -246,6 +259,7 @@ struct Walk<'r> {
     names: Vec<String>,
     uses: Vec<&'static str>,
     sound: bool,
+    loops: bool,
 }
 
 impl Walk<'_> {
@@ -288,6 +302,7 @@ impl Walk<'_> {
                     let _: Option<()> = self.reader.wrong(self.place, message);
                     return;
                 }
+                self.loops = true;
                 self.expression(&mut part.iter_range, loops);
                 let range = std::mem::take(&mut part.iter_range);
                 let charge =

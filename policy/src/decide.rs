@@ -239,6 +239,7 @@ impl<'a> Judge<'a> {
         let granted = roles.iter().copied();
         let granted = granted
             .filter(|_| evidence.strays().is_none())
+            .filter(|&role| self.policy.roles[role].in_use_at(evidence.signed))
             .filter(|&role| self.policy.may.iter().any(|may| self.grants(may, evidence, role)));
         Standing { granted: granted.collect(), roles, denied }
     }

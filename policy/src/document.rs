@@ -260,7 +260,6 @@ impl Policy {
         asks(self) || self.included.iter().any(Self::asks_each_platform)
     }
 
-    /// Names of classes, for people.
     /// Contexts that are chosen by a label of the namespace, those of included policies among them: who does
     /// not know labels must not decide by this policy.
     pub fn contexts_by_label(&self) -> impl Iterator<Item = &str> {
@@ -269,6 +268,7 @@ impl Policy {
         by_label.map(|site| site.name.as_str())
     }
 
+    /// Names of classes, for people.
     pub(crate) fn shown(&self, to: &To) -> String {
         match to {
             To::Anything => "anything".to_owned(),

@@ -13,7 +13,7 @@ pub use containers::containers_policy;
 pub use notation::trust_policy;
 
 use crate::document::Policy;
-use crate::yaml::Mistakes;
+use crate::yaml::{Mistakes, Node, Place, Reader};
 use std::fmt::Write as _;
 
 /// A policy of ours, made of somebody else's.
@@ -48,6 +48,14 @@ impl Out {
         let _ = writeln!(self.who, "  {role}: {{trust: {role}}}");
     }
 
+    /// A rule that lets everything of the class `name` in.
+    fn open(&mut self, name: &str) {
+        let _ = writeln!(
+            self.must,
+            "  - name: {name}\n    every: {name}\n    needs: [signature: {{by: anyone}}]\n    otherwise: record\n    covers: true"
+        );
+    }
+
     /// A role that nobody is in.
     fn nobody(&mut self, role: &str) {
         let _ =
@@ -72,6 +80,12 @@ impl Out {
         Policy::parse(&policy)?;
         Ok(Imported { policy, notes: self.notes })
     }
+}
+
+/// The first document; that there is none is a mistake.
+fn first<'n>(reader: &mut Reader, nodes: &'n [Node], what: &str) -> Option<&'n Node> {
+    let place = Place { line: 1, column: 1 };
+    nodes.first().or_else(|| reader.wrong(place, format!("expected {what}, found nothing")))
 }
 
 /// `key: "PEM"`, in one line.

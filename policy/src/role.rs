@@ -9,6 +9,7 @@ use crate::facts::SignerFacts;
 use crate::pattern::{Glob, Pattern, is_ascii, lower_segments};
 use crate::yaml::{Map, Node, Place, Reader, Value};
 use jiff::Timestamp;
+use std::borrow::Cow;
 
 /// Triggers of jobs that run somebody else's code, or might: they carry the identity of the repository
 /// that they were proposed to. GitHub's, then GitLab's.
@@ -59,6 +60,14 @@ pub(crate) enum Test {
     Any(Vec<Self>),
 }
 
+impl Role {
+    /// Whether a signature of this time counts: one of which the time is not known may be from after the
+    /// retirement.
+    pub(crate) fn in_use_at(&self, time: Option<Timestamp>) -> bool {
+        self.retired.is_none_or(|date| time.is_some_and(|time| time < date))
+    }
+}
+
 /// A claim that does not match.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Mismatch {
@@ -79,6 +88,8 @@ pub(crate) struct Membership {
     pub(crate) mismatches: Vec<Mismatch>,
     /// Claims that only the CA saw, and vouches for.
     pub(crate) asserted: Vec<&'static str>,
+    /// One mismatch is enough to know.
+    quick: bool,
 }
 
 impl Membership {
@@ -98,16 +109,16 @@ impl Membership {
 }
 
 /// How two spellings of a claim are compared.
-fn fold(claim: &str, text: &str) -> String {
+fn fold<'t>(claim: &str, text: &'t str) -> Cow<'t, str> {
     match claim {
         // Hosts of repositories do not tell case apart in owners and names; in paths they do.
-        "repository" | "repository-name" | "owner" => text.to_ascii_lowercase(),
-        "workflow" | "caller-workflow" => lower_segments(text, 2),
+        "repository" | "repository-name" | "owner" => text.to_ascii_lowercase().into(),
+        "workflow" | "caller-workflow" => lower_segments(text, 2).into(),
         "email" => match text.rsplit_once('@') {
-            Some((local, domain)) => format!("{local}@{}", domain.to_ascii_lowercase()),
-            None => text.to_owned(),
+            Some((local, domain)) => format!("{local}@{}", domain.to_ascii_lowercase()).into(),
+            None => text.into(),
         },
-        _ => text.to_owned(),
+        _ => text.into(),
     }
 }
 
@@ -354,7 +365,7 @@ impl Role {
     /// Whether `signer` is in the role, by the policy named `policy`. `quick` ends at the first claim that
     /// does not match.
     pub(crate) fn membership(&self, signer: &SignerFacts, policy: &str, quick: bool) -> Membership {
-        let mut found = Membership::default();
+        let mut found = Membership { quick, ..Membership::default() };
         for check in [Self::origin, Self::named, Self::unnamed] {
             check(self, signer, policy, &mut found);
             if quick && !found.holds() {
@@ -394,6 +405,9 @@ impl Role {
                 Some(claim) if test.passes(name, claim.texts()) => found.matched.push(name),
                 None if TOKEN_ONLY.contains(name) && vouched() => found.asserted.push(name),
                 claim => found.wrong(name, test.shown(), claim.map(Claim::shown)),
+            }
+            if found.quick && !found.holds() {
+                return;
             }
         }
         let any = |tests: &Vec<(&'static str, Test)>| all_pass(tests, &signer.claims);

@@ -127,6 +127,12 @@ impl Intent {
             if !KINDS.contains(&kind.as_str()) {
                 return member("artifact.kind", kind);
             }
+            let hexadecimal = |text: &str| {
+                !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            };
+            if !digest.strip_prefix("sha256:").is_some_and(hexadecimal) {
+                return member("artifact.digest", digest);
+            }
             for (place, text) in [("artifact.digest", digest), ("artifact.name", name)] {
                 if text.chars().any(char::is_control) {
                     return member(place, text);
@@ -238,6 +244,9 @@ mod tests {
             (r#"{"action":"sign","predicateType":"https://x"}"#.to_owned(), "predicateType"),
             (artifact("").replace("blob", "cat"), "artifact.kind"),
             (artifact(r#","name":"a\nb""#), "artifact.name"),
+            (artifact("").replace("sha256:aa", ""), "artifact.digest"),
+            (artifact("").replace("sha256:aa", "sha256:"), "artifact.digest"),
+            (artifact("").replace("sha256:aa", "sha256:AA"), "artifact.digest"),
         ] {
             let error = intent(&json);
             assert!(

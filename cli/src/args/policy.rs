@@ -2,7 +2,7 @@
 
 use super::{Format, Keeping, Signing, Trust, Verification};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use jiff::{SignedDuration, SpanRelativeTo};
+use jiff::{SpanRelativeTo, Timestamp};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -136,9 +136,9 @@ pub(crate) struct Replay {
     pub(crate) output: Format,
 }
 
-/// How far back: `log`, or `log:30d`.
+/// From when on: `log`, or `log:30d`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Over(pub(crate) Option<SignedDuration>);
+pub(crate) struct Over(pub(crate) Option<Timestamp>);
 
 fn over(text: &str) -> Result<Over, String> {
     let expected =
@@ -150,7 +150,7 @@ fn over(text: &str) -> Result<Over, String> {
     let span: jiff::Span =
         rest.strip_prefix(':').ok_or_else(expected)?.parse().map_err(|_| expected())?;
     let span = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
-    Ok(Over(Some(span)))
+    Ok(Over(Some(Timestamp::now().checked_sub(span).map_err(|_| expected())?)))
 }
 
 /// To decide by a policy.

@@ -33,7 +33,7 @@ impl Judge<'_> {
         let mut retired = None;
         for &role in &standing.roles {
             let named = &self.policy.roles[role];
-            if let Some(date) = named.retired.filter(|&date| date <= self.facts.now) {
+            if let Some(date) = named.retired.filter(|_| !named.in_use_at(Some(self.facts.now))) {
                 let what = format!("role {:?} is in use", named.name);
                 let step = Step::no(what, Code::RoleRetired);
                 let step = step.expected(format!("signed before {date}"));
@@ -72,9 +72,16 @@ impl Judge<'_> {
             (roles, _) => {
                 let names: Vec<_> =
                     roles.iter().map(|&role| self.policy.roles[role].name.as_str()).collect();
+                let what = match &evidence.content {
+                    Content::Attestation { predicate_type, .. } => {
+                        format!(" to attest {predicate_type}")
+                    }
+                    Content::Signature => " to sign".to_owned(),
+                    Content::Unknown => String::new(),
+                };
                 let found = match (near, &self.facts.artifact) {
-                    (true, Some(artifact)) => format!("none for {:?}", artifact.name),
-                    (true, None) => "none for this".to_owned(),
+                    (true, Some(artifact)) => format!("none{what} for {:?}", artifact.name),
+                    (true, None) => format!("none{what} for this"),
                     (false, _) => "none at all".to_owned(),
                 };
                 Step::no(format!("a grant for role {}", names.join(" or ")), Code::NotGranted)
@@ -88,7 +95,9 @@ impl Judge<'_> {
     fn publishes(&self, evidence: &Evidence, roles: &[usize]) -> Vec<String> {
         let owners = self.policy.owners.iter().flat_map(|owners| &owners.roles);
         let owners = owners.filter(|owner| {
-            roles.contains(owner) && gives(&Action::Publish, &evidence.content) != Some(false)
+            roles.contains(owner)
+                && self.policy.roles[**owner].in_use_at(Some(self.facts.now))
+                && gives(&Action::Publish, &evidence.content) != Some(false)
         });
         let told =
             |&owner: &usize| format!("role {:?} may publish policy", self.policy.roles[owner].name);

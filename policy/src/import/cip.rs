@@ -6,8 +6,8 @@
 //! policy is about is refused; keyless signatures must be logged; jobs that may run foreign code count only
 //! where a role names them.
 
-use super::{Imported, Out, identifier, inline_key, listed, quoted};
-use crate::yaml::{Map, Mistakes, Node, Place, Reader, Value, documents};
+use super::{Imported, Out, first, identifier, inline_key, listed, quoted};
+use crate::yaml::{Map, Mistakes, Node, Reader, Value, documents};
 use std::fmt::Write as _;
 
 /// Predicate types by the short names that ClusterImagePolicy gives them.
@@ -51,11 +51,8 @@ pub fn cluster_image_policies(text: &str, name: &str) -> Result<Imported, Mistak
     for node in &nodes {
         let _: Option<()> = object(&mut reader, node, &mut out);
     }
-    if nodes.is_empty() {
-        let place = Place { line: 1, column: 1 };
-        let _: Option<()> = reader.wrong(place, "expected a ClusterImagePolicy, found nothing");
-    }
-    reader.finish(Some(()))?;
+    let found = first(&mut reader, &nodes, "a ClusterImagePolicy").map(drop);
+    reader.finish(found)?;
     out.note("an image that no policy is about is refused; the original followed no-match-policy, which refuses unless told otherwise");
     out.finish(name, "refuse")
 }
@@ -119,10 +116,11 @@ fn object(reader: &mut Reader, node: &Node, out: &mut Out) -> Option<()> {
         (false, _) => ("refuse", false),
     };
     let _ = writeln!(out.must, "  - name: {name}\n    every: {name}\n    needs: [{needs}]");
-    if timestamps > 0 {
-        out.must.push_str("    proof: {timestamp: required}\n");
-    } else if authorities.iter().all(|authority| authority.logged) {
-        out.must.push_str("    proof: {logged: true}\n");
+    let logged = authorities.iter().all(|authority| authority.logged).then_some("logged: true");
+    let proof = [logged, (timestamps > 0).then_some("timestamp: required")];
+    let proof: Vec<_> = proof.into_iter().flatten().collect();
+    if !proof.is_empty() {
+        let _ = writeln!(out.must, "    proof: {{{}}}", proof.join(", "));
     }
     let _ = writeln!(out.must, "    otherwise: {otherwise}");
     if covers {
@@ -489,10 +487,16 @@ spec:
                 ".*(?:https://host/acme/*/x).*",
             ),
             (
-                "ctlog: {trustRootRef: countersign}",
-                "ctlog: {}",
+                "      ctlog: {trustRootRef: countersign}\n",
+                "",
                 "must be logged all the same",
-                "logged",
+                "proof: {logged: true}",
+            ),
+            (
+                "ctlog: {trustRootRef: countersign}",
+                "rfc3161timestamp: {trustRootRef: countersign}",
+                "must be logged all the same",
+                "proof: {logged: true, timestamp: required}",
             ),
         ] {
             let text = POLICY.replace(from, to);

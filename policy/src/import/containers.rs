@@ -4,7 +4,7 @@
 //! ones out. Not taken: scopes with a digest, names that are mapped to others. GPG signatures are not read
 //! here: who signs by them becomes a role that nobody is in.
 
-use super::{Imported, Out, identifier, inline_key, listed, quoted};
+use super::{Imported, Out, first, identifier, inline_key, listed, quoted};
 use crate::yaml::{Map, Mistakes, Node, Reader, documents};
 use countersign_verify::encoding::from_base64;
 use std::fmt::Write as _;
@@ -15,7 +15,8 @@ use std::fmt::Write as _;
 /// Every part that cannot be written, and every mistake, with its place.
 pub fn containers_policy(text: &str, name: &str) -> Result<Imported, Mistakes> {
     let (nodes, mut reader, mut out) = (documents(text)?, Reader::default(), Out::default());
-    let unmatched = nodes.first().and_then(|node| document(&mut reader, node, &mut out));
+    let node = first(&mut reader, &nodes, "a policy");
+    let unmatched = node.and_then(|node| document(&mut reader, node, &mut out));
     let unmatched = reader.finish(unmatched)?;
     out.finish(name, unmatched)
 }
@@ -66,10 +67,10 @@ fn document(reader: &mut Reader, node: &Node, out: &mut Out) -> Option<&'static 
     }
 }
 
-/// The type of a list of one requirement; of several the first's.
+/// The type of a list of one requirement; several must all be met, which is a rule of its own.
 fn lone<'n>(reader: &mut Reader, node: &'n Node) -> Option<&'n str> {
-    let first = reader.list(node, "requirements").first()?;
-    let map = reader.any_map(first, "a requirement")?;
+    let [only] = reader.list(node, "requirements") else { return Some("several") };
+    let map = reader.any_map(only, "a requirement")?;
     let kind = reader.need(map, "a requirement", "type")?;
     reader.text(kind, "a type")
 }
@@ -123,10 +124,7 @@ fn rule(
     }
     if needs.is_empty() {
         out.note(format!("{name}: insecureAcceptAnything lets images in that nobody signed"));
-        let _ = writeln!(
-            out.must,
-            "  - name: {name}\n    every: {name}\n    needs: [signature: {{by: anyone}}]\n    otherwise: record\n    covers: true"
-        );
+        out.open(name);
         return;
     }
     if !roles.is_empty() {
@@ -266,6 +264,19 @@ mod tests {
         {
             assert!(notes.iter().any(|note| note.contains(expected)), "{expected} {notes:#?}");
         }
+    }
+
+    #[test]
+    fn of_several_requirements_of_the_default_all_must_be_met() {
+        let (accept, reject) =
+            (r#"{"type": "insecureAcceptAnything"}"#, r#"[{"type": "reject"}], "tr"#);
+        let signed = r#"{"type": "sigstoreSigned", "keyData": "LS0tLS1QRU0="}"#;
+        let text = POLICY.replace(reject, &format!(r#"[{accept}, {signed}], "tr"#));
+        let policy = containers_policy(&text, "acme").unwrap().policy;
+        for expected in ["unmatched: refuse", "default: {images: ['**']", "{by: default-1}"] {
+            assert!(policy.contains(expected), "{expected}\n{policy}");
+        }
+        assert!(containers_policy("", "acme").unwrap_err().to_string().contains("found nothing"));
     }
 
     #[test]

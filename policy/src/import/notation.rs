@@ -4,7 +4,7 @@
 //! written with roles that nobody is in, one for each trusted identity, with what the original said beside it:
 //! the policy refuses until they are filled in with who signs for us.
 
-use super::{Imported, Out, identifier, listed};
+use super::{Imported, Out, first, identifier, listed};
 use crate::yaml::{Mistakes, Node, Reader, documents};
 use std::fmt::Write as _;
 
@@ -14,7 +14,8 @@ use std::fmt::Write as _;
 /// Every part that cannot be written, and every mistake, with its place.
 pub fn trust_policy(text: &str, name: &str) -> Result<Imported, Mistakes> {
     let (nodes, mut reader, mut out) = (documents(text)?, Reader::default(), Out::default());
-    let read = nodes.first().and_then(|node| document(&mut reader, node, &mut out));
+    let node = first(&mut reader, &nodes, "a trust policy");
+    let read = node.and_then(|node| document(&mut reader, node, &mut out));
     reader.finish(read)?;
     out.note("Notation's signatures are not read here: sign with countersign, and say in each role that nobody is in yet who does");
     out.finish(name, "refuse")
@@ -106,11 +107,12 @@ fn statement(reader: &mut Reader, node: &Node, named: &[String], out: &mut Out) 
             said.push(format!("{name} trusted {}", texts.join(", ")));
         }
     }
-    if otherwise == "record" || roles.is_empty() {
-        let _ = writeln!(
-            out.must,
-            "  - name: {name}\n    every: {name}\n    needs: [signature: {{by: anyone}}]\n    otherwise: record\n    covers: true"
-        );
+    if otherwise != "record" && roles.is_empty() {
+        let message = "trustedIdentities: expected some, for only level skip asks for nobody";
+        return reader.wrong(map.place(), message);
+    }
+    if otherwise == "record" {
+        out.open(&name);
         out.note(format!("{name}: level skip lets images in that nobody signed"));
         return Some(());
     }
@@ -155,5 +157,11 @@ mod tests {
         }
         let mistakes = trust_policy(&POLICY.replace("strict", "stric"), "acme").unwrap_err();
         assert!(mistakes.to_string().contains("did you mean \"strict\"?"), "{mistakes}");
+        for level in ["strict", "permissive", "audit"] {
+            let text = POLICY.replace("skip", level);
+            let mistakes = trust_policy(&text, "acme").unwrap_err().to_string();
+            assert!(mistakes.contains("5:3: trustedIdentities: expected some"), "{mistakes}");
+        }
+        assert!(trust_policy("", "acme").unwrap_err().to_string().contains("found nothing"));
     }
 }

@@ -4,14 +4,17 @@ use super::*;
 use countersign_policy::{AcceptError, POLICY, accept};
 
 fn version(serial: u64, previous: Option<&str>, owners: &str) -> Policy {
+    Policy::parse(&text(serial, previous, owners)).unwrap()
+}
+
+fn text(serial: u64, previous: Option<&str>, owners: &str) -> String {
     let previous = previous.map_or(String::new(), |digest| format!("previous: {digest}\n"));
-    let text = format!(
+    format!(
         "policy: p\nserial: {serial}\nexpires: 2027-01-01\n{previous}owners: {{roles: [owners], at-least: 2}}
 who:
   owners: {{issuer: {LOGIN}, email: [{owners}]}}
 "
-    );
-    Policy::parse(&text).unwrap()
+    )
 }
 
 fn by(email: &str, policy: &Policy) -> Evidence {
@@ -26,8 +29,18 @@ fn a_version_follows_the_one_before_and_is_signed_by_the_owners_of_both() {
     let old = version(3, None, OLD);
     let next = version(4, Some(&old.digest), OLD);
     let signed = [by("ana@a", &next), by("raj@a", &next)];
-    assert_eq!(accept(Some(&old), &next, None, &signed, now()), Ok(()));
-    assert_eq!(accept(Some(&next), &next, None, &[], now()), Ok(()), "the same is no news");
+    assert_eq!(accept(Some(&old), &next, None, &signed, &signed, now()), Ok(()));
+    assert_eq!(accept(Some(&next), &next, None, &[], &[], now()), Ok(()), "the same is no news");
+    // Each version's owners are vouched for by the roots that it names itself.
+    let nobody = |serial| Err(AcceptError::Owners { serial, expected: 2, found: 0 });
+    assert_eq!(accept(Some(&old), &next, None, &[], &signed, now()), nobody(3));
+    assert_eq!(accept(Some(&old), &next, None, &signed, &[], now()), nobody(4));
+    // Nor does a role publish any more once it is retired.
+    let retired = text(3, None, OLD).replace("{issuer", "{retired: 2020-01-01, issuer");
+    let retired = Policy::parse(&retired).unwrap();
+    let after = version(4, Some(&retired.digest), OLD);
+    let signed = [by("ana@a", &after), by("raj@a", &after)];
+    assert_eq!(accept(Some(&retired), &after, None, &signed, &signed, now()), nobody(3));
 
     let others = version(4, Some(&old.digest), "eve@a, mal@a");
     let digest = DIGEST;
@@ -56,7 +69,7 @@ fn a_version_follows_the_one_before_and_is_signed_by_the_owners_of_both() {
             AcceptError::Previous { expected: old.digest.clone(), found: digest.to_owned() },
         ),
     ] {
-        assert_eq!(accept(Some(&old), &new, None, &signed, now()), Err(expected));
+        assert_eq!(accept(Some(&old), &new, None, &signed, &signed, now()), Err(expected));
     }
 }
 
@@ -64,12 +77,12 @@ fn a_version_follows_the_one_before_and_is_signed_by_the_owners_of_both() {
 fn the_first_policy_is_told_by_its_digest_and_none_that_has_expired_is_taken() {
     let first = version(1, None, OLD);
     let signed = [by("ana@a", &first), by("raj@a", &first)];
-    assert_eq!(accept(None, &first, None, &signed, now()), Err(AcceptError::FirstUse));
-    assert_eq!(accept(None, &first, Some(&first.digest), &signed, now()), Ok(()));
-    assert!(accept(None, &first, Some(&first.digest), &signed[..1], now()).is_err());
+    assert_eq!(accept(None, &first, None, &[], &signed, now()), Err(AcceptError::FirstUse));
+    assert_eq!(accept(None, &first, Some(&first.digest), &[], &signed, now()), Ok(()));
+    assert!(accept(None, &first, Some(&first.digest), &[], &signed[..1], now()).is_err());
     let later = "2027-01-01T00:00:00Z".parse().unwrap();
-    let refused = accept(None, &first, Some(&first.digest), &signed, later);
+    let refused = accept(None, &first, Some(&first.digest), &[], &signed, later);
     assert!(matches!(refused, Err(AcceptError::Expired { .. })));
-    let refused = accept(None, &first, Some(DIGEST), &signed, now());
+    let refused = accept(None, &first, Some(DIGEST), &[], &signed, now());
     assert!(matches!(refused, Err(AcceptError::Pinned { .. })));
 }

@@ -729,15 +729,14 @@ fn a_signature_counts_for_what_its_certificate_was_asked_for_and_nothing_else() 
 
 #[test]
 fn owners_publish_without_a_grant_and_nothing_else() {
-    let owned = policy(
-        &simple("")
-            .replace("may:", "owners: {roles: [owner], at-least: 1}\nmay:")
-            .replace(
-                "who:\n",
-                "who:\n  owner: {issuer: https://login.acme.example, email: 'olga@acme.example'}\n",
-            )
-            .replace("email: '*@acme.example'", "email: 'ana@acme.example'"),
-    );
+    let text = simple("")
+        .replace("may:", "owners: {roles: [owner], at-least: 1}\nmay:")
+        .replace(
+            "who:\n",
+            "who:\n  owner: {issuer: https://login.acme.example, email: 'olga@acme.example'}\n",
+        )
+        .replace("email: '*@acme.example'", "email: 'ana@acme.example'");
+    let owned = policy(&text);
     let olga = signer(LOGIN, &[("subject", "olga@acme.example"), ("email", "olga@acme.example")]);
     let ask = |evidence: Evidence| Facts {
         at: Point::Issuance,
@@ -749,6 +748,10 @@ fn owners_publish_without_a_grant_and_nothing_else() {
     allowed(&ask(evidence(olga.clone(), Content::Unknown)), &owned);
     refused(&ask(signature(olga.clone())), &owned, "not-granted");
     refused(&ask(attestation(ana(), countersign_policy::POLICY, json!({}))), &owned, "not-granted");
+    let retired =
+        policy(&text.replace("'olga@acme.example'", "'olga@acme.example', retired: 2020-01-01"));
+    refused(&ask(publish()), &retired, "role-retired");
+    refused(&ask(evidence(olga.clone(), Content::Unknown)), &retired, "role-retired");
 }
 
 #[test]

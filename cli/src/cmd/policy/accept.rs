@@ -13,11 +13,12 @@ use crate::judge::{Content, Gathered, Judge};
 use crate::output::{self, NewFile};
 use crate::policy_file;
 use crate::trust::{self, read_bounded};
-use countersign_policy::accept;
 use countersign_policy::yaml::MAX_TEXT;
+use countersign_policy::{Policy, accept};
 use countersign_verify::Thresholds;
 use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -31,31 +32,37 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     hashes.insert(HashAlgorithm::Sha256);
     let artifact = artifact::read(&args.file, &hashes, false)?;
     let roots = trust::load(&args.trust)?.roots;
-    let named = policy_file::trust(&new, &args.file)?;
     let own = Grounds::new(roots, Thresholds::CERTIFICATE, None);
-    let judge = Judge::new(new.clone(), own, named, Thresholds::KEY);
-    let mut gathered = Gathered::default();
-    for (name, bundle) in bundles.about(&artifact) {
-        judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &new.digest));
-    }
+    // Each version names the trust roots of its own owners.
+    let gather = |by: &Policy, path: &Path| {
+        let named = policy_file::trust(by, path)?;
+        let judge = Judge::new(by.clone(), own.clone(), named, Thresholds::KEY);
+        let mut gathered = Gathered::default();
+        for (name, bundle) in bundles.about(&artifact) {
+            judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &new.digest));
+        }
+        Ok::<_, Failure>(gathered)
+    };
+    let by_stored = stored.as_ref().map(|stored| gather(stored, &args.into)).transpose()?;
+    let by_stored = by_stored.unwrap_or_default().evidence;
+    let by_new = gather(&new, &args.file)?;
     let (name, serial) = (&new.name, new.serial);
     let pinned = args.digest.as_deref();
-    accept(stored.as_ref(), &new, pinned, &gathered.evidence, Timestamp::now()).map_err(
-        |error| {
-            let mut message = format!("{name} serial {serial} is not taken: {error}");
-            for (name, why) in &gathered.rejected {
-                message.push_str(&format!("\n  {name} is no evidence: {why}"));
-            }
-            let failure = Failure::no(message);
-            match stored {
-                None if pinned.is_none() => failure.hint(format!(
-                    "compare {} with what its owners say, and give --digest",
-                    new.digest
-                )),
-                _ => failure,
-            }
-        },
-    )?;
+    let now = Timestamp::now();
+    accept(stored.as_ref(), &new, pinned, &by_stored, &by_new.evidence, now).map_err(|error| {
+        let mut message = format!("{name} serial {serial} is not taken: {error}");
+        for (name, why) in &by_new.rejected {
+            message.push_str(&format!("\n  {name} is no evidence: {why}"));
+        }
+        let failure = Failure::no(message);
+        match stored {
+            None if pinned.is_none() => failure.hint(format!(
+                "compare {} with what its owners say, and give --digest",
+                new.digest
+            )),
+            _ => failure,
+        }
+    })?;
     let text = read_bounded(&args.file, MAX_TEXT)?;
     // The text that was verified is the one that is kept.
     if countersign_policy::digest(&text) != new.digest {

@@ -34,41 +34,46 @@ pub(super) fn decide(
         Ok::<_, Failure>(AtLog::new(InForce::read(policy)?, authorities))
     };
     let (old, new) = (gate(old)?, gate(new)?);
-    let since = over.0.map(|span| Timestamp::now() - span);
+    let since = over.0;
     let reader = Remote::new(root, false)?.read()?;
     let size = reader.head().checkpoint().size;
     let mut decided = Vec::new();
     for bundle in (0..size.div_ceil(u64::from(FULL))).rev() {
         let entries = block_on(reader.prove_bundle(bundle))?.map_err(refused)?;
         let before = decided.len();
+        let mut older = false;
         for proven in &entries {
-            one(proven, since, &old, &new, &mut decided);
+            older |= one(proven, since, &old, &new, &mut decided);
         }
-        if since.is_some() && decided.len() == before {
+        // Entries come about in the order of their certificates: below nothing but older ones are older ones.
+        if older && decided.len() == before {
             break;
         }
     }
     Ok(decided)
 }
 
+/// Decides about one entry. Whether it has a certificate from before `since`.
 fn one(
     proven: &Proven,
     since: Option<Timestamp>,
     old: &AtLog,
     new: &AtLog,
     decided: &mut Vec<Decided>,
-) {
+) -> bool {
     let index = proven.proof.leaf_index();
-    let Ok(entry) = Entry::parse(&proven.leaf) else { return };
-    let [digest] = entry.digests.as_slice() else { return };
+    let Ok(entry) = Entry::parse(&proven.leaf) else { return false };
+    let [digest] = entry.digests.as_slice() else { return false };
     let hash = HashAlgorithm::ALL.into_iter().find(|hash| hash.digest_len() == digest.len());
-    let Some(hash) = hash else { return };
+    let Some(hash) = hash else { return false };
+    let mut older = false;
     for signer in &entry.verifiers {
         // A key has no time, and index 0 is the log's own.
         let OwnedVerifier::Certificate(der) = signer else { continue };
         let Ok(certificate) = Certificate::parse(der) else { continue };
         let time = certificate.not_before();
         if since.is_some_and(|since| time < since) {
+            older = true;
             continue;
         }
         let asked = Asked { signer: signer.borrow(), digest: (hash, digest), payload: None };
@@ -83,4 +88,5 @@ fn one(
             what: format!("entry {index} by {name}"),
         });
     }
+    older
 }
