@@ -53,85 +53,95 @@ impl Admission {
     /// Decides by `config` from now on, with nothing cached; if it does not do, all stays as it is. Name
     /// and serial number of the policy.
     pub(crate) fn reload(&self, config: Config) -> Result<(String, u64), Failure> {
-        let now = self.rules().config().server.clone();
-        let (old, new) = (now.map(|now| now.listen), config.server.as_ref().map(|new| new.listen));
-        if old != new {
-            return Err(Failure::unclear("\"listen\" changes with a restart only"));
+        if self.rules().config().server != config.server {
+            return Err(Failure::unclear("\"listen\" and [tls] change with a restart only")
+                .hint("the files that [tls] names are read again when they change"));
         }
         let rules = Rules::load(config)?;
         let shown = rules.shown();
         *self.rules.write() = Arc::new(rules);
         Ok(shown)
     }
+}
 
-    /// The answer to a review: whether its object may come in.
-    async fn validate(&self, json: &[u8], deadline: Deadline) -> Result<String, Error> {
-        let rules = self.rules();
-        let review = match Review::parse(json, rules.kinds()) {
-            Ok(review) => review,
-            Err(error) => {
-                let uid = uid(json).ok_or_else(|| error.clone())?;
-                count("validate", &Verdict::Refused(String::new()));
-                return Ok(Answer::new(Verdict::Refused(error.to_string())).to_json(&uid));
+/// The answer to a review: whether its object may come in.
+async fn validate_review(rules: &Rules, json: &[u8], deadline: Deadline) -> Result<String, Error> {
+    let review = match Review::parse(json, rules.kinds()) {
+        Ok(review) => review,
+        Err(error) => {
+            let unread = Unread::of(json).ok_or_else(|| error.clone())?;
+            let (uid, why) = (unread.uid, error.to_string());
+            tracing::info!(uid, dry_run = unread.dry_run, why, "refused");
+            let verdict = Verdict::Refused(why);
+            if !unread.dry_run {
+                count("validate", &verdict);
             }
-        };
-        if !review.dry_run {
-            counter!("countersign_admission_unknown_members_total")
-                .increment(review.unknown.len() as u64);
+            return Ok(Answer::new(verdict).to_json(&uid));
         }
-        let passes = passes(&rules, &review);
-        let images = match passes {
-            Some(_) => BTreeSet::new(),
-            None => images(&review, rules.checks_unchanged()),
-        };
-        let pinned = rules.pins_tags() && !review.owned;
+    };
+    if !review.dry_run {
+        counter!("countersign_admission_unknown_members_total")
+            .increment(review.unknown.len() as u64);
+    }
+    let passes = passes(rules, &review);
+    let images = match passes {
+        Some(_) => BTreeSet::new(),
+        None => images(&review, rules.checks_unchanged()),
+    };
+    let pinned = rules.pins_tags() && !review.owned;
+    let unchanged: BTreeSet<&str> = review
+        .places
+        .iter()
+        .filter(|place| review.is_unchanged(place))
+        .map(|place| place.image.as_str())
+        .collect();
+    let (unchanged, namespace) = (&unchanged, review.namespace.as_deref());
+    let judge = |image: String| async move {
+        // The mutating webhook leaves an unchanged image as it is.
+        let pinned = pinned && !unchanged.contains(image.as_str());
         let tags = if pinned { Tags::Refused } else { Tags::Resolved };
-        let (rules, namespace) = (&rules, review.namespace.as_deref());
-        let judge =
-            |image: String| async move { rules.judge(&image, namespace, tags, deadline).await };
-        let judged: Vec<Judged> = stream::iter(images).map(judge).buffered(AT_ONCE).collect().await;
-        let mut answer = answer::of(&review, &judged);
-        if let Some(why) = passes {
-            answer.audit.insert("let-through".to_owned(), why.to_owned());
-        }
-        tell(&review, &answer, &judged);
-        Ok(answer.to_json(&review.uid))
+        rules.judge(&image, namespace, tags, deadline).await
+    };
+    let judged: Vec<Judged> = stream::iter(images).map(judge).buffered(AT_ONCE).collect().await;
+    let mut answer = answer::of(&review, &judged);
+    if let Some(why) = passes {
+        answer.audit.insert("let-through".to_owned(), why.to_owned());
     }
+    tell(&review, &answer, &judged);
+    Ok(answer.to_json(&review.uid))
+}
 
-    /// The answer to a review: the digests that the tags of its object mean. It never says no, because what
-    /// is not pinned is refused where it is decided.
-    async fn mutate(&self, json: &[u8], deadline: Deadline) -> Result<String, Error> {
-        let rules = self.rules();
-        let mut answer = Answer::new(Verdict::Allowed);
-        let review = match Review::parse(json, rules.kinds()) {
-            Ok(review) => review,
-            Err(error) => {
-                let uid = uid(json).ok_or(error)?;
-                return Ok(answer.to_json(&uid));
-            }
-        };
-        let pins = rules.pins_tags() && !review.owned && passes(&rules, &review).is_none();
-        // What is unchanged runs already: another name would start it anew.
-        let images = if pins { images(&review, false) } else { BTreeSet::new() };
-        let rules = &rules;
-        let pin = |image: String| async move {
-            let pinned = rules.pin(&image, deadline).await;
-            (image, pinned)
-        };
-        let pinned: Vec<_> = stream::iter(images).map(pin).buffered(AT_ONCE).collect().await;
-        let mut digests = BTreeMap::new();
-        for (image, pinned) in pinned {
-            match pinned {
-                Ok(pinned) => drop(digests.insert(image, pinned)),
-                Err(why) => answer.warnings.push(format!("{image} was not pinned: {why}")),
-            }
+/// The answer to a review: the digests that the tags of its object mean. It never says no, because what
+/// is not pinned is refused where it is decided.
+async fn mutate_review(rules: &Rules, json: &[u8], deadline: Deadline) -> Result<String, Error> {
+    let mut answer = Answer::new(Verdict::Allowed);
+    let review = match Review::parse(json, rules.kinds()) {
+        Ok(review) => review,
+        Err(error) => {
+            let Unread { uid, .. } = Unread::of(json).ok_or(error)?;
+            return Ok(answer.to_json(&uid));
         }
-        answer.patch = review.patch(&digests);
-        if !review.dry_run {
-            count("mutate", &answer.verdict);
+    };
+    let pins = rules.pins_tags() && !review.owned && passes(rules, &review).is_none();
+    // What is unchanged runs already: another name would start it anew.
+    let images = if pins { images(&review, false) } else { BTreeSet::new() };
+    let pin = |image: String| async move {
+        let pinned = rules.pin(&image, deadline).await;
+        (image, pinned)
+    };
+    let pinned: Vec<_> = stream::iter(images).map(pin).buffered(AT_ONCE).collect().await;
+    let mut digests = BTreeMap::new();
+    for (image, pinned) in pinned {
+        match pinned {
+            Ok(pinned) => drop(digests.insert(image, pinned)),
+            Err(why) => answer.warnings.push(format!("{image} was not pinned: {why}")),
         }
-        Ok(answer.to_json(&review.uid))
     }
+    answer.patch = review.patch(&digests);
+    if !review.dry_run {
+        count("mutate", &answer.verdict);
+    }
+    Ok(answer.to_json(&review.uid))
 }
 
 /// Why nothing of the review is looked at, if nothing is.
@@ -155,12 +165,21 @@ fn images(review: &Review, all: bool) -> BTreeSet<String> {
 
 /// Of a review that cannot be read what its answer must repeat: otherwise the API server shows its own
 /// error instead of ours.
-fn uid(json: &[u8]) -> Option<String> {
-    if json.len() > MAX_REVIEW {
-        return None;
+struct Unread {
+    uid: String,
+    dry_run: bool,
+}
+
+impl Unread {
+    fn of(json: &[u8]) -> Option<Self> {
+        if json.len() > MAX_REVIEW {
+            return None;
+        }
+        let json: Value = serde_json::from_slice(json).ok()?;
+        let uid = json.pointer("/request/uid")?.as_str()?.to_owned();
+        let dry_run = json.pointer("/request/dryRun").and_then(Value::as_bool);
+        Some(Self { uid, dry_run: dry_run.unwrap_or_default() })
     }
-    let json: Value = serde_json::from_slice(json).ok()?;
-    Some(json.pointer("/request/uid")?.as_str()?.to_owned())
 }
 
 fn count(webhook: &'static str, verdict: &Verdict) {

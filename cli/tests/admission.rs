@@ -390,6 +390,11 @@ fn what_is_no_review_of_a_known_kind_is_never_allowed() {
             assert_eq!(found, status, "{path}: {answer}");
         }
     }
+    for waits in ["9000000000000000000s", "-1s", "x", ""] {
+        let query = format!("/validate?timeout={waits}");
+        let (status, answer) = world.https().post(&query, whole.to_string().as_bytes());
+        assert_eq!(status, 200, "{waits}: {answer}");
+    }
     assert_eq!(world.https().get("/validate").0, 405);
     assert!(!world.log().contains("panicked"));
 }
@@ -663,6 +668,18 @@ fn gatekeeper_kyverno_and_containerd_are_told_the_same() {
     assert_eq!(answer["response"]["items"], json!([]));
     let error = answer["response"]["systemError"].as_str().unwrap();
     assert!(error.contains("ProviderRequest"), "{error}");
+
+    // A template that has no namespace to name asks about every place.
+    let stricter = world.policy(2, "ci").replace("{not: [sandbox]}", "[payments]");
+    world.write("policy.yaml", &stricter);
+    let bare = json!({ "apiVersion": version, "kind": "ProviderRequest",
+        "request": { "keys": [format!("|{bad}")] } });
+    world.until("the new policy is in use", |_| {
+        let (_, answer) = ask("/gatekeeper/v1", &bare);
+        answer.to_string().contains("serial 2")
+    });
+    let (_, answer) = ask("/gatekeeper/v1", &bare);
+    assert!(answer.to_string().contains("must \\\"apps are signed"), "{answer}");
 
     let containerd = |config: &str, name: &str, digest: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));

@@ -6,13 +6,14 @@
 //!
 //! A fetch goes on when whoever asked for it has given up, so that the next one finds it.
 
-use crate::judge::Gathered;
+use crate::judge::{Gathered, Missed};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use metrics::counter;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -33,7 +34,7 @@ pub(super) struct Limits {
     pub(super) longest: Duration,
     /// Images of which evidence is kept.
     pub(super) entries: usize,
-    /// Bytes of evidence that are kept, as JSON: attestations may be large.
+    /// Bytes that are kept, evidence as JSON and what is beside it: attestations may be large.
     pub(super) bytes: usize,
     /// Fetches under way.
     pub(super) fetches: usize,
@@ -60,29 +61,34 @@ pub(super) type Key = (String, String);
 /// What was fetched about one image.
 pub(super) struct Found {
     /// The evidence; an error where it is not even known what there might be.
-    pub(super) gathered: Result<Gathered, String>,
+    pub(super) gathered: Result<Gathered, Missed>,
     /// SHA-256 of the evidence as JSON: two decisions by the same evidence have the same.
     pub(super) digest: [u8; 32],
     bytes: usize,
 }
 
 impl Found {
-    fn new(gathered: Result<Gathered, String>) -> Self {
+    fn new(gathered: Result<Gathered, Missed>) -> Self {
         let json = match &gathered {
             Ok(gathered) => {
                 let missed = gathered.missed.as_ref().map(|missed| missed.why);
                 serde_json::to_vec(&(&gathered.evidence, missed)).unwrap_or_default()
             }
-            Err(why) => why.clone().into_bytes(),
+            Err(missed) => missed.what.clone().into_bytes(),
         };
+        let beside = gathered.as_ref().map_or(0, |gathered| {
+            let rejected = gathered.rejected.iter().map(|(name, why)| name.len() + why.len());
+            let platforms = gathered.platforms.iter().map(|digest| digest.as_str().len());
+            rejected.chain(platforms).sum()
+        });
         let digest = HashAlgorithm::Sha256.digest(&json);
         let digest = digest.as_slice().try_into().expect("SHA-256 has 32 bytes");
-        Self { gathered, digest, bytes: json.len() }
+        Self { gathered, digest, bytes: json.len() + beside }
     }
 
-    /// Everything that there is was read.
-    fn is_complete(&self) -> bool {
-        self.gathered.as_ref().is_ok_and(|gathered| gathered.missed.is_none())
+    /// What was not read.
+    fn missed(&self) -> Option<&Missed> {
+        self.gathered.as_ref().map_or_else(Some, |gathered| gathered.missed.as_ref())
     }
 }
 
@@ -153,11 +159,14 @@ impl Cache {
         gather: impl FnOnce() -> F,
     ) -> Option<Hit>
     where
-        F: Future<Output = Result<Gathered, String>> + Send + 'static,
+        F: Future<Output = Result<Gathered, Missed>> + Send + 'static,
     {
         let (fetch, stale) = {
             let mut state = self.state.lock();
             let State { entries, fetches, .. } = &mut *state;
+            if *fetches >= self.limits.fetches && !entries.contains_key(key) {
+                return None;
+            }
             let entry = entries.entry(key.clone()).or_default();
             let now = Instant::now();
             entry.used = Some(now);
@@ -207,36 +216,37 @@ impl Cache {
 
     /// Whether it is used when its registry fails.
     fn is_usable(&self, known: &Known, now: Instant) -> bool {
-        known.found.is_complete() && now - known.since < self.limits.stale
+        known.found.missed().is_none() && now - known.since < self.limits.stale
     }
 
     /// Fetches in a task of its own, which ends by itself.
     fn fetch(
         self: &Arc<Self>,
         key: Key,
-        gather: impl Future<Output = Result<Gathered, String>> + Send + 'static,
+        gather: impl Future<Output = Result<Gathered, Missed>> + Send + 'static,
     ) -> Fetch {
         counter!("countersign_admission_evidence_total", "from" => "registry").increment(1);
-        let (cache, longest, name) = (Arc::clone(self), self.limits.longest, key.clone());
+        let (cache, longest) = (Arc::clone(self), self.limits.longest);
+        let missed = |what: &str, away| Err(Missed { why: "network", what: what.to_owned(), away });
+        let failed = move || missed("verifying failed; see the log", false);
         let task = tokio::spawn(async move {
-            let gathered = timeout(longest, gather).await;
-            let gathered = gathered.unwrap_or_else(|_| {
-                Err(format!("the registry took longer than {} s", longest.as_secs()))
-            });
-            cache.store(&name, gathered)
+            // A panic is stored, too: whether or not anybody waits, the fetch has ended.
+            let gathered = timeout(longest, AssertUnwindSafe(gather).catch_unwind()).await;
+            let gathered = match gathered {
+                Ok(gathered) => gathered.unwrap_or_else(|_| failed()),
+                Err(_) => {
+                    let what = format!("the registry took longer than {} s", longest.as_secs());
+                    missed(&what, true)
+                }
+            };
+            cache.store(&key, gathered)
         });
-        let cache = Arc::clone(self);
-        let outcome = async move {
-            match task.await {
-                Ok(found) => found,
-                Err(_) => cache.store(&key, Err("verifying failed; see the log".to_owned())),
-            }
-        };
-        outcome.boxed().shared()
+        let aborted = move |_| Hit { found: Arc::new(Found::new(failed())), failed: None };
+        async move { task.await.unwrap_or_else(aborted) }.boxed().shared()
     }
 
     /// Keeps what was fetched, unless what is there is better; says what is to be used.
-    fn store(&self, key: &Key, gathered: Result<Gathered, String>) -> Hit {
+    fn store(&self, key: &Key, gathered: Result<Gathered, Missed>) -> Hit {
         let found = Arc::new(Found::new(gathered));
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -246,13 +256,10 @@ impl Cache {
         entry.fetch = None;
         entry.used = Some(now);
         if let Some(known) = &mut entry.known
-            && !found.is_complete()
+            && let Some(missed) = found.missed().filter(|missed| missed.away)
             && self.is_usable(known, now)
         {
-            let why: Arc<str> = match &found.gathered {
-                Ok(gathered) => gathered.missed.as_ref().map_or("", |missed| &missed.what).into(),
-                Err(why) => why.as_str().into(),
-            };
+            let why: Arc<str> = missed.what.as_str().into();
             known.failed = Some((now, Arc::clone(&why)));
             counter!("countersign_admission_evidence_total", "from" => "stale").increment(1);
             return Hit { found: Arc::clone(&known.found), failed: Some(why) };
@@ -280,24 +287,33 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::Missed;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Evidence is told apart by what was rejected beside it, so that no bundle is needed.
-    fn named(name: &str) -> Result<Gathered, String> {
+    fn named(name: &str) -> Result<Gathered, Missed> {
         Ok(Gathered { rejected: vec![(name.to_owned(), String::new())], ..Gathered::default() })
     }
 
-    fn missed() -> Result<Gathered, String> {
-        let missed = Missed { why: "network", what: "the registry is away".to_owned() };
-        Ok(Gathered { missed: Some(missed), ..Gathered::default() })
+    fn away(what: &str) -> Missed {
+        Missed { why: "network", what: what.to_owned(), away: true }
+    }
+
+    fn missed() -> Result<Gathered, Missed> {
+        let missed = Some(away("the registry is away"));
+        Ok(Gathered { missed, ..Gathered::default() })
+    }
+
+    /// The registry answered, with more than is read.
+    fn too_many() -> Result<Gathered, Missed> {
+        let missed = Some(Missed { why: "limit", what: "too many".to_owned(), away: false });
+        Ok(Gathered { missed, ..Gathered::default() })
     }
 
     fn name(hit: &Hit) -> &str {
         match &hit.found.gathered {
             Ok(Gathered { missed: Some(_), .. }) => "missed",
             Ok(gathered) => &gathered.rejected[0].0,
-            Err(why) => why,
+            Err(missed) => &missed.what,
         }
     }
 
@@ -333,6 +349,18 @@ mod tests {
             assert_eq!(name(&asked.await.unwrap()), "one");
         }
         assert_eq!(count.load(Ordering::SeqCst), 1);
+        let alone = Arc::clone(&cache);
+        let gather = || async {
+            tokio::task::yield_now().await;
+            named("b")
+        };
+        let alone = tokio::spawn(async move { alone.get(&key("b"), EVER, gather).await });
+        tokio::task::yield_now().await;
+        alone.abort();
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        assert!(cache.state.lock().entries[&key("b")].known.is_some(), "though nobody waits");
     }
 
     #[tokio::test]
@@ -341,10 +369,11 @@ mod tests {
         let limits = |stale, negative| Limits { stale, negative, ..Limits::default() };
         for (limits, first, then, (expected, fetched)) in [
             (limits(EVER, nothing), named("good"), missed(), ("good", false)),
-            (limits(EVER, nothing), named("good"), Err("away".to_owned()), ("good", false)),
+            (limits(EVER, nothing), named("good"), Err(away("away")), ("good", false)),
+            (limits(EVER, nothing), named("good"), too_many(), ("missed", true)),
             (limits(nothing, nothing), named("good"), missed(), ("missed", true)),
             (limits(EVER, nothing), named("good"), named("newer"), ("newer", true)),
-            (limits(EVER, nothing), missed(), Err("away".to_owned()), ("away", true)),
+            (limits(EVER, nothing), missed(), Err(away("away")), ("away", true)),
             (limits(EVER, nothing), missed(), named("good"), ("good", true)),
         ] {
             let cache = Cache::new(limits);
@@ -369,9 +398,10 @@ mod tests {
         let limits = Limits { patience: Duration::ZERO, ..Limits::default() };
         let cache = Cache::new(limits);
         cache.get(&key("a"), EVER, || async { named("good") }).await.unwrap();
-        let hangs = || std::future::pending::<Result<Gathered, String>>();
+        let hangs = || std::future::pending::<Result<Gathered, Missed>>();
         let found = cache.get(&key("a"), Duration::ZERO, hangs).await.unwrap();
         assert_eq!(name(&found), "good");
+        assert!(found.failed.is_some(), "it is told, so that it refuses nothing");
     }
 
     #[tokio::test]
@@ -386,6 +416,7 @@ mod tests {
     #[tokio::test]
     async fn the_cache_is_bounded_in_entries_in_bytes_and_in_fetches() {
         let bytes = Found::new(named("a")).bytes;
+        assert_eq!(Found::new(named("abc")).bytes, bytes + 2, "what is no evidence counts, too");
         for limits in [
             Limits { entries: 2, ..Limits::default() },
             Limits { bytes: 2 * bytes, ..Limits::default() },
@@ -401,10 +432,11 @@ mod tests {
         }
         let cache = Cache::new(Limits { fetches: 1, ..Limits::default() });
         let slow = Arc::clone(&cache);
-        let hangs = || std::future::pending::<Result<Gathered, String>>();
+        let hangs = || std::future::pending::<Result<Gathered, Missed>>();
         let first = tokio::spawn(async move { slow.get(&key("a"), EVER, hangs).await });
         tokio::task::yield_now().await;
         assert!(cache.get(&key("b"), EVER, || async { named("b") }).await.is_none());
+        assert_eq!(cache.state.lock().entries.len(), 1, "nor is it remembered");
         first.abort();
     }
 }

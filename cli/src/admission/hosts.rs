@@ -10,6 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Lookups at one registry at a time; each makes a few requests.
 const AT_ONCE: usize = 32;
 
+/// Lookups at one registry that wait for their turn, or have it.
+pub(super) const WAITING: usize = 4 * AT_ONCE;
+
 /// Registries that are remembered. Who may make pods may name as many hosts as there are; then all are
 /// forgotten and begun anew, which costs those that are used a connection.
 const MAX_HOSTS: usize = 256;
@@ -52,8 +55,12 @@ impl Hosts {
 pub(super) struct Turns(Arc<Semaphore>);
 
 impl Turns {
-    /// Waits for a turn, which lasts as long as what is returned.
-    pub(super) async fn take(self) -> OwnedSemaphorePermit {
-        self.0.acquire_owned().await.expect("it is never closed")
+    /// Waits for a turn, which lasts as long as what is returned; `None` when too many do so already.
+    pub(super) async fn take(self) -> Option<OwnedSemaphorePermit> {
+        // Whoever waits or has a turn holds a clone, and one is kept.
+        if Arc::strong_count(&self.0) > WAITING + 1 {
+            return None;
+        }
+        Some(self.0.acquire_owned().await.expect("it is never closed"))
     }
 }

@@ -11,7 +11,7 @@
 //! so cannot be answered, is 400, 408 or 413; an API server takes that for a failure of the webhook, which
 //! refuses as `failurePolicy` says.
 
-use super::{Admission, Deadline, Judged, Tags};
+use super::{AT_ONCE, Admission, Deadline, Judged, Tags, mutate_review, validate_review};
 use crate::server::{healthy, metrics as exporter, request, unknown};
 use axum::Router;
 use axum::body::Body;
@@ -30,9 +30,6 @@ use tokio::time::timeout_at;
 
 /// Largest question of Gatekeeper or for one image, in bytes: a thousand long names.
 const MAX_QUESTION: usize = 512 << 10;
-
-/// How many images of one question are looked up at the same time.
-const AT_ONCE: usize = 8;
 
 const GATEKEEPER: &str = "externaldata.gatekeeper.sh/v1beta1";
 
@@ -80,9 +77,10 @@ async fn validate(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
-    let deadline = Deadline::of(&admission.rules(), query.as_deref());
+    let rules = admission.rules();
+    let deadline = Deadline::of(&rules, query.as_deref());
     match read(body, MAX_REVIEW, deadline).await {
-        Ok(json) => answer(admission.validate(&json, deadline).await),
+        Ok(json) => answer(validate_review(&rules, &json, deadline).await),
         Err(refusal) => refusal,
     }
 }
@@ -92,18 +90,23 @@ async fn mutate(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
-    let deadline = Deadline::of(&admission.rules(), query.as_deref());
+    let rules = admission.rules();
+    let deadline = Deadline::of(&rules, query.as_deref());
     match read(body, MAX_REVIEW, deadline).await {
-        Ok(json) => answer(admission.mutate(&json, deadline).await),
+        Ok(json) => answer(mutate_review(&rules, &json, deadline).await),
         Err(refusal) => refusal,
     }
 }
 
 fn answer(answer: Result<String, Error>) -> Response {
     match answer {
-        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Ok(json) => reply(json),
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
+}
+
+fn reply(json: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 /// The body, if it is there by the deadline.
@@ -121,8 +124,8 @@ async fn read(body: Body, limit: usize, deadline: Deadline) -> Result<Vec<u8>, R
 /// Not an answer to what was asked, because nobody can tell what was.
 fn refusal(status: StatusCode, message: &str) -> Response {
     let code = if status == StatusCode::REQUEST_TIMEOUT { 4 } else { 3 };
-    let body = json!({ "code": code, "message": message, "details": [] }).to_string();
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    let body = json!({ "code": code, "message": message, "details": [] });
+    (status, reply(body.to_string())).into_response()
 }
 
 #[derive(Deserialize)]
@@ -148,10 +151,9 @@ async fn verify(State(admission): State<Arc<Admission>>, body: Body) -> Response
             return refusal(StatusCode::BAD_REQUEST, &message);
         }
     };
-    let namespace = question.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    let namespace = question.namespace.as_deref();
     let judged = rules.judge(&question.image, namespace, Tags::Resolved, deadline).await;
-    let body = about(&judged).to_string();
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    reply(about(&judged).to_string())
 }
 
 /// What is said of an image to others than API servers.
@@ -232,5 +234,5 @@ async fn gatekeeper(State(admission): State<Arc<Admission>>, body: Body) -> Resp
     let body = json!({
         "apiVersion": GATEKEEPER, "kind": "ProviderResponse", "response": response
     });
-    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    reply(body.to_string())
 }

@@ -1,12 +1,12 @@
 //! What decides about images until the next reload: policy, trust roots, registries, and what was found.
 
 use super::cache::{Cache, Found, Hit, Limits};
-use super::hosts::Hosts;
+use super::hosts::{Hosts, WAITING};
 use crate::args::duration;
 use crate::config::admission::Config;
 use crate::failure::Failure;
 use crate::grounds::Grounds;
-use crate::judge::{Gathered, Judge};
+use crate::judge::{Gathered, Judge, Missed};
 use crate::policy_file;
 use crate::trust::{Choice, read_bounded};
 use countersign_client::oci::{Digest, Error, Options, Reference, Where};
@@ -31,7 +31,7 @@ pub(crate) struct Rules {
     config: Config,
     judge: Arc<Judge>,
     kinds: Kinds,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     cache: Arc<Cache>,
 }
 
@@ -48,9 +48,18 @@ impl Deadline {
     pub(crate) fn of(rules: &Rules, query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&');
         let waits = pairs.filter_map(|pair| duration(pair.strip_prefix("timeout=")?).ok()).min();
-        let within = waits.map(|waits| waits * 4 / 5);
+        let within = waits.map(|waits| waits / 5 * 4);
         let within = within.unwrap_or(Duration::MAX).min(rules.config.deadline);
         Self { at: Instant::now() + within, within }
+    }
+
+    /// What `work` for an image comes to, if it does by then.
+    async fn wait<T>(self, image: &Reference, work: impl Future<Output = T>) -> Result<T, String> {
+        // Work that is not begun causes no fetch.
+        if Instant::now() >= self.at {
+            return Err(self.missed(image));
+        }
+        timeout_at(self.at, work).await.map_err(|_| self.missed(image))
     }
 
     fn missed(self, image: &Reference) -> String {
@@ -134,7 +143,7 @@ impl Rules {
         let authorities =
             authorities.map(|path| read_bounded(path, MAX_AUTHORITIES)).transpose()?;
         let options = Options { authorities, budget: config.deadline, ..Options::default() };
-        let (hosts, cache) = (Hosts::new(options), Cache::new(Limits::default()));
+        let (hosts, cache) = (Arc::new(Hosts::new(options)), Cache::new(Limits::default()));
         Ok(Self { config, judge, kinds, hosts, cache })
     }
 
@@ -170,10 +179,8 @@ impl Rules {
         if reference.digest().is_some() {
             return Ok(image.to_owned());
         }
-        let digest = match timeout_at(deadline.at, self.resolve(&reference)).await {
-            Ok(digest) => digest.map_err(|error| error.to_string())?,
-            Err(_) => return Err(deadline.missed(&reference)),
-        };
+        let digest = deadline.wait(&reference, self.resolve(&reference)).await?;
+        let digest = digest.map_err(|error| error.to_string())?;
         Ok(format!("{image}@{digest}"))
     }
 
@@ -190,10 +197,13 @@ impl Rules {
             Err(error) => return Judged::new(image, None, Verdict::Refused(error.to_string())),
         };
         let known = reference.digest().cloned();
-        match timeout_at(deadline.at, self.judged(image, &reference, namespace, tags)).await {
-            Ok(judged) => judged,
-            Err(_) => Judged::new(image, known, Verdict::Undecided(deadline.missed(&reference))),
-        }
+        // An empty name is that of no namespace: then every place counts.
+        let namespace = namespace.filter(|namespace| !namespace.is_empty());
+        let judged = self.judged(image, &reference, namespace, tags);
+        deadline
+            .wait(&reference, judged)
+            .await
+            .unwrap_or_else(|missed| Judged::new(image, known, Verdict::Undecided(missed)))
     }
 
     async fn judged(
@@ -271,7 +281,7 @@ impl Rules {
                         None => judged,
                     })
                 }
-                Err(why) => Err(why.clone()),
+                Err(missed) => Err(missed.what.clone()),
             };
             if matches!(&last, Ok(Judged { verdict: Verdict::Allowed, .. })) {
                 break;
@@ -288,13 +298,17 @@ impl Rules {
         at_most: Duration,
     ) -> Option<Hit> {
         let gather = || {
-            let (judge, digest) = (Arc::clone(&self.judge), digest.clone());
-            let repository = self.hosts.repository(reference);
+            let (judge, hosts) = (Arc::clone(&self.judge), Arc::clone(&self.hosts));
+            let (reference, digest) = (reference.clone(), digest.clone());
             async move {
-                let (repository, turns) = repository.map_err(|error| error.to_string())?;
-                let _turn = turns.take().await;
+                // Here, for a new registry takes a while, and the cache is not held up by it.
+                let (repository, turns) =
+                    hosts.repository(&reference).map_err(|error| Missed::of(&error))?;
+                // That too many ask at the moment says nothing against what is known.
+                let busy = || Missed { away: true, ..Missed::of(&busy(&reference)) };
+                let _turn = turns.take().await.ok_or_else(busy)?;
                 let gathered = judge.gather(&Where::Registry(repository), &digest).await;
-                gathered.map_err(|error| error.to_string())
+                gathered.map_err(|error| Missed::of(&error))
             }
         };
         let key = (reference.name(), digest.to_string());
@@ -304,7 +318,7 @@ impl Rules {
     /// What a tag means now.
     async fn resolve(&self, reference: &Reference) -> Result<Digest, Error> {
         let (repository, turns) = self.hosts.repository(reference)?;
-        let _turn = turns.take().await;
+        let _turn = turns.take().await.ok_or_else(|| busy(reference))?;
         Ok(repository.resolve(reference).await?.descriptor.digest)
     }
 
@@ -348,6 +362,11 @@ fn verdict(decision: &Decision, missed: Option<&str>) -> Verdict {
         (Outcome::Undecided, Some(missed)) => Verdict::Undecided(format!("{missed}; {reason}")),
         (Outcome::Undecided, None) => Verdict::Undecided(reason),
     }
+}
+
+/// Too many lookups wait for one registry.
+fn busy(image: &Reference) -> Error {
+    Error::TooMany { what: format!("lookups at {}", image.registry()), limit: WAITING }
 }
 
 /// What was read and is wrong is no; what could not be read is undecided.

@@ -82,7 +82,7 @@ pub(super) async fn serve(path: PathBuf) -> Result<ExitCode, Failure> {
             _ = look.tick() => false,
         };
         if asked || known.changed() {
-            known = reload(&path, known, &admission, &tls).await;
+            known = reload(&path, known, &admission).await;
         }
     }
     eprintln!("stopping: finishing what is under way");
@@ -97,36 +97,34 @@ pub(super) async fn serve(path: PathBuf) -> Result<ExitCode, Failure> {
 }
 
 /// Decides by what the files have come to say; if that does not do, goes on as before and says so.
-async fn reload(path: &Path, known: Seen, admission: &Arc<Admission>, tls: &RustlsConfig) -> Seen {
+async fn reload(path: &Path, known: Seen, admission: &Arc<Admission>) -> Seen {
     // Before it is read: what changes meanwhile is read once more.
-    let seen = known.again();
+    let mut seen = known.again();
     let outcome = async {
         let config = {
             let path = path.to_owned();
             blocking(move || Config::load(&path, true)).await?
         };
-        let files = config.server.as_ref().map(|server| server.tls.read()).transpose()?;
-        let (mut now, admission) = (Seen::of(path, &config), Arc::clone(admission));
+        // Also if they do not do: it is these that somebody mends.
+        let mut now = Seen::of(path, &config);
         now.0[0] = seen.0[0].clone();
-        let shown = blocking(move || admission.reload(config)).await?;
-        if let Some(files) = files {
-            tls.reload_from_config(files);
-        }
-        Ok::<_, Failure>((now, shown))
+        seen = now;
+        let admission = Arc::clone(admission);
+        blocking(move || admission.reload(config)).await
     };
-    let (seen, label) = match outcome.await {
-        Ok((seen, (name, serial))) => {
+    let label = match outcome.await {
+        Ok((name, serial)) => {
             gauge!("countersign_admission_policy_serial").set(serial as f64);
             tracing::info!(
                 policy = name,
                 serial,
                 "policy and trust were read again and are in use"
             );
-            (seen, "done")
+            "done"
         }
         Err(error) => {
             tracing::error!("the old policy stays in use: {}", error.text());
-            (seen, "failed")
+            "failed"
         }
     };
     counter!("countersign_admission_reloads_total", "outcome" => label).increment(1);

@@ -54,7 +54,7 @@ pub(crate) struct Config {
 }
 
 /// Where it listens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     pub(crate) tls: tls::Files,
