@@ -13,7 +13,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use countersign_ca::Clock;
 use countersign_ca::audit::{Audit, Event, Who};
-use countersign_ca::credential::Credential;
 use countersign_ca::identity::{Identity, San};
 use countersign_ca::issue::{Gate, Refusal};
 use countersign_log::face::accept::{Accepted, Asked, Denied};
@@ -27,7 +26,6 @@ use countersign_verify::encoding::hex;
 use countersign_verify::entry::Verifier;
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::statement::Statement;
-use countersign_verify::trusted_root::Window;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use std::path::Path;
@@ -142,25 +140,10 @@ pub(crate) struct AtLog {
 }
 
 impl LogGate {
-    /// From now on decides `policy`, for certificates that the keys `issuing` signed; without one everybody
+    /// From now on decides `policy`, for certificates by `own` authorities; without one everybody
     /// is let through.
-    pub(crate) fn set(
-        &self,
-        policy: Option<Arc<InForce>>,
-        issuing: &[Credential],
-    ) -> Result<(), Failure> {
-        let any_time = Window { start: None, end: None };
-        let authority = |credential: &Credential| {
-            let chain = credential.chain.iter().map(Vec::as_slice).collect();
-            CertificateAuthority::new(chain, any_time)
-                .map_err(|error| Failure::unclear(format!("the certificate authority: {error}")))
-        };
-        let gate = policy.map(|in_force| {
-            let authorities = issuing.iter().map(authority).collect::<Result<_, _>>()?;
-            Ok::<_, Failure>(Arc::new(AtLog::new(in_force, authorities)))
-        });
-        *self.0.write() = gate.transpose()?;
-        Ok(())
+    pub(crate) fn set(&self, policy: Option<Arc<InForce>>, own: &[CertificateAuthority]) {
+        *self.0.write() = policy.map(|in_force| Arc::new(AtLog::new(in_force, own.to_vec())));
     }
 
     /// What the logs take by it.
@@ -292,7 +275,7 @@ pub(crate) async fn record(State(audit): State<Audit>, request: Request, next: N
             message: denied.to_string(),
             rule: Some(denied.rule.clone()),
             serial: None,
-            who: Some(Who { identity, issuer }),
+            who: (!identity.is_empty()).then_some(Who { identity, issuer }),
         };
         if let Err(error) = audit.record(Timestamp::now(), &id, event).await {
             tracing::error!(%error, "a refusal is not on record");

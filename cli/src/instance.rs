@@ -134,13 +134,14 @@ impl Instance {
         let chain = chain.ok_or_else(|| Failure::unclear("there is no issuing CA"))?;
         let shards = Shards::read(directory.path(), settings.created()?)?;
         let log_gate = LogGate::default();
-        log_gate.set(plan.policy.clone(), &plan.issuing)?;
+        let own = accepted::authorities(&plan.issuing)?;
+        log_gate.set(plan.policy.clone(), &own);
         let (logs, shards) = {
             let (directory, settings, database) = (&directory, &settings, &database);
             let witnesses = plan.witnesses.clone();
             let mut opening =
                 Opening { directory, settings, database, passphrase, witnesses, shards };
-            let accepted = plan.signers.accepted(&plan.issuing, &log_gate)?;
+            let accepted = plan.signers.accepted(&own, &log_gate);
             let logs = Logs::open(&mut opening, &roots(&plan), &chain, accepted).await?;
             (logs, opening.shards)
         };
@@ -191,7 +192,8 @@ impl Instance {
             return Err(Failure::unclear("the certificate log does not know this root yet")
                 .hint("restart the server to have its certificate log take a new root"));
         }
-        let accepted = plan.signers.accepted(&plan.issuing, &self.log_gate)?;
+        let own = accepted::authorities(&plan.issuing)?;
+        let accepted = plan.signers.accepted(&own, &self.log_gate);
         plan.limits = plan.limits.following(&self.services().limits);
         let (files, policy) = (plan.files.clone(), plan.policy.clone());
         let shards = self.shards.read().clone();
@@ -202,7 +204,7 @@ impl Instance {
         services.trust =
             trust::trust_files(&self.settings, &self.logs, &self.shards.read(), &services)?;
         services.publish(&self.directory)?;
-        self.log_gate.set(policy, &services.issuing)?;
+        self.log_gate.set(policy, &own);
         self.logs.signatures.accept(accepted.clone());
         self.logs.older.accept(accepted);
         *self.services.write() = Arc::new(services);

@@ -506,12 +506,15 @@ async fn signing_requests_that_are_none_or_by_another_key_are_refused() {
     for (what, request) in [
         ("a byte after it", [&good[..], &[0]].concat()),
         ("it twice", good.repeat(2)),
-        ("a member too many", sequence(&[&good[4..], &NULL])),
+        ("a member too many", sequence(&[&info(&key), &algorithm, &bits(&signature), &NULL])),
         ("no signature at all", unsigned),
         ("information alone", info(&key)),
         ("a key alone", key.clone()),
         ("a certificate", world.issuing.der().to_vec()),
-        ("an end that is marked", [&[0x30, 0x80], &good[4..], &[0, 0]].concat()),
+        (
+            "an end that is marked",
+            [&[0x30, 0x80], &*info(&key), &algorithm, &bits(&signature), &[0, 0]].concat(),
+        ),
         ("a length of 4 GiB", vec![0x30, 0x84, 0xff, 0xff, 0xff, 0xff]),
         ("a signature in octets", sequence(&[&info(&key), &algorithm, &der(4, &[&signature])])),
         (

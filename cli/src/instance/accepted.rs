@@ -62,30 +62,30 @@ impl Signers {
         Ok(signers)
     }
 
-    /// What the logs of an authority with the keys `issuing` take, if `gate` lets it through.
-    pub(super) fn accepted(
-        &self,
-        issuing: &[Credential],
-        gate: &LogGate,
-    ) -> Result<Accepted, Failure> {
-        let any_time = Window { start: None, end: None };
-        let own = |credential: &Credential| {
-            let chain = credential.chain.iter().map(Vec::as_slice).collect();
-            CertificateAuthority::new(chain, any_time)
-                .map_err(|error| Failure::unclear(format!("the certificate authority: {error}")))
-        };
+    /// What the logs of an instance take whose `own` authorities these are, if `gate` lets it through.
+    pub(super) fn accepted(&self, own: &[CertificateAuthority], gate: &LogGate) -> Accepted {
         let clock: countersign_log::Clock = Arc::new(Timestamp::now);
         let certificates = match &self.certificates {
             None => Certificates::Any,
             Some(vouching) => {
-                let own = issuing.iter().filter(|_| vouching.own).map(own);
-                let others = vouching.others.iter().cloned().map(Ok);
-                let all = own.chain(others).collect::<Result<_, _>>()?;
+                let own = own.iter().filter(|_| vouching.own);
+                let all = own.chain(&vouching.others).cloned().collect();
                 Certificates::IssuedBy(all, Arc::clone(&clock))
             }
         };
-        Ok(Accepted { certificates, keys: self.keys.clone(), ..gate.accepted(clock) })
+        Accepted { certificates, keys: self.keys.clone(), ..gate.accepted(clock) }
     }
+}
+
+/// The instance's own authorities, whose keys are `issuing`.
+pub(super) fn authorities(issuing: &[Credential]) -> Result<Vec<CertificateAuthority>, Failure> {
+    let any_time = Window { start: None, end: None };
+    let authority = |credential: &Credential| {
+        let chain = credential.chain.iter().map(Vec::as_slice).collect();
+        CertificateAuthority::new(chain, any_time)
+            .map_err(|error| Failure::unclear(format!("the certificate authority: {error}")))
+    };
+    issuing.iter().map(authority).collect()
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Failure {

@@ -606,6 +606,9 @@ fn envelope_allowed(
     signed: &[u8],
     payload: &[u8],
 ) -> Result<(), Box<Denied>> {
+    if accepted.policy.is_none() {
+        return Ok(()); // and nothing large is hashed for it
+    }
     let hash = HashAlgorithm::Sha256;
     let digest = (hash, &hash.digest(signed)[..]);
     accepted.by_policy(&Asked { signer: by.borrow(), digest, payload: Some(payload) })

@@ -156,33 +156,41 @@ async fn thirty_two_writers_do_not_notice_that_the_log_turns_to_the_next_shard_a
     }
 }
 
-/// A store that keeps a batch from being staged as long as the lock is held.
-struct Held(Files, Arc<tokio::sync::Mutex<()>>);
+/// A store that stages no batch as long as `hold` is locked, and publishes no checkpoint if it is `crashing`, as
+/// by a crash right before it.
+struct Meddled {
+    files: Files,
+    hold: Arc<tokio::sync::Mutex<()>>,
+    crashing: bool,
+}
 
 #[async_trait]
-impl Source for Held {
+impl Source for Meddled {
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
-        self.0.get(path).await
+        self.files.get(path).await
     }
 }
 
 #[async_trait]
-impl TileStore for Held {
+impl TileStore for Meddled {
     async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError> {
-        self.0.grow(growth).await
+        self.files.grow(growth).await
     }
     async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.0.put(path, bytes).await
+        match self.crashing {
+            true => Err(StoreError::Name { path: path.to_owned() }),
+            false => self.files.put(path, bytes).await,
+        }
     }
     async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError> {
-        let _held = self.1.lock().await;
-        self.0.stage(batch).await
+        let _held = self.hold.lock().await;
+        self.files.stage(batch).await
     }
     async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
-        self.0.staged(name).await
+        self.files.staged(name).await
     }
     fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.0.settle()
+        self.files.settle()
     }
 }
 
@@ -193,7 +201,8 @@ async fn an_entry_under_way_when_the_log_turns_comes_to_be_in_one_shard() {
     let place = Place::new(2);
     let hold = Arc::new(tokio::sync::Mutex::new(()));
     let files = Files::open(place.log_folder(1)).unwrap();
-    let (store, lock) = (Arc::new(Held(files, Arc::clone(&hold))), place.lock(1).await);
+    let store = Arc::new(Meddled { files, hold: Arc::clone(&hold), crashing: false });
+    let lock = place.lock(1).await;
     let options = Options::new(Format::Entries);
     let first = Log::open(options, place.signer(1), store, lock).await.unwrap();
     let second = place.open(2, vec![first.clone()]).await;
@@ -237,35 +246,6 @@ async fn a_log_that_shuts_down_says_so_and_turns_nowhere() {
     assert!(matches!(refused, Err(AppendError::Closed)));
 }
 
-/// A store whose next checkpoint is not published: as a crash right before it.
-struct Crashing(Files);
-
-#[async_trait]
-impl Source for Crashing {
-    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
-        self.0.get(path).await
-    }
-}
-
-#[async_trait]
-impl TileStore for Crashing {
-    async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError> {
-        self.0.grow(growth).await
-    }
-    async fn put(&self, path: &str, _: Bytes) -> Result<(), StoreError> {
-        Err(StoreError::Name { path: path.to_owned() })
-    }
-    async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError> {
-        self.0.stage(batch).await
-    }
-    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
-        self.0.staged(name).await
-    }
-    fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.0.settle()
-    }
-}
-
 #[tokio::test]
 async fn a_frozen_log_says_so_in_its_last_checkpoint_also_when_it_crashes_in_between() {
     let time = "2026-11-03T10:00:00Z".parse().unwrap();
@@ -277,7 +257,8 @@ async fn a_frozen_log_says_so_in_its_last_checkpoint_also_when_it_crashes_in_bet
         if crash {
             log.close().await;
             let files = Files::open(place.log_folder(1)).unwrap();
-            let (store, lock) = (Arc::new(Crashing(files)), place.lock(1).await);
+            let store = Arc::new(Meddled { files, hold: Arc::default(), crashing: true });
+            let lock = place.lock(1).await;
             let options = Options::new(Format::Entries);
             let log = Log::open(options, place.signer(1), store, lock).await.unwrap();
             log.freeze(time).await.unwrap_err();

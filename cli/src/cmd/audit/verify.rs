@@ -131,6 +131,8 @@ struct Logged {
     /// SHA-256, hexadecimal.
     key: String,
     who: Hash,
+    /// SHA-256 of the whole of it.
+    certificate: Hash,
 }
 
 /// Who signed it, as far as its entry says.
@@ -188,7 +190,14 @@ impl Joined {
             let key = hex(Hash::of(certificate.spki()).as_bytes());
             (hex(certificate.serial()), key)
         });
-        self.logged.entry(serial).or_default().push(Logged { at, late, issuer, key, who });
+        self.logged.entry(serial).or_default().push(Logged {
+            at,
+            late,
+            issuer,
+            key,
+            who,
+            certificate: Hash::of(der),
+        });
     }
 
     fn recorded(&mut self, place: &str, record: &[u8]) {
@@ -265,6 +274,20 @@ impl Joined {
             };
             let (folder, index) = (&trees[each.at.shard].0.folder, each.at.index);
             found.push(format!("{folder} entry {index}, serial {serial}: {what}"));
+        }
+        // Of one serial number there is one certificate: another with the same name and key has other dates
+        // or claims, and was signed past the record.
+        for (serial, all) in logged {
+            let mut ours = all
+                .iter()
+                .filter(|each| matches!(each.issuer, Issuer::Key(_)) && ours(&each.issuer));
+            let first = ours.next().map(|each| each.certificate);
+            for other in ours.filter(|each| Some(each.certificate) != first) {
+                let (folder, index) = (&trees[other.at.shard].0.folder, other.at.index);
+                found.push(format!(
+                    "{folder} entry {index}, serial {serial}: a second certificate under it"
+                ));
+            }
         }
         for (serial, begun) in begun {
             let Some((log_id, index)) = &begun.issued else {

@@ -47,20 +47,24 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut monitor = Monitor { logs, watch, teller, path: args.state.clone(), states };
     block_on(async {
         loop {
+            let mut unclear = None;
             for shard in 0..monitor.logs.len() {
                 match monitor.look(shard).await {
                     Ok(()) => {}
                     Err(Trouble::Lied { reason, shown }) => {
                         return Err(monitor.alarm(shard, &reason, &shown).await);
                     }
-                    Err(Trouble::Unclear(failure)) if args.once => return Err(failure),
+                    // One that is away does not keep the others from being looked at.
+                    Err(Trouble::Unclear(failure)) if args.once => {
+                        unclear.get_or_insert(failure);
+                    }
                     Err(Trouble::Unclear(failure)) => {
                         failure::warn(&failure.text(), "it is tried again");
                     }
                 }
             }
             if args.once {
-                return Ok(ExitCode::SUCCESS);
+                return unclear.map_or(Ok(ExitCode::SUCCESS), Err);
             }
             tokio::time::sleep(args.interval).await;
             if let Err(failure) = monitor.learn(args).await {
