@@ -487,8 +487,8 @@ spec:
                 ".*(?:https://host/acme/*/x).*",
             ),
             (
-                "      ctlog: {trustRootRef: countersign}\n",
-                "",
+                "ctlog: {trustRootRef: countersign}",
+                "ctlog: {}",
                 "must be logged all the same",
                 "proof: {logged: true}",
             ),
