@@ -198,27 +198,39 @@ impl Instance {
         let (files, policy) = (plan.files.clone(), plan.policy.clone());
         let shards = self.shards.read().clone();
         let mut services = Services::new(&self.settings, &self.logs, &shards, &self.audit, plan)?;
-        self.administered("reload", services.in_force(files), None).await?;
-        let _publishing = self.publishing.lock();
-        // A log may have gone on meanwhile.
-        services.trust =
-            trust::trust_files(&self.settings, &self.logs, &self.shards.read(), &services)?;
-        services.publish(&self.directory)?;
-        self.log_gate.set(policy, &own);
-        self.logs.signatures.accept(accepted.clone());
-        self.logs.older.accept(accepted);
-        *self.services.write() = Arc::new(services);
-        Ok(())
+        self.on_record("reload", services.in_force(files), async {
+            let _publishing = self.publishing.lock();
+            // A log may have gone on meanwhile.
+            services.trust =
+                trust::trust_files(&self.settings, &self.logs, &self.shards.read(), &services)?;
+            services.publish(&self.directory)?;
+            self.log_gate.set(policy, &own);
+            self.logs.signatures.accept(accepted.clone());
+            self.logs.older.accept(accepted);
+            *self.services.write() = Arc::new(services);
+            Ok(())
+        })
+        .await
     }
 
     /// Puts an act of the operators on record.
-    async fn administered(
+    /// Has an act on record before it is done, and again when it failed.
+    async fn on_record<T>(
         &self,
         act: &str,
         about: Vec<String>,
-        failed: Option<String>,
-    ) -> Result<(), Failure> {
-        audit::administered(&self.audit, act, about, failed).await
+        done: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        audit::administered(&self.audit, act, about.clone(), None).await?;
+        let done = done.await;
+        if let Err(failure) = &done
+            && let Err(unrecorded) =
+                audit::administered(&self.audit, act, about, Some(failure.text())).await
+        {
+            // The operator has to know why the act failed, more than that this is not on record.
+            tracing::error!(error = unrecorded.text(), "a failure is not on record");
+        }
+        done
     }
 
     /// Tells clients of the shards as they are now.

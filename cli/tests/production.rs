@@ -365,6 +365,11 @@ fn a_used_token_stays_used_and_the_logs_take_whom_the_configuration_names_by_the
     // Tokens of one name and second are the same.
     let refused = server.sign(&provider.token("them@example.com"), &file);
     assert_fails(&refused, 1, "certificates of its authorities");
+    // What decides about entries is on record.
+    reload("[log]\ncertificates = [\"trust/trusted_root.json\"]\n\n");
+    let acts =
+        done(countersign(folder, &["audit", "search", "--dir", "server", "--outcome", "act"]));
+    assert!(acts.lines().last().unwrap().contains("log certificates sha256:"), "{acts}");
 }
 
 fn tls_pair(folder: &Path, name: &str) {

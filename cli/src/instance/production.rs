@@ -1,7 +1,7 @@
 //! An instance by its configuration: keys in files, issuers as configured, no identity provider.
 
 use super::{Plan, Signers, keys};
-use crate::config::{Config, Issuance, Key, KeyPlace};
+use crate::config::{Authorities, Config, Issuance, Key, KeyPlace};
 use crate::failure::Failure;
 use crate::gate::InForce;
 use crate::{passphrase, witness_policy};
@@ -15,7 +15,7 @@ use countersign_verify::merkle::Hash;
 use der::pem;
 use jiff::Timestamp;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use url::Url;
 use zeroize::Zeroizing;
@@ -71,11 +71,22 @@ fn limits(Issuance { one_time_tokens, per_minute }: Issuance) -> Limits {
 fn files(config: &Config) -> Result<Vec<String>, Failure> {
     let of = |name: &str, digest: &Hash| format!("{name} sha256:{}", hex(digest.as_bytes()));
     let mut files = vec![of("configuration", &config.digest)];
-    for (name, path) in [("issuers", &config.issuers), ("policy", &config.policy)] {
-        if let Some(path) = path {
-            let bytes = fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
-            files.push(of(name, &Hash::of(&bytes)));
-        }
+    let named =
+        |name, path: &Option<PathBuf>| path.iter().map(|path| (name, path.clone())).collect();
+    let authorities = config.takes.certificates.iter().flatten().filter_map(|one| match one {
+        Authorities::Own => None,
+        Authorities::Of(path) => Some(("log certificates", path.clone())),
+    });
+    let keys = config.takes.keys.iter().flatten().map(|path| ("log key", path.clone()));
+    let parts: [Vec<_>; 4] = [
+        named("issuers", &config.issuers),
+        named("policy", &config.policy),
+        authorities.collect(),
+        keys.collect(),
+    ];
+    for (name, path) in parts.concat() {
+        let bytes = fs::read(&path).map_err(|error| Failure::file("read", &path, &error))?;
+        files.push(of(name, &Hash::of(&bytes)));
     }
     Ok(files)
 }

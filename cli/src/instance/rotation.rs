@@ -18,21 +18,14 @@ use countersign_verify::encoding::base64;
 use jiff::Timestamp;
 
 impl Instance {
-    /// Does as an operator says; one order after the other. The order is on record before it is obeyed.
+    /// Does as an operator says; one order after the other.
     pub(crate) async fn carry_out(&self, order: Order) -> Result<Done, Failure> {
         let (act, about) = match &order {
             Order::Announce { log, host } => ("announce", about(*log, host.as_deref())),
             Order::Rotate { log, host } => ("rotate", about(*log, host.as_deref())),
             Order::Freeze { log, shard } => ("freeze", vec![folder(*log, *shard)]),
         };
-        self.administered(act, about.clone(), None).await?;
-        match self.obey(order).await {
-            Err(failure) => {
-                self.administered(act, about, Some(failure.text())).await?;
-                Err(failure)
-            }
-            done => done,
-        }
+        self.on_record(act, about, self.obey(order)).await
     }
 
     async fn obey(&self, order: Order) -> Result<Done, Failure> {
