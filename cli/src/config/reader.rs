@@ -146,26 +146,11 @@ impl<'r, 't> Section<'r, 't> {
         convert: impl Fn(&str) -> Result<T, Expected>,
     ) -> Option<Vec<T>> {
         let (span, value) = self.find(key)?;
-        let expected = "a list of texts, [\"...\"], with one at least";
-        let Some(values) = value.as_array().filter(|values| !values.is_empty()) else {
-            self.wrong_kind(key, span, expected, value);
+        if value.as_array().is_some_and(|values| values.is_empty()) {
+            self.wrong_kind(key, span, "a list of texts, [\"...\"], with one at least", value);
             return None;
-        };
-        let mut all = Vec::new();
-        for value in values {
-            let Some(text) = value.get_ref().as_str() else {
-                self.wrong_kind(key, value.span(), expected, value.get_ref());
-                continue;
-            };
-            match convert(text) {
-                Ok(value) => all.push(value),
-                Err(Expected { what }) => {
-                    let text = format!("{}: expected {what}, found {text:?}", self.full(key));
-                    self.reader.mistake(value.span().start, text, None);
-                }
-            }
         }
-        (all.len() == values.len()).then_some(all)
+        self.texts(key, convert)
     }
 
     /// A yes or no that may be there.
