@@ -72,12 +72,12 @@ fn owners_sign(policy: &Policy, new: &Policy, signatures: &[Evidence]) -> Result
         let publishes = matches!(&evidence.content, Content::Attestation { predicate_type, .. } if predicate_type == POLICY);
         publishes && evidence.digest == new.digest && evidence.logged
     };
-    let owner = |evidence: &&Evidence| {
-        owners.roles.iter().map(|&role| &policy.roles[role]).any(|role| {
-            role.membership(&evidence.signer, &policy.name, true).holds()
-                && role.in_use_at(evidence.signed)
-        })
-    };
+    let owner =
+        |evidence: &&Evidence| {
+            owners.roles.iter().map(|&role| &policy.roles[role]).any(|role| {
+                role.has(&evidence.signer, &policy.name) && role.in_use_at(evidence.signed)
+            })
+        };
     let people = signatures.iter().filter(about).filter(owner);
     let people: BTreeSet<String> =
         people.filter_map(|evidence| policy.person(&evidence.signer.claims)).collect();

@@ -475,7 +475,7 @@ fn read_signer(reader: &mut Reader, node: &Node) -> Option<SignerFacts> {
 fn as_certified(mut signer: SignerFacts, policy: &Policy, at: Point) -> SignerFacts {
     if at != Point::Issuance && TOKEN_ONLY.iter().any(|claim| signer.claims.contains_key(*claim)) {
         let roles = policy.roles.iter();
-        let roles = roles.filter(|role| role.membership(&signer, &policy.name, true).holds());
+        let roles = roles.filter(|role| role.has(&signer, &policy.name));
         let roles = roles.map(|role| role.name.clone()).collect();
         signer.asserted = Some(policy.asserts(roles, None));
         TOKEN_ONLY.iter().for_each(|claim| drop(signer.claims.remove(*claim)));

@@ -5,18 +5,15 @@
 //! and functions that are not known are refused when the policy is read. An evaluation that fails has no
 //! answer; what that means is the rule's to say. The interpreter is the crate `cel`.
 
-use crate::facts::{Artifact, Content, Context as Site, Evidence, Facts, Point};
+mod input;
+
+use crate::facts::{Content, Evidence, Facts, Point};
 use crate::yaml::{Node, Place, Reader, Value as Yaml};
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
-use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp,
-    CelUInt,
-};
-use cel::common::value::{CowVal, Val};
+use cel::common::types::CelBool;
+use cel::common::value::CowVal;
 use cel::{Context, Env, ExecutionError, FunctionContext, extensions};
-use jiff::Timestamp;
 use serde_json::Value as Json;
-use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -109,6 +106,8 @@ pub(crate) struct Condition {
     uses: Vec<&'static str>,
     /// It goes through lists, which is charged.
     loops: bool,
+    /// It writes maps of its own, which equal only maps of the interpreter's.
+    literal: bool,
 }
 
 /// What an expression comes to.
@@ -161,9 +160,10 @@ impl Condition {
             uses: vec![],
             sound: true,
             loops: false,
+            literal: false,
         };
         walk.expression(&mut expression, 0);
-        let Walk { mut uses, sound, loops, .. } = walk;
+        let Walk { mut uses, sound, loops, literal, .. } = walk;
         uses.sort_unstable();
         uses.dedup();
         sound.then(|| Self {
@@ -172,6 +172,7 @@ impl Condition {
             expression: Arc::new(expression),
             uses,
             loops,
+            literal,
         })
     }
 
@@ -199,20 +200,15 @@ impl Condition {
         let evaluate = || {
             let mut context = Context::with_env(Arc::clone(&ENV));
             for name in &self.uses {
-                let value = input(name, facts, evidence, role);
+                let value = input::value(name, facts, evidence, role, self.literal);
                 context.add_variable_as_val(*name, value);
             }
             let left = AtomicUsize::new(MAX_ITEMS);
             let charge = || -> Charge {
                 Box::new(move |call| {
                     let list = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-                    let items = list.as_iterable().map_or(0, |list| {
-                        let (mut items, mut count) = (list.iter(), 0);
-                        while count <= MAX_ITEMS && items.next().is_some() {
-                            count += 1;
-                        }
-                        count
-                    });
+                    let items = list.as_sizer().map_or(0, |list| *list.size().inner());
+                    let items = usize::try_from(items).unwrap_or(usize::MAX);
                     let paid = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                         left.checked_sub(items)
                     });
@@ -260,6 +256,7 @@ struct Walk<'r> {
     uses: Vec<&'static str>,
     sound: bool,
     loops: bool,
+    literal: bool,
 }
 
 impl Walk<'_> {
@@ -321,6 +318,7 @@ impl Walk<'_> {
                 list.elements.iter_mut().for_each(|part| self.expression(part, loops));
             }
             Expr::Map(map) => {
+                self.literal = true;
                 for entry in &mut map.entries {
                     if let EntryExpr::MapEntry(entry) = &mut entry.expr {
                         self.expression(&mut entry.key, loops);
@@ -340,119 +338,4 @@ impl Walk<'_> {
 /// An attestation whose statement was not kept.
 fn is_unknown(content: &Content) -> bool {
     matches!(content, Content::Attestation { statement: Json::Null, .. })
-}
-
-/// The value of one of [`INPUTS`].
-fn input<'f>(
-    name: &str,
-    facts: &'f Facts,
-    evidence: &'f Evidence,
-    role: &'f str,
-) -> Box<dyn Val + 'f> {
-    match name {
-        "artifact" => facts.artifact.as_ref().map_or_else(|| map([]), artifact),
-        "signer" => {
-            let claims = evidence.signer.claims.iter().map(|(name, claim)| {
-                let texts = claim.texts();
-                let value = match claim {
-                    crate::claims::Claim::One(one) => text(one),
-                    crate::claims::Claim::Many(_) => Box::new(CelList::from(
-                        texts.iter().map(|one| text(one)).collect::<Vec<_>>(),
-                    )),
-                };
-                (CelMapKey::from(name.replace('-', "_")), value)
-            });
-            let claims: HashMap<CelMapKey<'f>, Box<dyn Val + 'f>> = claims.collect();
-            let subject =
-                evidence.signer.claims.get("subject").and_then(|claim| claim.texts().first());
-            map([
-                ("role", text(role)),
-                ("issuer", text(&evidence.signer.issuer)),
-                ("subject", text(subject.map_or("", String::as_str))),
-                ("claims", Box::new(CelMap::from(claims))),
-            ])
-        }
-        "predicate" | "statement" => match &evidence.content {
-            Content::Attestation { statement, .. } if name == "predicate" => {
-                json(statement.get("predicate").unwrap_or(&Json::Null))
-            }
-            Content::Attestation { statement, .. } => json(statement),
-            _ => Box::new(CelNull),
-        },
-        "time" => {
-            let mut times = vec![("now", time(facts.now))];
-            times.extend(evidence.signed.map(|signed| ("signed", time(signed))));
-            map(times)
-        }
-        _ => site(&facts.context),
-    }
-}
-
-fn artifact(artifact: &Artifact) -> Box<dyn Val + '_> {
-    let kind = match artifact.kind {
-        crate::facts::Kind::Image => "image",
-        crate::facts::Kind::Blob => "blob",
-        crate::facts::Kind::Package => "package",
-        crate::facts::Kind::Git => "git",
-        crate::facts::Kind::Model => "model",
-    };
-    let version = artifact.version.as_deref();
-    let mut members = vec![
-        ("name", text(&artifact.name)),
-        ("repository", text(&artifact.name)),
-        ("digest", text(&artifact.digest)),
-        ("kind", text(kind)),
-    ];
-    members.extend(version.map(|version| ("version", text(version))));
-    members.extend(version.map(|version| ("tag", text(version))));
-    members.extend(artifact.media_type.as_deref().map(|kind| ("mediaType", text(kind))));
-    map(members)
-}
-
-fn site(site: &Site) -> Box<dyn Val + '_> {
-    let labels: &BTreeMap<String, String> = &site.labels;
-    let labels = labels.iter().map(|(name, label)| (CelMapKey::from(name.as_str()), text(label)));
-    let labels: HashMap<CelMapKey<'_>, Box<dyn Val + '_>> = labels.collect();
-    let mut members: Vec<(&str, Box<dyn Val + '_>)> =
-        vec![("labels", Box::new(CelMap::from(labels)))];
-    let named = [("name", &site.name), ("cluster", &site.cluster), ("namespace", &site.namespace)];
-    members.extend(
-        named.into_iter().filter_map(|(name, value)| Some((name, text(value.as_deref()?)))),
-    );
-    map(members)
-}
-
-fn text(text: &str) -> Box<dyn Val + '_> {
-    Box::new(CelString::from(text))
-}
-
-fn time(time: Timestamp) -> Box<dyn Val + 'static> {
-    let nanoseconds = u32::try_from(time.subsec_nanosecond()).unwrap_or_default();
-    let time = chrono::DateTime::from_timestamp(time.as_second(), nanoseconds).unwrap_or_default();
-    Box::new(CelTimestamp::from(time.fixed_offset()))
-}
-
-fn map<'f>(members: impl IntoIterator<Item = (&'f str, Box<dyn Val + 'f>)>) -> Box<dyn Val + 'f> {
-    let members = members.into_iter().map(|(name, value)| (CelMapKey::from(name), value));
-    Box::new(CelMap::from(members.collect::<HashMap<_, _>>()))
-}
-
-/// JSON as CEL has it: whole numbers are integers, all others are doubles.
-fn json(value: &Json) -> Box<dyn Val + '_> {
-    match value {
-        Json::Null => Box::new(CelNull),
-        Json::Bool(value) => Box::new(CelBool::from(*value)),
-        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Box::new(CelInt::from(number)),
-            (None, Some(number)) => Box::new(CelUInt::from(number)),
-            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
-        },
-        Json::String(value) => text(value),
-        Json::Array(values) => Box::new(CelList::from(values.iter().map(json).collect::<Vec<_>>())),
-        Json::Object(members) => {
-            let members =
-                members.iter().map(|(name, value)| (CelMapKey::from(name.as_str()), json(value)));
-            Box::new(CelMap::from(members.collect::<HashMap<_, _>>()))
-        }
-    }
 }

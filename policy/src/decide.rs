@@ -17,7 +17,7 @@ use crate::condition::Truth;
 use crate::document::{Policy, Unmatched};
 use crate::explain::{Code, Outcome, Step};
 use crate::facts::{Content, Evidence, Facts, Point};
-use crate::role::all_pass;
+use crate::role::{all_may_pass, all_pass};
 use crate::rule::{APPROVAL, Action, By, May, Must, Never, Otherwise, To, When};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -217,12 +217,17 @@ struct Standing {
 struct Judge<'a> {
     facts: &'a Facts,
     policy: &'a Policy,
+    /// Whether the artifact is of each class, where no signer's word is needed to tell.
+    classes: Vec<Option<Known>>,
     standings: Vec<Standing>,
 }
 
 impl<'a> Judge<'a> {
     fn new(facts: &'a Facts, policy: &'a Policy) -> Self {
-        let mut judge = Self { facts, policy, standings: Vec::new() };
+        let artifact = facts.artifact.as_ref();
+        let classes = policy.classes.iter();
+        let classes = classes.map(|class| (!class.has_tags()).then(|| class.has(artifact, None)));
+        let mut judge = Self { facts, policy, classes: classes.collect(), standings: Vec::new() };
         judge.standings = facts.evidence.iter().map(|evidence| judge.standing(evidence)).collect();
         judge
     }
@@ -231,7 +236,7 @@ impl<'a> Judge<'a> {
         let name = &self.policy.name;
         let roles = self.policy.roles.iter().enumerate();
         let roles: Vec<usize> = roles
-            .filter(|(_, role)| role.membership(&evidence.signer, name, true).holds())
+            .filter(|(_, role)| role.has(&evidence.signer, name))
             .map(|(place, _)| place)
             .collect();
         let denied =
@@ -249,7 +254,9 @@ impl<'a> Judge<'a> {
         let To::Classes(places) = to else { return Known::Yes };
         let mut found = Known::No;
         for &place in places {
-            match self.policy.classes[place].has(self.facts.artifact.as_ref(), evidence) {
+            let class = &self.policy.classes[place];
+            let known = self.classes[place];
+            match known.unwrap_or_else(|| class.has(self.facts.artifact.as_ref(), evidence)) {
                 Known::Yes => return Known::Yes,
                 Known::Unknown => found = Known::Unknown,
                 Known::No => {}
@@ -280,7 +287,7 @@ impl<'a> Judge<'a> {
 
     fn denied_when(&self, when: &When, evidence: &Evidence, roles: &[usize]) -> bool {
         let role = roles.first().map_or("", |&role| self.policy.roles[role].name.as_str());
-        all_pass(&when.claims, &evidence.signer.claims)
+        all_may_pass(&when.claims, &evidence.signer.claims)
             && when.conditions.iter().all(|condition| {
                 match condition.holds(self.facts, evidence, role) {
                     Truth::Yes | Truth::Error(_) => true,

@@ -7,6 +7,7 @@
 //! printable ASCII: what only looks like a name is none.
 
 use regex::{Regex, RegexBuilder};
+use std::borrow::Cow;
 
 /// A compiled pattern may take this many bytes: its states are bounded, and so the time to match.
 const MAX_COMPILED: usize = 1 << 20;
@@ -110,41 +111,31 @@ impl Glob {
         if self.is_exact() {
             return self.text == name;
         }
-        let names: Vec<&str> = name.split('/').collect();
-        let (mut place, mut at) = (0, 0);
-        // Where the last `**` stands, and the first segment that it does not have.
-        let mut retry: Option<(usize, usize)> = None;
+        let (mut place, mut names) = (0, name.split('/'));
+        // Where the last `**` stands, and what comes after the segments that it has.
+        let mut retry: Option<(usize, std::str::Split<'_, char>)> = None;
         loop {
-            match self.segments.get(place) {
-                Some(None) => {
-                    let last = place + 1 == self.segments.len();
-                    let after = at + usize::from(last);
-                    if after > names.len() {
-                        return false;
-                    }
-                    if last {
-                        return true;
-                    }
-                    retry = Some((place, after));
-                    (place, at) = (place + 1, after);
+            let mut rest = names.clone();
+            let next = rest.next();
+            match (self.segments.get(place), next) {
+                (Some(None), next) if place + 1 == self.segments.len() => return next.is_some(),
+                (Some(None), _) => {
+                    retry = Some((place, names.clone()));
+                    place += 1;
                     continue;
                 }
-                Some(Some(pattern))
-                    if names.get(at).is_some_and(|name| segment_matches(pattern, name)) =>
-                {
-                    (place, at) = (place + 1, at + 1);
+                (Some(Some(pattern)), Some(name)) if segment_matches(pattern, name) => {
+                    (place, names) = (place + 1, rest);
                     continue;
                 }
-                None if at == names.len() => return true,
+                (None, None) => return true,
                 _ => {}
             }
-            match retry {
-                Some((stars, next)) if next < names.len() => {
-                    retry = Some((stars, next + 1));
-                    (place, at) = (stars + 1, next + 1);
-                }
-                _ => return false,
+            let Some((stars, after)) = &mut retry else { return false };
+            if after.next().is_none() {
+                return false;
             }
+            (place, names) = (*stars + 1, after.clone());
         }
     }
 
@@ -194,11 +185,22 @@ pub(crate) fn is_ascii(text: &str) -> bool {
 }
 
 /// The first `segments` segments in lower case.
-pub(crate) fn lower_segments(text: &str, segments: usize) -> String {
-    let end =
-        text.match_indices('/').nth(segments.saturating_sub(1)).map_or(text.len(), |(at, _)| at);
-    let (lower, rest) = text.split_at(end);
-    format!("{}{rest}", lower.to_ascii_lowercase())
+pub(crate) fn lower_segments(text: &str, segments: usize) -> Cow<'_, str> {
+    let mut slashes = text.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
+    let end = slashes.nth(segments.saturating_sub(1)).map_or(text.len(), |(at, _)| at);
+    let (first, rest) = text.split_at(end);
+    match lower(first) {
+        Cow::Borrowed(_) => text.into(),
+        Cow::Owned(first) => (first + rest).into(),
+    }
+}
+
+/// The text in lower case.
+pub(crate) fn lower(text: &str) -> Cow<'_, str> {
+    match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => text.to_ascii_lowercase().into(),
+        false => text.into(),
+    }
 }
 
 /// The parts of an image reference.

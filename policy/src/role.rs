@@ -6,7 +6,7 @@
 
 use crate::claims::{CLAIMS, Claim, Claims, TOKEN_ONLY};
 use crate::facts::SignerFacts;
-use crate::pattern::{Glob, Pattern, is_ascii, lower_segments};
+use crate::pattern::{Glob, Pattern, is_ascii, lower, lower_segments};
 use crate::yaml::{Map, Node, Place, Reader, Value};
 use jiff::Timestamp;
 use std::borrow::Cow;
@@ -86,19 +86,23 @@ pub(crate) struct Membership {
     pub(crate) matched: Vec<&'static str>,
     /// Those that do not; none makes a member.
     pub(crate) mismatches: Vec<Mismatch>,
-    /// Claims that only the CA saw, and vouches for.
-    pub(crate) asserted: Vec<&'static str>,
-    /// One mismatch is enough to know.
-    quick: bool,
+    /// Where only the answer is asked for, whether it is no; nothing is told then.
+    refused: Option<bool>,
 }
 
 impl Membership {
-    pub(crate) fn holds(&self) -> bool {
-        self.mismatches.is_empty()
+    fn wrong(&mut self, claim: &'static str, told: impl FnOnce() -> (String, Option<String>)) {
+        match &mut self.refused {
+            Some(refused) => *refused = true,
+            None => {
+                let (expected, found) = told();
+                self.mismatches.push(Mismatch { claim, expected, found });
+            }
+        }
     }
 
-    fn wrong(&mut self, claim: &'static str, expected: String, found: Option<String>) {
-        self.mismatches.push(Mismatch { claim, expected, found });
+    fn is_settled(&self) -> bool {
+        self.refused == Some(true)
     }
 
     /// How near somebody is to the role: what the wrong issuer says is worth nothing.
@@ -112,8 +116,8 @@ impl Membership {
 fn fold<'t>(claim: &str, text: &'t str) -> Cow<'t, str> {
     match claim {
         // Hosts of repositories do not tell case apart in owners and names; in paths they do.
-        "repository" | "repository-name" | "owner" => text.to_ascii_lowercase().into(),
-        "workflow" | "caller-workflow" => lower_segments(text, 2).into(),
+        "repository" | "repository-name" | "owner" => lower(text),
+        "workflow" | "caller-workflow" => lower_segments(text, 2),
         "email" => match text.rsplit_once('@') {
             Some((local, domain)) => format!("{local}@{}", domain.to_ascii_lowercase()).into(),
             None => text.into(),
@@ -125,17 +129,23 @@ fn fold<'t>(claim: &str, text: &'t str) -> Cow<'t, str> {
 impl Test {
     /// Whether one of the claim's texts passes; of `not`, whether none does what it excludes.
     fn passes(&self, claim: &str, texts: &[String]) -> bool {
-        let clear = |text: &String| !text.is_empty() && is_ascii(text);
         match self {
-            Self::Glob(glob) => {
-                texts.iter().any(|text| clear(text) && glob.matches(&fold(claim, text)))
+            Self::Glob(glob) => texts.iter().any(|text| glob.matches(&fold(claim, text))),
+            Self::Matches(pattern) => {
+                texts.iter().any(|text| is_clear(text) && pattern.matches(text))
             }
-            Self::Matches(pattern) => texts.iter().any(|text| clear(text) && pattern.matches(text)),
             Self::Not(test) => {
-                !texts.is_empty() && texts.iter().all(clear) && !test.passes(claim, texts)
+                !texts.is_empty()
+                    && texts.iter().all(|text| is_clear(text))
+                    && !test.passes(claim, texts)
             }
             Self::Any(tests) => tests.iter().any(|test| test.passes(claim, texts)),
         }
+    }
+
+    /// The same for what excludes: of a text that cannot be compared it is not known that it does not.
+    fn may_pass(&self, claim: &str, texts: &[String]) -> bool {
+        self.passes(claim, texts) || !texts.iter().all(|text| is_clear(text))
     }
 
     /// Whether it has this text to the letter.
@@ -243,6 +253,18 @@ fn read_kubernetes(reader: &mut Reader, node: &Node) -> Vec<(&'static str, Test)
         }
     }
     tests
+}
+
+/// Whether a text can be compared with a pattern.
+fn is_clear(text: &str) -> bool {
+    !text.is_empty() && is_ascii(text)
+}
+
+/// Whether all of `tests` pass, or might if a claim could be compared; an absent claim passes none.
+pub(crate) fn all_may_pass(tests: &[(&'static str, Test)], claims: &Claims) -> bool {
+    tests.iter().all(|(name, test)| {
+        claims.get(*name).is_some_and(|claim| test.may_pass(name, claim.texts()))
+    })
 }
 
 /// Whether all of `tests` pass; an absent claim passes none.
@@ -362,17 +384,31 @@ impl Role {
         self.claims.iter().find(|(name, _)| *name == claim).map(|(_, test)| test)
     }
 
-    /// Whether `signer` is in the role, by the policy named `policy`. `quick` ends at the first claim that
-    /// does not match.
-    pub(crate) fn membership(&self, signer: &SignerFacts, policy: &str, quick: bool) -> Membership {
-        let mut found = Membership { quick, ..Membership::default() };
+    /// Whether `signer` is in the role, by the policy named `policy`.
+    pub(crate) fn has(&self, signer: &SignerFacts, policy: &str) -> bool {
+        let found = Membership { refused: Some(false), ..Membership::default() };
+        !self.compare(signer, policy, found).is_settled()
+    }
+
+    /// How `signer` compares with the role, by the policy named `policy`: all that fits and all that does not.
+    pub(crate) fn membership(&self, signer: &SignerFacts, policy: &str) -> Membership {
+        self.compare(signer, policy, Membership::default())
+    }
+
+    fn compare(&self, signer: &SignerFacts, policy: &str, mut found: Membership) -> Membership {
         for check in [Self::origin, Self::named, Self::unnamed] {
             check(self, signer, policy, &mut found);
-            if quick && !found.holds() {
+            if found.is_settled() {
                 break;
             }
         }
         found
+    }
+
+    /// Of a member's claims those that only the CA saw, and vouches for.
+    pub(crate) fn asserted(&self, signer: &SignerFacts) -> impl Iterator<Item = &'static str> {
+        let names = self.claims.iter().map(|(name, _)| *name);
+        names.filter(|name| TOKEN_ONLY.contains(name) && !signer.claims.contains_key(*name))
     }
 
     /// Who vouches.
@@ -380,15 +416,15 @@ impl Role {
         if self.trust != signer.trust {
             let own =
                 |trust: &Option<String>| trust.clone().unwrap_or_else(|| "our own".to_owned());
-            found.wrong("trust", own(&self.trust), Some(own(&signer.trust)));
+            found.wrong("trust", || (own(&self.trust), Some(own(&signer.trust))));
         }
         if !self.keys.is_empty() && !signer.key.as_ref().is_some_and(|key| self.keys.contains(key))
         {
-            found.wrong("key", self.keys.join(" or "), signer.key.clone());
+            found.wrong("key", || (self.keys.join(" or "), signer.key.clone()));
         }
         if !self.issuers.is_empty() && !self.issuers.contains(&signer.issuer) {
-            let issuer = Some(signer.issuer.clone()).filter(|issuer| !issuer.is_empty());
-            found.wrong("issuer", self.issuers.join(" or "), issuer);
+            let issuer = || Some(signer.issuer.clone()).filter(|issuer| !issuer.is_empty());
+            found.wrong("issuer", || (self.issuers.join(" or "), issuer()));
         }
     }
 
@@ -403,21 +439,21 @@ impl Role {
         for (name, test) in &self.claims {
             match signer.claims.get(*name) {
                 Some(claim) if test.passes(name, claim.texts()) => found.matched.push(name),
-                None if TOKEN_ONLY.contains(name) && vouched() => found.asserted.push(name),
-                claim => found.wrong(name, test.shown(), claim.map(Claim::shown)),
+                None if TOKEN_ONLY.contains(name) && vouched() => {}
+                claim => found.wrong(name, || (test.shown(), claim.map(Claim::shown))),
             }
-            if found.quick && !found.holds() {
+            if found.is_settled() {
                 return;
             }
         }
         let any = |tests: &Vec<(&'static str, Test)>| all_pass(tests, &signer.claims);
         if !self.any_of.is_empty() && !self.any_of.iter().any(any) {
-            found.wrong("any-of", "one of the role's alternatives".to_owned(), None);
+            found.wrong("any-of", || ("one of the role's alternatives".to_owned(), None));
         }
         for (name, test) in &self.not {
             let claim = signer.claims.get(*name);
-            if let Some(claim) = claim.filter(|claim| test.passes(name, claim.texts())) {
-                found.wrong(name, format!("not {}", test.shown()), Some(claim.shown()));
+            if let Some(claim) = claim.filter(|claim| test.may_pass(name, claim.texts())) {
+                found.wrong(name, || (format!("not {}", test.shown()), Some(claim.shown())));
             }
         }
     }
@@ -432,12 +468,12 @@ impl Role {
         {
             found.matched.retain(|claim| *claim != "trigger");
             let expected = "none that may run foreign code, unless the role names it";
-            found.wrong("trigger", expected.to_owned(), Some(trigger.clone()));
+            found.wrong("trigger", || (expected.to_owned(), Some(trigger.clone())));
         }
         if self.test("runner").is_none() && texts("runner").iter().any(|text| text == "self-hosted")
         {
             let expected = "none that is self-hosted, unless the role names it";
-            found.wrong("runner", expected.to_owned(), Some("self-hosted".to_owned()));
+            found.wrong("runner", || (expected.to_owned(), Some("self-hosted".to_owned())));
         }
     }
 }

@@ -174,7 +174,7 @@ impl Judge<'_> {
             .policy
             .roles
             .iter()
-            .map(|role| (role, role.membership(&evidence.signer, &self.policy.name, false)));
+            .map(|role| (role, role.membership(&evidence.signer, &self.policy.name)));
         let Some((role, nearest)) = memberships.max_by_key(|(_, membership)| membership.nearness())
         else {
             return Step::no(shown, Code::NoRole).found("the policy has no roles");

@@ -240,7 +240,9 @@ impl Demand<'_, '_> {
         let known = id == "https://github.com/actions/runner/github-hosted" || itself;
         // Steps that the build's own repository writes cannot reach a reusable workflow of another one.
         let apart = one("workflow").zip(one("repository")).is_some_and(|(file, repository)| {
-            !file.strip_prefix(repository).is_some_and(|rest| rest.starts_with('/'))
+            let own = file.get(..repository.len());
+            let own = own.is_some_and(|own| own.eq_ignore_ascii_case(repository));
+            !own || file.as_bytes().get(repository.len()) != Some(&b'/')
         });
         let usual = match (known && hosted, apart) {
             (true, true) => 3,
@@ -383,12 +385,8 @@ impl Demand<'_, '_> {
     }
 
     fn as_role(&self, evidence: &Evidence, role: usize, name: &str) -> String {
-        let membership = self.judge.policy.roles[role].membership(
-            &evidence.signer,
-            &self.judge.policy.name,
-            false,
-        );
-        match membership.asserted.as_slice() {
+        let asserted: Vec<_> = self.judge.policy.roles[role].asserted(&evidence.signer).collect();
+        match asserted.as_slice() {
             [] => format!("as {name}"),
             claims => {
                 format!("as {name}, {} as asserted by the CA at signing time", claims.join(", "))
@@ -435,7 +433,7 @@ impl Demand<'_, '_> {
         let policy = self.judge.policy;
         let memberships = wanted.iter().map(|&role| {
             let role = &policy.roles[role];
-            (role, role.membership(&evidence.signer, &policy.name, false))
+            (role, role.membership(&evidence.signer, &policy.name))
         });
         let nearest = memberships.max_by_key(|(_, membership)| membership.nearness());
         let (role, membership) = nearest.expect("there is a role at least");
