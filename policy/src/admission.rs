@@ -5,10 +5,12 @@
 //! digest a tag means, and what policy says of it, is for the caller.
 //!
 //! Refused: other versions, more than [`MAX_REVIEW`] bytes or [`MAX_IMAGES`] images, kinds whose images
-//! nobody has said where to find, and members of another type than Kubernetes gives them.
+//! nobody has said where to find, members of another type than Kubernetes gives them, and members that stand
+//! twice, of which only one would be seen.
 
 mod answer;
 mod place;
+mod unique;
 
 pub use answer::{Answer, Verdict};
 pub use place::{Kinds, KindsError, Place};
@@ -16,6 +18,7 @@ pub use place::{Kinds, KindsError, Place};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use unique::Unique;
 
 /// Largest review, in bytes. An API server takes objects of up to 3 MiB, an update carries two of them,
 /// and there is room for what it writes around them.
@@ -50,7 +53,7 @@ pub struct Review {
     pub owned: bool,
     /// Every place that names an image, in the object's order.
     pub places: Vec<Place>,
-    /// Members that look as if they named images, at places where Kubernetes has none so far: JSON
+    /// Members whose names end as if they named images, at places where Kubernetes has none so far: JSON
     /// pointers. For a metric; nothing is decided by them.
     pub unknown: Vec<String>,
     /// Images that the old object names as often as the new one does.
@@ -91,9 +94,9 @@ struct WireRequest {
     name: String,
     operation: Operation,
     #[serde(default)]
-    object: Value,
+    object: Unique,
     #[serde(default)]
-    old_object: Value,
+    old_object: Unique,
     dry_run: Option<bool>,
 }
 
@@ -128,21 +131,23 @@ impl Review {
         let request = wire.request.ok_or(Error::NoRequest)?;
         let WireKind { group, kind } = &request.kind;
         let name = if group.is_empty() { kind.clone() } else { format!("{kind}.{group}") };
+        let object = &request.object.0;
         let (mut found, mut before) = (place::Found::default(), place::Found::default());
         if matches!(request.operation, Operation::Create | Operation::Update) {
             let spec =
                 kinds.pod_spec(group, kind, &request.resource.group, &request.resource.resource);
             let spec = spec.ok_or_else(|| Error::UnknownKind { kind: name.clone() })?;
-            found = place::find(&request.object, spec)?;
+            found = place::find(object, spec, true)?;
             if request.operation == Operation::Update {
-                // An old object that makes no sense leaves nothing unchanged.
-                before = place::find(&request.old_object, spec).unwrap_or_default();
+                // An old object that makes no sense leaves nothing unchanged, nor does what stands at places
+                // where nothing runs it.
+                before = place::find(&request.old_object.0, spec, false).unwrap_or_default();
             }
         }
-        let owners = request.object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
         let owned = owners.into_iter().flatten().any(|owner| owner["controller"] == true);
         let owned = owned && name != "Pod";
-        let labels = request.object.pointer("/metadata/labels").and_then(Value::as_object);
+        let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
         let labels = labels.into_iter().flatten();
         let labels =
             labels.filter_map(|(name, label)| Some((name.clone(), label.as_str()?.into())));

@@ -37,18 +37,24 @@ const WITHOUT_IMAGES: [(&str, &str); 3] =
 /// The lists of a pod spec that hold containers.
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
-/// Members whose own members are named by users, and a volume of another system that has an `image`.
-const FREE: [&str; 9] = [
+/// Members whose own members are named by users, and a volume of another system that has an `image`: a text
+/// there names none.
+const FREE: [&str; 11] = [
     "labels",
     "annotations",
     "nodeSelector",
+    "selector",
     "matchLabels",
     "limits",
     "requests",
+    "overhead",
     "volumeAttributes",
     "options",
     "rbd",
 ];
+
+/// What of a whole object is not what runs: who it is, and what has become of it.
+const BESIDE: [&str; 2] = ["metadata", "status"];
 
 /// Which kinds have images, and where.
 #[derive(Clone, Debug, Default)]
@@ -154,25 +160,33 @@ pub(super) struct Found {
     pub(super) unknown: Vec<String>,
 }
 
-/// Finds the images of an object.
-pub(super) fn find(object: &Value, way: PodSpec<'_>) -> Result<Found, Error> {
-    let (steps, pod): (Vec<&str>, bool) = match way {
+/// Finds the images of an object. Only where Kubernetes has them if `strays` is false; otherwise wherever
+/// something has an `image`, since a newer Kubernetes may run that, too.
+pub(super) fn find(object: &Value, way: PodSpec<'_>, strays: bool) -> Result<Found, Error> {
+    let (steps, pod, known): (Vec<&str>, bool, bool) = match way {
         PodSpec::None => return Ok(Found::default()),
-        PodSpec::At { steps, pod } => (steps.to_vec(), pod),
-        PodSpec::Extra(steps) => (steps.iter().map(String::as_str).collect(), false),
+        PodSpec::At { steps, pod } => (steps.to_vec(), pod, true),
+        PodSpec::Extra(steps) => (steps.iter().map(String::as_str).collect(), false, false),
     };
+    let mut search = Search { pod, strays, found: Found::default() };
     let (mut value, mut pointer) = (object, String::new());
     for step in steps {
         let members = members(value, &pointer)?;
+        // What others have beside their pod spec is theirs.
+        let others = members.iter().filter(|(name, _)| known && *name != step);
+        let whole = pointer.is_empty();
+        for (name, other) in others.filter(|(name, _)| !(whole && BESIDE.contains(&name.as_str())))
+        {
+            search.look_around(name, other, &below(&pointer, name))?;
+        }
         pointer = below(&pointer, step);
         match members.get(step) {
             // Only a pod must have a spec; templates are optional in some kinds.
-            None | Some(Value::Null) if !pod => return Ok(Found::default()),
+            None | Some(Value::Null) if !pod => return Ok(search.found),
             None => return Err(Error::Type { pointer, expected: "an object, found nothing" }),
             Some(next) => value = next,
         }
     }
-    let mut search = Search { pod, found: Found::default() };
     search.pod_spec(members(value, &pointer)?, &pointer)?;
     Ok(search.found)
 }
@@ -180,6 +194,8 @@ pub(super) fn find(object: &Value, way: PodSpec<'_>) -> Result<Found, Error> {
 struct Search {
     /// It is a pod, not a template that somebody may still fill in.
     pod: bool,
+    /// Images at places where none are expected are found, too.
+    strays: bool,
     found: Found,
 }
 
@@ -187,17 +203,11 @@ impl Search {
     fn pod_spec(&mut self, spec: &Map<String, Value>, pointer: &str) -> Result<(), Error> {
         for (name, value) in spec {
             let pointer = below(pointer, name);
-            match value {
-                Value::Null => {}
-                _ if CONTAINERS.contains(&name.as_str()) => self.containers(value, &pointer)?,
-                _ if name == "volumes" => self.volumes(value, &pointer)?,
-                // Whatever else lists things with images is taken for containers of a newer Kubernetes.
-                Value::Array(items)
-                    if items.iter().any(|item| item.get("image").is_some_and(Value::is_string)) =>
-                {
-                    self.containers(value, &pointer)?;
-                }
-                _ => self.look_around(name, value, &pointer),
+            match name.as_str() {
+                _ if value.is_null() => {}
+                list if CONTAINERS.contains(&list) => self.containers(value, &pointer)?,
+                "volumes" => self.volumes(value, &pointer)?,
+                _ => self.look_around(name, value, &pointer)?,
             }
         }
         Ok(())
@@ -208,7 +218,7 @@ impl Search {
             for (name, value) in members(container, &pointer)? {
                 match name.as_str() {
                     "image" => {}
-                    _ => self.look_around(name, value, &below(&pointer, name)),
+                    _ => self.look_around(name, value, &below(&pointer, name))?,
                 }
             }
             self.image(container, "image", &pointer)?;
@@ -223,10 +233,14 @@ impl Search {
                 match name.as_str() {
                     "image" if value.is_null() => {}
                     "image" => {
-                        members(value, &pointer)?;
+                        let others = members(value, &pointer)?;
+                        for (name, other) in others.iter().filter(|(name, _)| *name != "reference")
+                        {
+                            self.look_around(name, other, &below(&pointer, name))?;
+                        }
                         self.image(value, "reference", &pointer)?;
                     }
-                    _ => self.look_around(name, value, &pointer),
+                    _ => self.look_around(name, value, &pointer)?,
                 }
             }
         }
@@ -238,15 +252,17 @@ impl Search {
         match owner.get(member) {
             None | Some(Value::Null) => self.nothing(pointer),
             Some(Value::String(image)) if image.is_empty() => self.nothing(pointer),
-            Some(Value::String(image)) => {
-                if self.found.places.len() == MAX_IMAGES {
-                    return Err(Error::TooMany);
-                }
-                self.found.places.push(Place { pointer, image: image.clone() });
-                Ok(())
-            }
+            Some(Value::String(image)) => self.take(image, pointer),
             Some(_) => Err(Error::Type { pointer, expected: "the name of an image" }),
         }
+    }
+
+    fn take(&mut self, image: &str, pointer: String) -> Result<(), Error> {
+        if self.found.places.len() == MAX_IMAGES {
+            return Err(Error::TooMany);
+        }
+        self.found.places.push(Place { pointer, image: image.to_owned() });
+        Ok(())
     }
 
     /// A template may leave its image open; a pod runs something.
@@ -254,12 +270,16 @@ impl Search {
         if self.pod { Err(Error::NoImage { pointer }) } else { Ok(()) }
     }
 
-    /// Notes what looks like an image at a place where none is expected: the member `name`, and all in it.
-    fn look_around(&mut self, name: &str, value: &Value, pointer: &str) {
-        if FREE.contains(&name) {
-            return;
+    /// Takes images from a place where none is expected, the member `name` and all in it, and notes what only
+    /// looks like one.
+    fn look_around(&mut self, name: &str, value: &Value, pointer: &str) -> Result<(), Error> {
+        if !self.strays {
+            return Ok(());
         }
         match value {
+            Value::String(image) if name == "image" && !image.is_empty() => {
+                self.take(image, pointer.to_owned())?;
+            }
             Value::String(_) => {
                 let name = name.to_ascii_lowercase();
                 let suspect = name.ends_with("image") || name.ends_with("reference");
@@ -268,17 +288,32 @@ impl Search {
                 }
             }
             Value::Array(items) => {
+                // A list is none that users name, whatever its name.
+                let name = if name == "image" { name } else { "" };
                 for (index, item) in items.iter().enumerate() {
-                    self.look_around("", item, &format!("{pointer}/{index}"));
+                    self.look_around(name, item, &format!("{pointer}/{index}"))?;
                 }
             }
             Value::Object(members) => {
-                for (name, value) in members {
-                    self.look_around(name, value, &below(pointer, name));
+                let free = FREE.contains(&name);
+                for (member, value) in
+                    members.iter().filter(|(_, value)| !(free && value.is_string()))
+                {
+                    let pointer = below(pointer, member);
+                    match value {
+                        Value::String(image)
+                            if (name, member.as_str()) == ("image", "reference")
+                                && !image.is_empty() =>
+                        {
+                            self.take(image, pointer)?;
+                        }
+                        _ => self.look_around(member, value, &pointer)?,
+                    }
                 }
             }
             _ => {}
         }
+        Ok(())
     }
 }
 
