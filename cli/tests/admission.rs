@@ -4,6 +4,8 @@
 mod common;
 #[path = "admission/manifests.rs"]
 mod manifests;
+#[path = "admission/story.rs"]
+mod story;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

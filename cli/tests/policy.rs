@@ -3,17 +3,14 @@
 
 mod common;
 
-use common::{Dev, assert_fails, clean, run, verdict};
+use common::{Dev, assert_fails, certified_request, clean, run, signing_certificate, verdict};
 use countersign_testkit::registry::Registry;
 use countersign_testkit::{Instance, Signer, SigningKey};
-use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 const IDENTITY: &str = "https://git.example.test/acme/.ci.yml@refs/tags/v1";
 const ISSUER: &str = "https://issuer.example.test";
@@ -305,309 +302,6 @@ spec:
     assert_fails(&verify(&rego), 2, "cip.yaml:9:11: policy: conditions in CUE and Rego");
 }
 
-/// The same file decides at the authority: who holds no grant gets no certificate.
-#[test]
-fn a_development_instance_certifies_whom_its_policy_lets_sign() {
-    let folder = tempfile::tempdir().unwrap();
-    let policy = folder.path().join("policy.yaml");
-    let file = folder.path().join("tool-a");
-    fs::write(&file, "tool").unwrap();
-    // The issuer is the instance's own, whose port is known once it runs: so it is started twice.
-    let dir = folder.path().join("instance");
-    let mut first = Dev::start(&dir);
-    let issuer = first.url.clone();
-    assert!(first.terminate());
-    let text = POLICY.replace("https://issuer.example.test", &issuer);
-    let text = text.replace(
-        "subject: 'https://git.example.test/acme/.ci.yml@refs/tags/v*'",
-        "email: '*@acme.example'",
-    );
-    fs::write(&policy, &text).unwrap();
-    let dev = governed(&dir, &policy);
-    let refused = dev.sign(&file, "eve@evil.example");
-    assert_fails(&refused, 1, "claim-mismatch:email");
-    assert_fails(&refused, 1, "*@acme.example");
-    let signed = dev.sign(&file, "ana@acme.example");
-    assert!(signed.status.success(), "{signed:?}");
-    let refused = dev.record(&["--identity", "eve@evil.example"]);
-    assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0]["reason"], "POLICY_REFUSED");
-    let rule = refused[0]["rule"].as_str().unwrap();
-    assert_eq!(dev.record(&["--rule", rule, "--issuer", &dev.url]), refused);
-    // And the same policy, without the attestation, at use.
-    fs::write(
-        &policy,
-        text.replace("      - attestation: {kind: 'https://example.test/predicate', by: ci}\n", ""),
-    )
-    .unwrap();
-    let config = dev.config();
-    let args = [
-        "verify-blob",
-        "--trust-config",
-        config.to_str().unwrap(),
-        "--policy",
-        policy.to_str().unwrap(),
-        file.to_str().unwrap(),
-    ];
-    let verified = run(args);
-    assert!(verified.status.success(), "{verified:?}");
-}
-
-/// An instance with a policy.
-fn governed(dir: &Path, policy: &Path) -> Dev {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    command.args(["dev", "--dir"]).arg(dir).arg("--policy").arg(policy);
-    Dev::spawn(clean(&mut command), dir)
-}
-
-/// A certificate for `key` by whatever authority runs there, PEM.
-fn certified(dev: &Dev, key: &SigningKey, email: &str) -> String {
-    let (status, body) = certified_for(dev, key, email, Value::Null);
-    assert_eq!(status, 200, "{body}");
-    leaf(&body)
-}
-
-/// Asks for a certificate for an intent; status and body of the answer.
-fn certified_for(dev: &Dev, key: &SigningKey, email: &str, intent: Value) -> (u16, String) {
-    let pem = der_to_pem(&key.spki());
-    let request = json!({ "intent": intent, "publicKeyRequest": {
-        "publicKey": { "algorithm": "ECDSA", "content": pem },
-        "proofOfPossession": base64(&key.sign(email.as_bytes())) } });
-    let headers =
-        format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", dev.token(email));
-    dev.request("POST /api/v2/signingCert", &headers, &request.to_string())
-}
-
-/// The signing certificate of an answer, PEM.
-fn leaf(body: &str) -> String {
-    let answer: Value = serde_json::from_str(body).unwrap();
-    let chain = &answer["signedCertificateEmbeddedSct"]["chain"]["certificates"];
-    chain[0].as_str().unwrap().to_owned()
-}
-
-/// DER in base64.
-fn der(pem: &str) -> String {
-    pem.lines().filter(|line| !line.starts_with("-----")).collect()
-}
-
-fn der_to_pem(spki: &[u8]) -> String {
-    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(spki))
-}
-
-/// The forged path: all signatures hold, and the authority has certified whom the policy does not know.
-#[test]
-fn what_an_authority_certified_that_ignored_the_policy_is_refused_at_the_log_and_at_use() {
-    let folder = tempfile::tempdir().unwrap();
-    let (dir, policy) = (folder.path().join("instance"), folder.path().join("policy.yaml"));
-    let file = folder.path().join("tool-a");
-    fs::write(&file, "tool").unwrap();
-    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
-    let mut careless = Dev::start(&dir);
-    let certificates =
-        ["eve@evil.example", "ana@acme.example"].map(|email| certified(&careless, &key, email));
-    assert!(careless.sign(&file, "eve@evil.example").status.success());
-    let text = POLICY.replace("https://issuer.example.test", &careless.url).replace(
-        "subject: 'https://git.example.test/acme/.ci.yml@refs/tags/v*'",
-        "email: '*@acme.example'",
-    );
-    fs::write(&policy, text).unwrap();
-    assert!(careless.terminate());
-    let dev = governed(&dir, &policy);
-    let [digest, signature] =
-        [HashAlgorithm::Sha256.digest(b"forged"), key.sign(b"forged")].map(|it| base64(&it));
-    let submit = |certificate: &str| {
-        let request = json!({ "hashedRekordRequestV002": { "digest": digest, "signature": {
-            "content": signature, "verifier": { "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-            "x509Certificate": { "rawBytes": der(certificate) } } } } });
-        let headers = "Content-Type: application/json\r\nX-Request-Id: forged-1\r\n";
-        dev.request("POST /api/v2/log/entries", headers, &request.to_string())
-    };
-    let size = dev.size();
-    let (status, body) = submit(&certificates[0]);
-    let reply: Value = serde_json::from_str(&body).unwrap();
-    let detail = &reply["details"][0];
-    assert_eq!((status, &detail["reason"]), (403, &json!("POLICY_REFUSED")), "{body}");
-    assert_eq!(detail["rule"], "may: claim-mismatch:email", "{body}");
-    assert_eq!(detail["expected"], "*@acme.example", "{body}");
-    assert_eq!(detail["found"], "eve@evil.example", "{body}");
-    assert_eq!(detail["request_id"], "forged-1", "{body}");
-    assert_eq!(dev.size(), size);
-    let refused = dev.record(&["--identity", "eve@evil.example", "--rule", "may"]);
-    let line = refused.iter().find(|entry| entry["request_id"] == "forged-1").unwrap();
-    assert!(line["message"].as_str().unwrap().contains("refuses this entry"), "{line}");
-    // Nor does the older log take it, nor a certificate of nobody's.
-    let older = json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
-        "data": { "hash": { "algorithm": "sha256", "value":
-            countersign_verify::encoding::hex(&HashAlgorithm::Sha256.digest(b"forged")) } },
-        "signature": { "content": signature, "publicKey": { "content": base64(certificates[0].as_bytes()) } } } });
-    let headers = "Content-Type: application/json\r\n";
-    let (status, body) = dev.request("POST /api/v1/log/entries", headers, &older.to_string());
-    assert_eq!(status, 403, "{body}");
-    let foreign = Instance::new().certify("ana@acme.example", &dev.url);
-    let request = json!({ "hashedRekordRequestV002": { "digest": digest, "signature": {
-        "content": base64(&foreign.sign(b"forged")), "verifier": { "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-        "x509Certificate": { "rawBytes": base64(foreign.certificate()) } } } } });
-    let (status, body) = dev.request("POST /api/v2/log/entries", headers, &request.to_string());
-    assert!(status == 403 && body.contains("a certificate of this instance's authority"), "{body}");
-    // What the policy allows is taken, with the very same key.
-    let (status, body) = submit(&certificates[1]);
-    assert_eq!(status, 201, "{body}");
-    // What was logged before there was a policy holds, and is refused by it.
-    let config = dev.config();
-    let bundle = folder.path().join("tool-a.sigstore.json");
-    assert!(dev.verify(&file, &bundle, "eve@evil.example").status.success());
-    let verified = run([
-        "verify-blob".as_ref(),
-        "--trust-config".as_ref(),
-        config.as_os_str(),
-        "--policy".as_ref(),
-        policy.as_os_str(),
-        file.as_os_str(),
-    ]);
-    assert_fails(&verified, 1, "email: wanted *@acme.example, got eve@evil.example");
-}
-
-/// A pipeline that releases one image, by tags of one repository.
-const RELEASE: &str = "policy: acme
-serial: 1
-expires: 2099-01-01
-who:
-  release:
-    issuer: ISSUER/ci
-    repository: acme/pay
-    workflow: acme/pay/.github/workflows/release.yml
-    workflow-ref: refs/tags/v*
-    ref: refs/tags/v*
-    runner: self-hosted
-what:
-  pay: {images: REGISTRY/acme/pay}
-may:
-  - {who: release, do: sign, to: pay}
-never:
-  - name: nothing from pull requests
-    who: anyone
-    do: [sign, attest anything]
-    to: anything
-    when: {trigger: [pull_request, pull_request_target]}
-must:
-  - name: pay is released
-    every: pay
-    needs: [signature: {by: release}]
-    proof: {logged: true, timestamp: required}
-    otherwise: refuse
-";
-
-/// Only the release pipeline may sign production images, and only from a tag: at the authority, at the log, and
-/// before use, from one file; and every no is on record.
-#[test]
-fn only_the_release_pipeline_signs_from_a_tag_and_every_refusal_is_on_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let (dir, policy) = (folder.path().join("instance"), folder.path().join("policy.yaml"));
-    let registry = Registry::start(true);
-    let mut first = Dev::start(&dir);
-    let text =
-        RELEASE.replace("ISSUER", &first.url).replace("REGISTRY", &registry.address.to_string());
-    fs::write(&policy, &text).unwrap();
-    assert!(first.terminate());
-    let mut dev = governed(&dir, &policy);
-    let config = dev.config();
-    let config = config.to_str().unwrap();
-    let job = |dev: &Dev, repository: &str, git_ref: &str, event: &str, args: &[&str]| {
-        let flags = ["--github", repository, "--ref", git_ref, "--event", event];
-        let token = run([&["token", "--instance", &dev.url][..], &flags].concat());
-        let token = stdout(&token);
-        let fixed = ["--trust-config", config, "--identity-token", token.trim()];
-        run([&args[..1], &fixed, &args[1..]].concat())
-    };
-    let verify = |image: &str| {
-        run(["verify", "--trust-config", config, "--policy", policy.to_str().unwrap(), image])
-    };
-    let image = |name: &str| format!("{}/acme/{name}", registry.address);
-    let digest = registry.push_image("acme/pay", "v1", "pay");
-    let _ = registry.push_image("acme/other", "v1", "other");
-    let (pay, other) = (image("pay:v1"), image("other:v1"));
-
-    let signed = job(&dev, "acme/pay", "refs/tags/v1", "push", &["sign", &pay]);
-    assert_eq!(verdict(&signed).0, 0, "{signed:?}");
-    let verified = verify(&pay);
-    assert_eq!(verdict(&verified).0, 0, "{verified:?}");
-    assert!(stdout(&verified).contains("pay is released"), "{verified:?}");
-
-    // One thing off, and there is no certificate; the rule says which.
-    let size = dev.size();
-    let predicate = folder.path().join("predicate.json");
-    fs::write(&predicate, "{}").unwrap();
-    let attest =
-        ["attest", "--type", "slsaprovenance1", "--predicate", predicate.to_str().unwrap(), &pay];
-    for (repository, git_ref, event, args, rule) in [
-        ("acme/pay", "refs/heads/main", "push", &["sign", &pay][..], "claim-mismatch:ref"),
-        (
-            "acme/pay",
-            "refs/pull/7/merge",
-            "pull_request",
-            &["sign", &pay],
-            "denied-by:nothing from pull requests",
-        ),
-        ("eve/pay", "refs/tags/v1", "push", &["sign", &pay], "claim-mismatch:repository"),
-        ("acme/pay", "refs/tags/v1", "push", &["sign", &other], "not-granted"),
-        ("acme/pay", "refs/tags/v1", "push", &attest, "not-granted"),
-    ] {
-        let refused = job(&dev, repository, git_ref, event, args);
-        assert_fails(&refused, 1, rule);
-    }
-    assert_eq!(dev.size(), size, "nothing was logged");
-
-    // The tag is made to name something else; what was released stays known by its digest.
-    let _ = registry.push_image("acme/pay", "v1", "overwritten");
-    assert_fails(&verify(&pay), 1, "signature by release: there is none of this artifact");
-    let released = format!("{}@{digest}", image("pay"));
-    assert_eq!(verdict(&verify(&released)).0, 0);
-
-    // What another policy would have said of what is in the log.
-    let next = folder.path().join("next.yaml");
-    fs::write(&next, text.replace("    ref: refs/tags/v*", "    ref: refs/tags/release-*"))
-        .unwrap();
-    let files = [next.to_str().unwrap(), "--against", policy.to_str().unwrap()];
-    let over = ["--over", "log:30d", "--trust-config", config];
-    let replayed = stdout(&run([&["policy", "replay"], &files[..], &over].concat()));
-    let change = "1: allowed -> refused (may: claim-mismatch:ref)\n    entry 1 by https://github.com/acme/pay/";
-    assert!(replayed.starts_with(change), "{replayed}");
-    assert!(replayed.ends_with("1 decided, 1 changed\n"), "{replayed}");
-
-    // The pipeline's role ends: it signs no more, and its old releases still verify.
-    let end = Timestamp::from_second(Timestamp::now().as_second() + 1).unwrap();
-    let retired = text.replace("serial: 1", "serial: 2");
-    let retired = retired.replace("    runner: ", &format!("    retired: {end}\n    runner: "));
-    fs::write(&policy, retired).unwrap();
-    assert!(dev.terminate());
-    while Timestamp::now() < end {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let dev = governed(&dir, &policy);
-    let refused = job(&dev, "acme/pay", "refs/tags/v2", "push", &["sign", &pay]);
-    assert_fails(&refused, 1, "role-retired");
-    assert_eq!(verdict(&verify(&released)).0, 0);
-
-    // All of it is in the audit log, which is a tree.
-    let search = |args: &[&str]| {
-        let fixed = ["audit", "search", "--dir", dir.to_str().unwrap(), "--outcome", "refused"];
-        let found = run([&fixed[..], &["--output", "json"], args].concat());
-        assert_eq!(verdict(&found).0, 0, "{found:?}");
-        stdout(&found).lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(search(&[]).len(), 6);
-    for rule in [
-        "may: claim-mismatch:ref",
-        "never \"nothing from pull requests\": denied-by:nothing from pull requests",
-        "may: claim-mismatch:repository",
-        "may: not-granted",
-        "may: role-retired",
-    ] {
-        let times = if rule.ends_with("not-granted") { 2 } else { 1 };
-        assert_eq!(search(&["--rule", rule]).len(), times, "{rule}");
-    }
-}
-
 /// The key of a certificate that was given for one file signs no other: the log compares.
 #[test]
 fn a_certificate_for_one_file_logs_no_other() {
@@ -620,30 +314,27 @@ fn a_certificate_for_one_file_logs_no_other() {
     );
     fs::write(&policy, text).unwrap();
     assert!(first.terminate());
-    let dev = governed(&dir, &policy);
+    let dev = Dev::governed(&dir, &policy);
     let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
     let digest = |text: &str| HashAlgorithm::Sha256.digest(text.as_bytes());
     let intended = |name: &str| {
         json!({ "action": "sign", "artifact": { "kind": "blob",
         "name": name, "digest": format!("sha256:{}", countersign_verify::encoding::hex(&digest("one"))) } })
     };
-    let certificate = certified_for(&dev, &key, "ana@acme.example", intended("tool-a"));
-    let (status, body) = certificate;
+    let ana = dev.token("ana@acme.example");
+    let (status, body) = dev.certify(&key, &ana, intended("tool-a"));
     assert_eq!(status, 200, "{body}");
-    let certificate = leaf(&body);
+    let certificate = signing_certificate(&body);
     let submit = |text: &str| {
-        let request = json!({ "hashedRekordRequestV002": { "digest": base64(&digest(text)),
-            "signature": { "content": base64(&key.sign(text.as_bytes())), "verifier": {
-            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-            "x509Certificate": { "rawBytes": der(&certificate) } } } } });
+        let request = certified_request(text.as_bytes(), &key.sign(text.as_bytes()), &certificate);
         let headers = "Content-Type: application/json\r\n";
-        dev.request("POST /api/v2/log/entries", headers, &request.to_string())
+        dev.request("POST /api/v2/log/entries", headers, &request)
     };
     let (status, body) = submit("other");
     assert!(status == 403 && body.contains("intent-mismatch"), "{body}");
     assert_eq!(submit("one").0, 201);
     // Nor is there a certificate for a file that is not theirs.
-    let (status, body) = certified_for(&dev, &key, "ana@acme.example", intended("other"));
+    let (status, body) = dev.certify(&key, &ana, intended("other"));
     assert!(status == 403 && body.contains("not-granted"), "{body}");
 }
 
@@ -672,7 +363,7 @@ who:
     let (two, _) = version(2, &format!("previous: {digest}\n"));
     assert!(first.terminate());
     // The owners need no grant.
-    let dev = governed(&dir, &one);
+    let dev = Dev::governed(&dir, &one);
     let config = dev.config();
     let trust = ["--trust-config", config.to_str().unwrap()];
     let publish = |policy: &Path, who: &str| {

@@ -3,6 +3,8 @@
 
 pub(crate) mod https;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_testkit::SigningKey;
 use countersign_verify::encoding::base64;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
@@ -46,6 +48,13 @@ impl Dev {
         Self { child, url, dir: dir.to_owned() }
     }
 
+    /// An instance with a policy.
+    pub(crate) fn governed(dir: &Path, policy: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(["dev", "--dir"]).arg(dir).arg("--policy").arg(policy);
+        Self::spawn(clean(&mut command), dir)
+    }
+
     /// As `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -67,6 +76,31 @@ impl Dev {
         let output = run(["token", "--instance", &self.url, "--email", email]);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The token of a job, as GitHub gives it.
+    pub(crate) fn job(&self, repository: &str, git_ref: &str, event: &str) -> String {
+        let job = ["--github", repository, "--ref", git_ref, "--event", event];
+        let output = run([&["token", "--instance", &self.url][..], &job].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Asks for a certificate for `key`, for what is intended with it; status and body of the answer.
+    pub(crate) fn certify(&self, key: &SigningKey, token: &str, intent: Value) -> (u16, String) {
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        let challenge = claims["email"].as_str().or(claims["sub"].as_str()).unwrap();
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            base64(&key.spki())
+        );
+        let request = json!({ "intent": intent, "publicKeyRequest": {
+            "publicKey": { "algorithm": "ECDSA", "content": pem },
+            "proofOfPossession": base64(&key.sign(challenge.as_bytes())) } });
+        let headers =
+            format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+        self.request("POST /api/v2/signingCert", &headers, &request.to_string())
     }
 
     pub(crate) fn sign(&self, file: &Path, email: &str) -> Output {
@@ -152,6 +186,22 @@ impl Dev {
         let (head, body) = answer.split_once("\r\n\r\n")?;
         Some((format!("{head}\r\n"), body.to_owned()))
     }
+}
+
+/// The signing certificate that a CA answered with, PEM.
+pub(crate) fn signing_certificate(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let chain = &answer["signedCertificateEmbeddedSct"]["chain"]["certificates"];
+    chain[0].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// A request to the Rekor v2 face: a signature over `message`, with its certificate, PEM.
+pub(crate) fn certified_request(message: &[u8], signature: &[u8], certificate: &str) -> String {
+    let der: String = certificate.lines().filter(|line| !line.starts_with("-----")).collect();
+    let [digest, signature] = [&*HashAlgorithm::Sha256.digest(message), signature].map(base64);
+    json!({ "hashedRekordRequestV002": { "digest": digest, "signature": { "content": signature,
+        "verifier": { "keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": { "rawBytes": der } } } } })
+    .to_string()
 }
 
 /// A request to the Rekor v2 face: a signature over `message` by a new key.
