@@ -36,9 +36,9 @@ pub struct Options {
     pub earlier: Vec<Log>,
     /// Who cosigns its checkpoints before they are published; only logs with Ed25519 keys have any.
     pub witnesses: Option<Arc<Witnesses>>,
-    /// Whether a checkpoint is stored before anybody is answered, at the price of several syncs a batch: for
-    /// logs whose folders are read as files, beside each other. Without, it is a moment later.
-    pub stored_at_once: bool,
+    /// Whether the lock keeps a table of identities, by which a repeat is answered with the first entry, however
+    /// long ago that was. A log whose entries are all different does without.
+    pub table: bool,
 }
 
 impl Options {
@@ -52,7 +52,7 @@ impl Options {
             max_batch: 1024,
             earlier: Vec::new(),
             witnesses: None,
-            stored_at_once: false,
+            table: true,
         }
     }
 }

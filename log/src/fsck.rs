@@ -42,11 +42,23 @@ pub async fn fsck(
     format: Format,
     progress: impl Fn(u64, u64),
 ) -> Result<Report, Error> {
-    visit(source, key, format, progress, &mut |_, _| ()).await
+    let note = published(&**source).await?;
+    visit(source, key, format, &note, progress, &mut |_, _| ()).await
 }
 
-/// As [`fsck`], and shows each entry to `visitor`, from the first to the last: its index, and its record with
-/// the framing. All of them were in the signed tree when this returns without an error, and only then.
+/// The published checkpoint, not checked.
+///
+/// # Errors
+/// When there is none, or none that is text.
+pub async fn published(source: &dyn Source) -> Result<String, Error> {
+    let note = source.get("checkpoint").await?;
+    let note = note.ok_or_else(|| Error::Missing { path: "checkpoint".to_owned() })?;
+    Ok(std::str::from_utf8(&note).map_err(|_| Error::Text)?.to_owned())
+}
+
+/// As [`fsck`], of the tree that the checkpoint `note` is about, and shows each entry to `visitor`, from the first
+/// to the last: its index, and its record with the framing. All of them were in the signed tree when this returns
+/// without an error, and only then.
 ///
 /// # Errors
 /// As there.
@@ -54,12 +66,10 @@ pub async fn visit(
     source: &Arc<dyn Source>,
     key: &LogKey,
     format: Format,
+    note: &str,
     progress: impl Fn(u64, u64),
     visitor: &mut (dyn FnMut(u64, &[u8]) + Send),
 ) -> Result<Report, Error> {
-    let note = source.get("checkpoint").await?;
-    let note = note.ok_or_else(|| Error::Missing { path: "checkpoint".to_owned() })?;
-    let note = std::str::from_utf8(&note).map_err(|_| Error::Text)?;
     let checkpoint = key.open(note)?;
     let size = checkpoint.size;
     let (mut edge, mut filled) = (Edge::default(), Vec::new());

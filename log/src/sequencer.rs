@@ -9,7 +9,7 @@
 //! ```
 //! Two writes of a batch are durable, the staged object and the swap; what it adds to tiles and bundles
 //! settles later, with that of other batches ([`Unsettled`]), and the checkpoint is then stored beside
-//! them, unless the log is one that stores it at once. Who reads over HTTP gets it out of memory.
+//! them, unless it has cosignatures. Who reads over HTTP gets it out of memory.
 //!
 //! The types make the order: only a `Staged` commits, only a `Committed` grows, only a `Grown` publishes,
 //! only a `Published` is answered. What stands in the lock is signed by the log alone: whatever witnesses
@@ -221,7 +221,7 @@ async fn cycle(
     };
     match outcome {
         Ok(head) => {
-            if !stored_at_once(shared) && head.checkpoint.size > before {
+            if shared.options.witnesses.is_none() && head.checkpoint.size > before {
                 unsettled.published(before);
             }
             Some(Tree::Published(head))
@@ -282,7 +282,7 @@ async fn advance(
     let oldest = shared.pool.lock().load().oldest;
     let staged = Staged::write(shared.options.format, &shared.signer, head, fresh, store).await?;
     let committing = Instant::now();
-    let committed = staged.commit(&*shared.lock).await?;
+    let committed = staged.commit(&*shared.lock, shared.options.table).await?;
     let commit = committing.elapsed();
     let grown = committed.grow(store).await.map_err(|error| Failure::Unknown(error.into()))?;
     shared.tiles.remember(grown.batch.filled.clone());
@@ -300,26 +300,18 @@ async fn advance(
 
 /// Publishes a tree once its witnesses have cosigned it, and answers.
 async fn release(shared: &Shared, grown: Grown) -> Result<Arc<Head>, Failure> {
-    let note = match &shared.options.witnesses {
-        None => grown.batch.head.signed.clone(),
+    let published = match &shared.options.witnesses {
+        None => grown.publish(),
         Some(witnesses) => match witnesses.cosign(&shared.tiles, &grown.batch.head).await {
-            Ok(note) => note,
+            // Cosignatures stand in the stored checkpoint alone, so that is stored first.
+            Ok(note) => {
+                let stored = grown.store(&*shared.store, note).await;
+                stored.map_err(|error| Failure::Unknown(error.into()))?
+            }
             Err(refusal) => return Err(Failure::Held(Box::new(grown), refusal)),
         },
     };
-    let published = match stored_at_once(shared) {
-        false => grown.publish(),
-        true => {
-            let stored = grown.store(&*shared.store, note).await;
-            stored.map_err(|error| Failure::Unknown(error.into()))?
-        }
-    };
     Ok(answer(shared, &published))
-}
-
-/// Cosignatures stand in the stored checkpoint alone, so that is stored first.
-fn stored_at_once(shared: &Shared) -> bool {
-    shared.options.stored_at_once || shared.options.witnesses.is_some()
 }
 
 /// Answers for those entries that the table knows; returns them.
@@ -337,7 +329,9 @@ async fn settle_known(
             settled.insert(identity);
         }
     };
-    settle(shared.lock.find(identities).await?, head, None);
+    if shared.options.table {
+        settle(shared.lock.find(identities).await?, head, None);
+    }
     for earlier in &shared.options.earlier {
         settle(earlier.find_all(identities).await?, &earlier.head(), Some(earlier));
     }
@@ -425,9 +419,10 @@ impl Staged {
         }
     }
 
-    async fn commit(self, lock: &dyn CheckpointLock) -> Result<Committed, Failure> {
+    async fn commit(self, lock: &dyn CheckpointLock, table: bool) -> Result<Committed, Failure> {
         let Self { previous, batch } = self;
-        let swap = lock.compare_and_swap(Some(&previous.signed), &batch.head.signed, &batch.leaves);
+        let leaves = if table { &batch.leaves[..] } else { &[] };
+        let swap = lock.compare_and_swap(Some(&previous.signed), &batch.head.signed, leaves);
         swap.await.map_err(|error| match error {
             SwapError::Conflict => Failure::Unknown(AppendError::Conflict),
             SwapError::Store(error) => Failure::Unknown(error.into()),

@@ -1,6 +1,8 @@
 //! `countersign audit`: the record of an instance, out of its directory. Its server may run.
 //!
-//! Nothing is believed that does not stand in the tree whose head the log's key has signed. One verb a file.
+//! Nothing is believed that does not stand in the tree whose head the log's key has signed. That is the head in
+//! the database: whatever was acknowledged is in its tree, and in the files, where the stored checkpoint comes to
+//! be a moment later. One verb a file.
 
 mod search;
 mod verify;
@@ -10,10 +12,12 @@ use crate::failure::Failure;
 use crate::instance::{LogName, Stored, stored_logs};
 use countersign_ca::audit::Entry;
 use countersign_log::fsck::{self, Report, visit};
-use countersign_log::store::{Folder, Source};
+use countersign_log::read::Reader;
+use countersign_log::store::{Folder, Source, Sqlite};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) fn run(args: &Audit) -> Result<ExitCode, Failure> {
     match args {
@@ -42,14 +46,62 @@ fn read(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
     let source: Arc<dyn Source> = Arc::new(Folder::new(dir.join(&shard.folder)));
-    let read = visit(&source, &shard.key, shard.format, |_, _| {}, look);
-    runtime.block_on(read).map_err(|error| {
-        let message = format!("{}: {error}", shard.folder);
-        match error {
-            fsck::Error::Source(_) => Failure::unclear(message),
-            _ => Failure::no(message),
-        }
+    runtime.block_on(async {
+        let note = head(dir, shard, &source).await?;
+        let read = visit(&source, &shard.key, shard.format, &note, |_, _| {}, look);
+        read.await.map_err(|error| failed(shard, &error))
     })
+}
+
+fn failed(shard: &Stored, error: &fsck::Error) -> Failure {
+    let message = format!("{}: {error}", shard.folder);
+    match error {
+        fsck::Error::Source(_) => Failure::unclear(message),
+        _ => Failure::no(message),
+    }
+}
+
+/// How often the files are looked at for what the database implies: a batch comes to be in them right after it
+/// was committed.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The latest checkpoint of a shard, once its tree is in the files. Where only the files are, it is theirs.
+async fn head(dir: &Path, shard: &Stored, source: &Arc<dyn Source>) -> Result<String, Failure> {
+    let Stored { folder, key, format, .. } = shard;
+    let stored = fsck::published(&**source).await.map_err(|error| failed(shard, &error))?;
+    let open = |note: &str| key.open(note).map_err(|error| failed(shard, &error.into()));
+    let tree = open(&stored)?;
+    let database = dir.join("countersign.db");
+    if !database.exists() {
+        return Ok(stored);
+    }
+    let unclear = |what: &dyn std::fmt::Display| {
+        let hint = "if no instance runs there, start it once: it puts out what it has committed, or says what is wrong";
+        Failure::unclear(format!("{folder}: {what}")).hint(hint)
+    };
+    let committed = Sqlite::checkpoints(&database).await.map_err(|error| unclear(&error))?;
+    let committed =
+        committed.get(folder).ok_or_else(|| unclear(&"the database knows no such log"))?;
+    let latest = open(committed)?;
+    if latest == tree {
+        return Ok(stored);
+    }
+    if latest.size <= tree.size {
+        let (ours, theirs) = (latest.size, tree.size);
+        return Err(Failure::no(format!(
+            "{folder}: the database has the tree of {ours} entries, the files have another, of {theirs}"
+        )));
+    }
+    for _ in 0..TRIES {
+        let read = Reader::at(Arc::clone(source), key, *format, committed.clone()).await;
+        if read.is_ok() {
+            return Ok(committed.clone());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let size = latest.size;
+    Err(unclear(&format!("the database has {size} entries, which are not all in the files")))
 }
 
 /// An entry, and its JSON, out of a record of the audit log: two bytes of length, then the entry.

@@ -1,12 +1,16 @@
 //! The record of an instance: a log beside the others, read by its operators alone.
 
-use super::{Directory, Settings};
+use super::{Directory, LogName, Settings, folder};
 use crate::failure::Failure;
 use countersign_ca::audit::{self, Audit, AuditLog, Entry, Event};
+use countersign_log::fsck::visit;
 use countersign_log::pool::AppendError;
+use countersign_log::store::{Folder, Source};
 use countersign_log::{Candidate, Log, Shards};
+use countersign_verify::merkle::Hash;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::sync::Arc;
@@ -65,9 +69,20 @@ pub(super) async fn begin(log: &Log, directory: &Directory, shard: usize) -> Res
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Failure::file("read", &path, &error)),
     };
+    // What a start before this one has taken over already.
+    let mut known = HashSet::new();
+    let source: Arc<dyn Source> =
+        Arc::new(Folder::new(directory.file(&folder(LogName::Audit, shard))));
+    let (key, note) = (log.key(), log.head());
+    let mut know = |_, record: &[u8]| {
+        known.insert(Hash::of(&record[2..]));
+    };
+    let read = visit(&source, key, log.format(), note.note(), |_, _| (), &mut know).await;
+    read.map_err(|error| failed(&error))?;
     // What a crash has cut short is no entry; it stays in the file.
     let whole = |line: &Vec<u8>| serde_json::from_slice::<Entry>(line).is_ok();
-    let mut lines = lines.filter(|line| line.as_ref().map_or(true, whole));
+    let new = |line: &Vec<u8>| whole(line) && !known.contains(&Hash::of(line));
+    let mut lines = lines.filter(|line| line.as_ref().map_or(true, new));
     loop {
         let some: Vec<_> = lines
             .by_ref()
@@ -79,7 +94,7 @@ pub(super) async fn begin(log: &Log, directory: &Directory, shard: usize) -> Res
         }
         let appended = try_join_all(some.iter().map(|line| append(log, line))).await;
         appended.map_err(|error| failed(&error))?;
-        // Restart finds the file and appends all again: what is there already is a repeat.
+        // Restart finds the file, and appends what the log has not got of it.
     }
     fs::rename(&path, directory.file(IMPORTED))
         .and_then(|()| File::open(directory.path())?.sync_all())

@@ -131,12 +131,6 @@ fn clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
-/// The record and the certificate log are read beside each other as files, while they grow: what an entry of
-/// one implies in the other is there before it.
-fn beside(format: Format) -> Options {
-    Options { stored_at_once: true, ..Options::new(format) }
-}
-
 impl Opening<'_> {
     fn numbers(&self, log: LogName) -> std::ops::RangeInclusive<usize> {
         1..=self.shards.of(log).len()
@@ -235,7 +229,7 @@ impl Opening<'_> {
         let origin = trust::certificate_origin(self.settings, number);
         let signer = Signer::rfc6962(&origin, Arc::clone(&key), clock());
         let signer = signer.map_err(|error| failed(&error))?;
-        let log = self.open(LOG, number, beside(Format::Data), signer).await?;
+        let log = self.open(LOG, number, Options::new(Format::Data), signer).await?;
         let face = static_ct::Face::new(log, key, roots, clock());
         let face = face.map_err(|error| failed(&error))?;
         face.seed(chain).await.map_err(|error| failed(&error))?;
@@ -248,7 +242,9 @@ impl Opening<'_> {
         let failed = |error: &dyn std::fmt::Display| self.failed(LOG, number, error);
         let signer = Signer::ed25519(&audit::origin(self.settings), &self.key(LOG, number)?);
         let signer = signer.map_err(|error| failed(&error))?;
-        let log = self.open(LOG, number, beside(Format::Entries), signer).await?;
+        // No two entries are the same: each has a time, and a serial number or a request's ID.
+        let options = Options { table: false, ..Options::new(Format::Entries) };
+        let log = self.open(LOG, number, options, signer).await?;
         audit::begin(&log, self.directory, number).await?;
         Ok(log)
     }

@@ -11,11 +11,13 @@ use async_trait::async_trait;
 use countersign_verify::merkle::Hash;
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Row as _, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlitePool};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// A database file that holds the checkpoints and tables of several logs.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ struct Database {
     /// About how many pages were written since the write-ahead log was last moved.
     written: AtomicU64,
     moving: AtomicBool,
+    /// Held by the log that swaps its checkpoint.
+    turn: Mutex<()>,
 }
 
 /// Bytes of a page. At SQLite's own 4096 a commit writes four times as much.
@@ -122,7 +126,24 @@ impl Sqlite {
         let counted = sqlx::query(places).bind(ROWS).execute(&pool).await;
         counted.map_err(database("make tables"))?;
         let (written, moving) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { database: Arc::new(Database { pool, written, moving }) })
+        let turn = Mutex::default();
+        Ok(Self { database: Arc::new(Database { pool, written, moving, turn }) })
+    }
+
+    /// The latest checkpoints in the database file at `path`, by the names of their logs, whoever writes to it
+    /// meanwhile; nothing is written.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no database of logs.
+    pub async fn checkpoints(path: &Path) -> Result<HashMap<String, String>, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        let connection = options.busy_timeout(Duration::from_secs(5)).connect().await;
+        let mut connection = connection.map_err(database("open a file"))?;
+        let rows = sqlx::query("SELECT name, checkpoint FROM logs WHERE checkpoint IS NOT NULL");
+        let rows = rows.fetch_all(&mut connection).await.map_err(database("read checkpoints"))?;
+        let row = |row: &sqlx::sqlite::SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        let read: Result<_, sqlx::Error> = rows.iter().map(row).collect();
+        read.map_err(|_| StoreError::Row { table: "logs" })
     }
 
     /// The connections, for other tables in the same file: in WAL mode, `synchronous=FULL`.
@@ -275,24 +296,32 @@ impl CheckpointLock for SqliteLock {
         new: &str,
         leaves: &[(Hash, u64)],
     ) -> Result<(), SwapError> {
-        const OPERATION: &str = "swap a checkpoint";
-        let mut transaction =
-            self.database.pool.begin_with("BEGIN IMMEDIATE").await.map_err(database(OPERATION))?;
-        let swapped =
-            sqlx::query("UPDATE logs SET checkpoint = ? WHERE id = ? AND checkpoint IS ?")
-                .bind(new)
-                .bind(self.log)
-                .bind(expected)
-                .execute(&mut *transaction)
-                .await
-                .map_err(database(OPERATION))?;
-        if swapped.rows_affected() != 1 {
-            transaction.rollback().await.map_err(database(OPERATION))?;
+        let failed = database("swap a checkpoint");
+        let swap = sqlx::query("UPDATE logs SET checkpoint = ? WHERE id = ? AND checkpoint IS ?")
+            .bind(new)
+            .bind(self.log)
+            .bind(expected);
+        // Logs take turns here: SQLite has who comes second look again after ever longer pauses.
+        let _turn = self.database.turn.lock().await;
+        let swapped = if leaves.is_empty() {
+            // One statement is a transaction by itself.
+            swap.execute(&self.database.pool).await.map_err(&failed)?.rows_affected() == 1
+        } else {
+            let begun = self.database.pool.begin_with("BEGIN IMMEDIATE").await;
+            let mut transaction = begun.map_err(&failed)?;
+            let swapped = swap.execute(&mut *transaction).await.map_err(&failed)?;
+            let swapped = swapped.rows_affected() == 1;
+            if swapped {
+                insert(INSERT, self.log, leaves, &mut transaction).await.map_err(&failed)?;
+                transaction.commit().await.map_err(&failed)?;
+            } else {
+                transaction.rollback().await.map_err(&failed)?;
+            }
+            swapped
+        };
+        if !swapped {
             return Err(SwapError::Conflict);
         }
-        let inserted = insert(INSERT, self.log, leaves, &mut transaction).await;
-        inserted.map_err(database(OPERATION))?;
-        transaction.commit().await.map_err(database(OPERATION))?;
         self.database.wrote(leaves.len() as u64 + 2);
         Ok(())
     }
@@ -332,11 +361,22 @@ mod tests {
         for expected in [None, Some("0")] {
             let lost = one.compare_and_swap(expected, "2", &[leaf("c", 2)]).await;
             assert!(matches!(lost, Err(SwapError::Conflict)), "{expected:?}");
+            let lost = one.compare_and_swap(expected, "2", &[]).await;
+            assert!(matches!(lost, Err(SwapError::Conflict)), "{expected:?}, without entries");
         }
         // A body that is already there fails the whole swap.
         let twice = one.compare_and_swap(Some("1"), "2", &[leaf("c", 2), leaf("a", 3)]).await;
         assert!(matches!(twice, Err(SwapError::Store(_))));
         two.compare_and_swap(None, "other", &[leaf("a", 9)]).await.unwrap();
+        // As others see it while it is written.
+        let three = database.lock("three").await.unwrap();
+        three.compare_and_swap(None, "0", &[]).await.unwrap();
+        three.compare_and_swap(Some("0"), "3", &[]).await.unwrap();
+        let seen = Sqlite::checkpoints(&path).await.unwrap();
+        let expected = [("one", "1"), ("three", "3"), ("two", "other")];
+        let expected = expected.map(|(name, note)| (name.to_owned(), note.to_owned()));
+        assert_eq!(seen, HashMap::from(expected));
+        assert!(Sqlite::checkpoints(&folder.path().join("none")).await.is_err());
         database.close().await;
 
         let database = Sqlite::open(&path).await.unwrap();

@@ -97,6 +97,23 @@ async fn a_closed_log_finishes_what_it_took_and_takes_no_more() {
     assert_eq!(place.fsck().await.unwrap().size, 1);
 }
 
+#[tokio::test]
+async fn only_a_log_with_a_table_tells_a_repeat_of_long_ago() {
+    for (place, index) in [(Place::new(), 0), (Place::new().without_table(), 2)] {
+        let log = place.open().await;
+        for number in 0..2 {
+            append(&log, &body(number)).await.unwrap();
+        }
+        let again = append(&log, &body(0)).await.unwrap();
+        assert_eq!((again.index, again.record), (0, None), "it was just here");
+        log.close().await;
+        let log = place.open().await;
+        assert_eq!(append(&log, &body(0)).await.unwrap().index, index);
+        log.close().await;
+        assert_eq!(place.fsck().await.unwrap().size, 2.max(index + 1));
+    }
+}
+
 /// Nothing should run two processes on one log, but when something does, the swap decides.
 #[tokio::test]
 async fn two_processes_on_one_log_make_one_tree() {

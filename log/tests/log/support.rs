@@ -27,6 +27,7 @@ pub(crate) struct Place {
     origin: &'static str,
     pkcs8: Vec<u8>,
     witnesses: Option<Arc<Witnesses>>,
+    table: bool,
 }
 
 impl Place {
@@ -37,7 +38,7 @@ impl Place {
     pub(crate) fn named(origin: &'static str) -> Self {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self { folder, origin, pkcs8: pkcs8.as_ref().to_vec(), witnesses: None }
+        Self { folder, origin, pkcs8: pkcs8.as_ref().to_vec(), witnesses: None, table: true }
     }
 
     /// Another folder, with nothing in it.
@@ -48,6 +49,15 @@ impl Place {
     /// The same folder.
     pub(crate) fn with_witnesses(&self, witnesses: &Arc<Witnesses>) -> Self {
         Self { witnesses: Some(Arc::clone(witnesses)), ..self.clone() }
+    }
+
+    /// The same folder, for a log that tells no repeats.
+    pub(crate) fn without_table(&self) -> Self {
+        Self { table: false, ..self.clone() }
+    }
+
+    pub(crate) const fn has_table(&self) -> bool {
+        self.table
     }
 
     pub(crate) fn signer(&self) -> Signer {
@@ -85,7 +95,8 @@ impl Place {
 
     pub(crate) async fn open_on(&self, (store, lock): Parts) -> Result<Log, OpenError> {
         let witnesses = self.witnesses.clone();
-        let options = Options { witnesses, ..Options::new(Format::Entries) };
+        let table = self.table;
+        let options = Options { witnesses, table, ..Options::new(Format::Entries) };
         Log::open(options, self.signer(), store, lock).await
     }
 

@@ -32,7 +32,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         let database = Sqlite::open(&directory.file("countersign.db")).await;
         let database = database.map_err(|error| Failure::unclear(error.to_string()))?;
-        for (_, name, log) in &logs {
+        // The record has no table.
+        for (_, name, log) in logs.iter().filter(|(log, ..)| *log != LogName::Audit) {
             let Table { entries, differed } = table(name, log, &database).await?;
             tell(args.output, name, "table", entries, differed)?;
         }
