@@ -18,7 +18,7 @@ use crate::profile::{self, Prepared};
 use crate::signer::{self, Signer};
 use async_trait::async_trait;
 use countersign_verify::assertion::{Assertion, Intent};
-use countersign_verify::certificate::CODE_SIGNING;
+use countersign_verify::certificate::{CODE_SIGNING, Certificate};
 use countersign_verify::chain::{self, CertificateAuthority};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
 use countersign_verify::sct::{self, Sct};
@@ -275,6 +275,7 @@ impl Authority {
         let sct = tokio::time::timeout(RECEIPT, log.add_pre_chain(&precertificate, chain));
         let sct = sct.await.unwrap_or_else(|_| Err(LogError::late())).map_err(Error::Log)?;
         // 7. The receipt must be the log's, for exactly this.
+        let precertificate = Certificate::parse(&precertificate).map_err(precert::Error::from)?;
         let logged = self.check_receipt(&precertificate, key_hash, &sct)?;
         let (log_id, log_index) = (Some(hex::encode(sct.log_id)), sct.leaf_index());
         // 8. The certificate.
@@ -292,7 +293,7 @@ impl Authority {
     /// Returns the body that the receipt is for.
     fn check_receipt(
         &self,
-        precertificate: &[u8],
+        precertificate: &Certificate,
         issuer_key_hash: &[u8; 32],
         sct: &Sct,
     ) -> Result<Vec<u8>, Error> {

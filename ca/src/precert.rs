@@ -4,17 +4,16 @@
 use countersign_verify::certificate::{self, Certificate, POISON, SCT_LIST};
 use countersign_verify::sct;
 
-/// Checks that `final_der` is `precertificate_der` with the poison exchanged for SCTs, and nothing else.
+/// Checks that `final_der` is `precertificate` with the poison exchanged for SCTs, and nothing else.
 /// `logged` is what the log's receipt was verified for: [`sct::precertificate_tbs`] of the precertificate.
 ///
 /// # Errors
 /// Names the first difference.
 pub fn corresponds(
-    precertificate_der: &[u8],
+    precertificate: &Certificate,
     logged: &[u8],
     final_der: &[u8],
 ) -> Result<(), Error> {
-    let precertificate = Certificate::parse(precertificate_der)?;
     let certificate = Certificate::parse(final_der)?;
     // RFC 6962, section 3.1: critical, so that nobody takes it for a certificate, and NULL.
     let poison = precertificate.extension(POISON);
@@ -29,7 +28,7 @@ pub fn corresponds(
     if certificate.signature_algorithm() != precertificate.signature_algorithm() {
         return Err(Error::Algorithm);
     }
-    if sct::precertificate_tbs(final_der)? == logged { Ok(()) } else { Err(Error::Body) }
+    if sct::precertificate_tbs(&certificate)? == logged { Ok(()) } else { Err(Error::Body) }
 }
 
 /// How the two differ.
@@ -67,8 +66,9 @@ mod tests {
     use std::ops::Range;
 
     fn corresponds(precertificate: &[u8], certificate: &[u8]) -> Result<(), Error> {
-        let logged = sct::precertificate_tbs(precertificate)?;
-        super::corresponds(precertificate, &logged, certificate)
+        let precertificate = Certificate::parse(precertificate)?;
+        let logged = sct::precertificate_tbs(&precertificate)?;
+        super::corresponds(&precertificate, &logged, certificate)
     }
 
     /// A precertificate and its certificate.

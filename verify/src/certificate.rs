@@ -76,7 +76,7 @@ pub const CLAIMS: [(u8, &str); 23] = [
 /// TBSCertificate of RFC 5280, section 4.1, every part kept as the bytes it came in: der re-encodes
 /// what it read to the same bytes, because DER has one encoding of each value.
 #[derive(Clone, Sequence)]
-pub(crate) struct Tbs<'a> {
+struct Tbs<'a> {
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", default = "Default::default")]
     version: u8,
     serial: IntRef<'a>,
@@ -90,7 +90,7 @@ pub(crate) struct Tbs<'a> {
     #[asn1(context_specific = "2", tag_mode = "IMPLICIT", optional = "true")]
     subject_unique_id: Option<BitStringRef<'a>>,
     #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
-    pub(crate) extensions: Option<Vec<RawExtension<'a>>>,
+    extensions: Option<Vec<RawExtension<'a>>>,
 }
 
 #[derive(Clone, Sequence)]
@@ -100,16 +100,16 @@ struct Validity {
 }
 
 #[derive(Clone, Sequence)]
-pub(crate) struct RawExtension<'a> {
-    pub(crate) id: ObjectIdentifier,
+struct RawExtension<'a> {
+    id: ObjectIdentifier,
     #[asn1(default = "Default::default")]
     critical: bool,
     value: &'a OctetStringRef,
 }
 
 #[derive(Sequence)]
-pub(crate) struct Signed<'a> {
-    pub(crate) tbs: AnyRef<'a>,
+struct Signed<'a> {
+    tbs: AnyRef<'a>,
     algorithm: AnyRef<'a>,
     signature: BitStringRef<'a>,
 }

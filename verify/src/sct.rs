@@ -4,7 +4,7 @@
 //! for the precertificate, that is, for the same TBSCertificate without that extension.
 //! Refused: versions other than 1, bytes left over. Which algorithms hold is the verifier's question.
 
-use crate::certificate::{POISON, RawExtension, SCT_LIST, Signed, Tbs};
+use crate::certificate::{Certificate, POISON, SCT_LIST};
 use crate::key::{self, HashAlgorithm, KeyKind, PublicKey};
 use der::asn1::{AnyRef, OctetString, OctetStringRef};
 use der::{Decode as _, Encode as _, Length, Reader as _, SliceReader};
@@ -183,29 +183,28 @@ fn signed_data_start(timestamp: u64, entry_type: u8) -> Vec<u8> {
 /// list and otherwise byte for byte: what the log signed.
 ///
 /// # Errors
-/// When `certificate` is no certificate in DER.
-pub fn precertificate_tbs(certificate: &[u8]) -> Result<Vec<u8>, Error> {
+/// Never, of a certificate that was read.
+pub fn precertificate_tbs(certificate: &Certificate) -> Result<Vec<u8>, Error> {
     without_receipts(certificate).map_err(|_| Error::Certificate)
 }
 
-fn without_receipts(certificate: &[u8]) -> der::Result<Vec<u8>> {
-    let signed = Signed::from_der(certificate)?;
+fn without_receipts(certificate: &Certificate) -> der::Result<Vec<u8>> {
     // All of it is strict DER; what follows takes elements out and writes the lengths around them anew.
-    let tbs: Tbs<'_> = signed.tbs.decode_as()?;
-    let fields = elements(signed.tbs.value())?;
-    let (Some(_), Some((extensions, before))) = (tbs.extensions, fields.split_last()) else {
-        return signed.tbs.to_der();
+    let tbs = AnyRef::from_der(certificate.tbs())?.value();
+    let extensions = match elements(tbs)?.last() {
+        Some(last) if !certificate.extensions().is_empty() => *last,
+        _ => return Ok(certificate.tbs().to_vec()),
     };
-    let mut kept = Vec::new();
+    let before = &tbs[..tbs.len() - extensions.len()];
     let list = AnyRef::from_der(AnyRef::from_der(extensions)?.value())?;
-    for extension in elements(list.value())? {
-        let id = RawExtension::from_der(extension)?.id;
-        if id != POISON && id != SCT_LIST {
-            kept.extend_from_slice(extension);
+    let mut kept = Vec::new();
+    for (bytes, extension) in elements(list.value())?.into_iter().zip(certificate.extensions()) {
+        if extension.id != POISON && extension.id != SCT_LIST {
+            kept.extend_from_slice(bytes);
         }
     }
     let extensions = element(extensions[0], &element(SEQUENCE, &kept)?)?;
-    element(SEQUENCE, &[&before.concat()[..], &extensions].concat())
+    element(SEQUENCE, &[before, &extensions].concat())
 }
 
 const SEQUENCE: u8 = 0x30;

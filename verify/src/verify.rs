@@ -365,7 +365,7 @@ impl<'a> Verifier<'a> {
             return if expected == 0 { Ok(((), none)) } else { Err(Error::NoSct) };
         };
         let scts = sct::parse_list_extension(&list.value).map_err(Error::Sct)?;
-        let tbs = sct::precertificate_tbs(certificate.der()).map_err(Error::Sct)?;
+        let tbs = sct::precertificate_tbs(certificate).map_err(Error::Sct)?;
         let issuer_key_hash = HashAlgorithm::Sha256.digest(authority.issuer().spki());
         let issuer_key_hash = issuer_key_hash[..].try_into().expect("SHA-256 has 32 bytes");
         let (mut found, mut logs) = (Vec::new(), BTreeSet::new());

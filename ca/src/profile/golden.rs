@@ -59,6 +59,7 @@ fn issue(case: &Case, signer: &FileSigner, issuing: &[u8], root: &[u8]) -> Vec<u
         signature: vec![9; 70],
     };
     let certificate = rest.sign(sct, signer).unwrap();
+    let precertificate = Certificate::parse(&precertificate).unwrap();
     let logged = countersign_verify::sct::precertificate_tbs(&precertificate).unwrap();
     crate::precert::corresponds(&precertificate, &logged, &certificate).unwrap();
     certificate

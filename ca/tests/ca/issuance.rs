@@ -28,7 +28,7 @@ async fn a_good_request_gets_a_certificate_whose_receipt_holds() {
         assert_eq!(leaf.not_after().as_second() - leaf.not_before().as_second(), 600);
         let list = leaf.extensions().last().unwrap();
         let [sct] = <[Sct; 1]>::try_from(sct::parse_list_extension(&list.value).unwrap()).unwrap();
-        let tbs = sct::precertificate_tbs(&chain[0]).unwrap();
+        let tbs = sct::precertificate_tbs(&leaf).unwrap();
         let hash = sha256(world.issuing.spki());
         let signed = sct::precert_signed_data(sct.timestamp, &hash, &tbs, &sct.extensions);
         let key = countersign_verify::key::PublicKey::from_spki(&world.log_key).unwrap();

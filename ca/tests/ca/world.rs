@@ -77,7 +77,8 @@ impl CertificateLog for Log {
         if self.fails.load(Ordering::Relaxed) {
             return Err(LogError { reason: "full".to_owned(), retryable: true });
         }
-        let tbs = sct::precertificate_tbs(precertificate).unwrap();
+        let precertificate = Certificate::parse(precertificate).unwrap();
+        let tbs = sct::precertificate_tbs(&precertificate).unwrap();
         let timestamp = u64::try_from(Timestamp::now().as_millisecond()).unwrap();
         let extensions = leaf_index_extension(7).to_vec();
         let signed = sct::precert_signed_data(timestamp, &self.issuer_key_hash, &tbs, &extensions);

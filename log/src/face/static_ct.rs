@@ -96,7 +96,7 @@ impl Face {
             return Err(Error::NotPoisoned);
         }
         let issuers = issuers.ok_or(Error::NoIssuer)?;
-        let tbs = sct::precertificate_tbs(first.der())?;
+        let tbs = sct::precertificate_tbs(&first)?;
         let (der, issuer_key_hash) = (first.der().to_vec(), issuers.key_hash);
         let submission = Submission::Precertificate { der, tbs, issuer_key_hash };
         self.append(submission, &issuers.fingerprints).await

@@ -375,7 +375,8 @@ async fn a_precertificate_gets_a_receipt_that_holds_for_the_final_certificate() 
         assert_eq!(sct.leaf_index(), Some(index));
         assert_eq!(&sct.log_id, server.certificate_key.log_id());
         assert_eq!(sct.timestamp, 1_764_000_000_000);
-        let tbs = sct::precertificate_tbs(&precertificate).unwrap();
+        let certificate = Certificate::parse(&precertificate).unwrap();
+        let tbs = sct::precertificate_tbs(&certificate).unwrap();
         let signed =
             sct::precert_signed_data(sct.timestamp, &issuer_key_hash, &tbs, &sct.extensions);
         key.verify_message(&signed, &sct.signature).unwrap();
