@@ -76,10 +76,7 @@ async fn head(dir: &Path, shard: &Stored, source: &Arc<dyn Source>) -> Result<St
     if !database.exists() {
         return Ok(stored);
     }
-    let unclear = |what: &dyn std::fmt::Display| {
-        let hint = "if no instance runs there, start it once: it puts out what it has committed, or says what is wrong";
-        Failure::unclear(format!("{folder}: {what}")).hint(hint)
-    };
+    let unclear = |what: &dyn std::fmt::Display| Failure::unclear(format!("{folder}: {what}"));
     let committed = Sqlite::checkpoints(&database).await.map_err(|error| unclear(&error))?;
     let committed =
         committed.get(folder).ok_or_else(|| unclear(&"the database knows no such log"))?;
@@ -101,7 +98,9 @@ async fn head(dir: &Path, shard: &Stored, source: &Arc<dyn Source>) -> Result<St
         tokio::time::sleep(PAUSE).await;
     }
     let size = latest.size;
-    Err(unclear(&format!("the database has {size} entries, which are not all in the files")))
+    Err(unclear(&format!("the database has {size} entries, which are not all in the files")).hint(
+        "if no instance runs there, start it once: it puts out what it has committed, or says what is wrong",
+    ))
 }
 
 /// An entry, and its JSON, out of a record of the audit log: two bytes of length, then the entry.

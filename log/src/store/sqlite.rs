@@ -136,8 +136,13 @@ impl Sqlite {
     /// # Errors
     /// When it cannot be read, or is no database of logs.
     pub async fn checkpoints(path: &Path) -> Result<HashMap<String, String>, StoreError> {
+        // Without a write-ahead log nobody writes; then it can be read where nothing can be written, too.
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        let connection = options.busy_timeout(Duration::from_secs(5)).connect().await;
+        let options =
+            options.immutable(!Path::new(&log).exists()).busy_timeout(Duration::from_secs(5));
+        let connection = options.connect().await;
         let mut connection = connection.map_err(database("open a file"))?;
         let rows = sqlx::query("SELECT name, checkpoint FROM logs WHERE checkpoint IS NOT NULL");
         let rows = rows.fetch_all(&mut connection).await.map_err(database("read checkpoints"))?;
@@ -378,6 +383,7 @@ mod tests {
         assert_eq!(seen, HashMap::from(expected));
         assert!(Sqlite::checkpoints(&folder.path().join("none")).await.is_err());
         database.close().await;
+        assert_eq!(Sqlite::checkpoints(&path).await.unwrap(), seen, "and when nobody writes");
 
         let database = Sqlite::open(&path).await.unwrap();
         let (one, two) = (database.lock("one").await.unwrap(), database.lock("two").await.unwrap());
