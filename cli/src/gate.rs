@@ -17,8 +17,8 @@ use countersign_ca::identity::{Identity, San};
 use countersign_ca::issue::{Gate, Refusal};
 use countersign_log::face::accept::{Accepted, Asked, Denied};
 use countersign_policy::{
-    Artifact, ClaimFact, Content, Context, Decision, Evidence, Facts, Intended, Intent, Kind,
-    Outcome, Point, Policy, SignerFacts, decide, image_name,
+    Artifact, ClaimFact, Code, Content, Context, Decision, Evidence, Facts, Intended, Intent,
+    Outcome, Point, Policy, SignerFacts, decide,
 };
 use countersign_verify::certificate::{Certificate, Subject};
 use countersign_verify::chain::{self, CertificateAuthority};
@@ -79,25 +79,9 @@ fn decided(
             asked.digest.clone_from(&intended.digest);
         }
     }
-    let (artifact, context, incomplete) = (intended.map(artifact), Context::default(), None);
+    let artifact = intended.map(Artifact::intended);
+    let (context, incomplete) = (Context::default(), None);
     decide(&Facts { at, now, artifact, context, evidence: vec![asked], incomplete }, policy)
-}
-
-/// The artifact that somebody is about to sign.
-fn artifact(Intended { digest, kind, name }: &Intended) -> Artifact {
-    let kind = Kind::named(kind).unwrap_or_default();
-    let (name, version) = match kind {
-        Kind::Image => match image_name(name) {
-            Ok(image) => (image.repository, image.tag),
-            Err(_) => (name.clone(), None),
-        },
-        Kind::Package => {
-            let package = policy_file::artifact(name);
-            (package.name, package.version)
-        }
-        _ => (name.clone(), None),
-    };
-    Artifact { kind, name, version, digest: digest.clone(), ..Artifact::default() }
 }
 
 /// The authority sees the token, so the groups that no certificate carries are known here.
@@ -119,13 +103,29 @@ fn token_facts(identity: &Identity) -> SignerFacts {
 fn refusal(decision: &Decision) -> Refusal {
     let code = decision.code().map(ToString::to_string).unwrap_or_default();
     let culprit = decision.culprit();
-    let expected = culprit.map(|step| step.expected.clone().unwrap_or_else(|| step.what.clone()));
+    let expected = culprit.map(|step| match (&step.code, &step.expected) {
+        (Some(Code::DeniedBy(name)), _) => format!("nobody whom never {name:?} is about"),
+        (_, Some(expected)) => format!("{} {expected}", step.what),
+        (_, None) => step.what.clone(),
+    });
     let found = culprit.and_then(|step| step.found.clone());
     Refusal {
-        rule: format!("{}: {code}", decision.rule()),
-        expected: expected.unwrap_or_default(),
-        found: found.unwrap_or_else(|| "nothing".to_owned()),
+        rule: one_line(&format!("{}: {code}", decision.rule())),
+        expected: one_line(&expected.unwrap_or_default()),
+        found: one_line(&found.unwrap_or_else(|| "nothing".to_owned())),
     }
+}
+
+/// Claims are others' words: what would break a line is escaped.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// The signature logs' gate. A reload changes what is behind it.
@@ -282,4 +282,17 @@ pub(crate) async fn record(State(audit): State<Audit>, request: Request, next: N
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_claim_breaks_no_line() {
+        assert_eq!(
+            one_line("refs/heads/a\nallowed\u{1b}[2J é"),
+            "refs/heads/a\\nallowed\\u{1b}[2J é"
+        );
+    }
 }

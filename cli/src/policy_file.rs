@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::visible;
 use crate::trust::{Choice, read_bounded};
 use countersign_policy::yaml::MAX_TEXT;
-use countersign_policy::{Artifact, Kind, Pem, Policy, Trust, image_name};
+use countersign_policy::{Artifact, Kind, Pem, Policy, Trust, image_name, package_name};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::PublicKey;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
@@ -148,13 +148,6 @@ pub(crate) fn artifact(name: &str) -> Artifact {
     if !ecosystems.iter().any(|ecosystem| name.starts_with(ecosystem)) {
         return Artifact { name: name.to_owned(), ..Artifact::default() };
     }
-    // `npm/@acme/pay@1.2.0`: an @ at the beginning of a segment belongs to the name.
-    let version = name.rsplit_once('@').filter(|(before, _)| !before.ends_with('/'));
-    let (name, version) = version.map_or((name, None), |(name, version)| (name, Some(version)));
-    Artifact {
-        kind: Kind::Package,
-        name: name.to_owned(),
-        version: version.map(str::to_owned),
-        ..Artifact::default()
-    }
+    let (name, version) = package_name(name);
+    Artifact { kind: Kind::Package, name, version, ..Artifact::default() }
 }

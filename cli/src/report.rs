@@ -70,6 +70,9 @@ pub(crate) struct Result {
     /// The same, for people: what is always told, and what is told to who asks why.
     #[serde(skip)]
     told: (String, String),
+    /// What to do about it, as the policy's decision has it.
+    #[serde(skip)]
+    next: Option<String>,
     /// What the policy decided from; recorded where that is asked for.
     #[serde(skip)]
     facts: Option<Facts>,
@@ -216,6 +219,7 @@ impl Result {
             checks,
             policy: None,
             told: (String::new(), String::new()),
+            next: None,
             facts: None,
         }
     }
@@ -280,6 +284,7 @@ impl Result {
             artifact: digest,
             policy: Some(policy),
             told,
+            next: decision.next().map(str::to_owned),
             facts: Some(facts),
             ..Self::without_evidence(file, verdict, "", String::new())
         }
@@ -316,6 +321,7 @@ impl Result {
             checks: Vec::new(),
             policy: None,
             told: (String::new(), String::new()),
+            next: None,
             facts: None,
         }
     }
@@ -354,6 +360,7 @@ impl Result {
             checks: vec![check],
             policy: None,
             told: (String::new(), String::new()),
+            next: None,
             facts: None,
         }
     }
@@ -444,8 +451,15 @@ impl Results {
                             Failure::no(message)
                                 .hint(format!("{hint} `countersign log submit {bundle}`"))
                         }
-                        (Verdict::Refused, Some("POLICY_REFUSED"), _) if !options.explain => {
-                            Failure::no(message).hint("--explain tells all of why")
+                        (Verdict::Refused, Some("POLICY_REFUSED"), _) => {
+                            let explain = "--explain tells all of why".to_owned();
+                            let hints =
+                                [result.next.clone(), (!options.explain).then_some(explain)];
+                            let hints: Vec<_> = hints.into_iter().flatten().collect();
+                            match hints.is_empty() {
+                                true => Failure::no(message),
+                                false => Failure::no(message).hint(hints.join("; ")),
+                            }
                         }
                         (
                             Verdict::Refused,

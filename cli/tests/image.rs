@@ -268,6 +268,7 @@ what:
   apps: {{images: '{name}'}}
 where:
   prod: {{clusters: [prod]}}
+  stage: {{clusters: [stage]}}
 may:
   - {{who: release, do: sign, to: apps}}
   - {{who: scanner, do: attest sbom, to: apps}}
@@ -301,8 +302,10 @@ must:
     succeeds(&case.sign("scanner@example.com", &["sign", "--recursive", &image]));
     refused(&[&image], "must \"apps are released\"");
     succeeds(&case.sign("release@example.com", &["sign", "--recursive", &image]));
-    let text = succeeds(&decide("verify", &[&image]));
+    let text = succeeds(&decide("verify", &["--in", "stage", &image]));
     assert!(text.contains("allowed by apps serial 3: apps are released"), "{text}");
+    refused(&[&image], "must \"apps are scanned\" (in prod)");
+    refused(&[&image], "--in prod, --in stage");
 
     // What a place demands is attested, by whom it must be.
     refused(&["--in", "prod", &image], "must \"apps are scanned\"");
@@ -310,7 +313,7 @@ must:
     let attest = ["attest", "--type", "cyclonedx", "--predicate", &sbom, &image];
     succeeds(&case.sign("release@example.com", &attest));
     refused(&["--in", "prod", &image], "wanted scanner@example.com, got release@example.com");
-    let attested = ["--type", "cyclonedx", image.as_str()];
+    let attested = ["--in", "stage", "--type", "cyclonedx", image.as_str()];
     let stranger = decide("verify-attestation", &attested);
     assert_fails(&stranger, 1, "found none that verifies and counts");
     succeeds(&case.sign("scanner@example.com", &attest));
@@ -380,5 +383,5 @@ must:
     let flags = decide("verify", &["--certificate-identity", "a@example.com", &image]);
     assert_fails(&flags, 2, "exclude each other");
     let place = decide("verify", &["--in", "test", &image]);
-    assert_fails(&place, 2, "its contexts are: prod");
+    assert_fails(&place, 2, "its contexts are: prod, stage");
 }

@@ -157,6 +157,47 @@ fn what_was_decided_is_recorded_and_replayed_by_another_policy() {
     let changed = replay("next.yaml");
     assert!(changed.contains("1: allowed -> refused (claim-mismatch:subject)"), "{changed}");
     assert!(changed.ends_with("2 decided, 1 changed\n"), "{changed}");
+    // A record goes on.
+    world.verify(&["--record-facts", "facts.jsonl", "tool-a"]);
+    assert_eq!(replay("policy.yaml"), "3 decided, 0 changed\n");
+    let nothing = world.run(&["policy", "replay", "next.yaml", "--against", "policy.yaml"]);
+    assert_fails(&nothing, 2, "--over log:30d");
+    let image = ["policy", "explain", "--policy", "policy.yaml", "registry.example/acme/pay:v1"];
+    assert_fails(&world.run(&image), 2, "countersign verify --policy FILE --explain");
+}
+
+/// Whoever wrote the folder would otherwise choose the rules.
+#[test]
+fn a_layout_does_not_say_itself_by_which_rules_it_is_judged() {
+    let world = World::new();
+    let manifest = json!({ "schemaVersion": 2, "layers": [],
+        "mediaType": "application/vnd.oci.image.manifest.v1+json" });
+    let manifest = manifest.to_string();
+    let digest =
+        countersign_verify::encoding::hex(&HashAlgorithm::Sha256.digest(manifest.as_bytes()));
+    let index = json!({ "schemaVersion": 2, "manifests": [{ "size": manifest.len(),
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": format!("sha256:{digest}"),
+        "annotations": { "org.opencontainers.image.ref.name": "registry.example/open/x:v1" } }] });
+    fs::create_dir_all(world.folder.path().join("layout/blobs/sha256")).unwrap();
+    world.write("layout/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    world.write("layout/index.json", &index.to_string());
+    world.write(&format!("layout/blobs/sha256/{digest}"), &manifest);
+    world.write(
+        "open.yaml",
+        "policy: open
+serial: 1
+what: {open: {images: registry.example/open/**}}
+must: [{name: open, every: open, needs: [pinned: {digest: required}], otherwise: refuse, covers: true}]
+",
+    );
+    let verify = |args: &[&str]| {
+        let flags = ["verify", "--local-image", "--offline", "--trusted-root", "root.json"];
+        world.run(&[&flags[..], &["--policy", "open.yaml"], args, &["layout"]].concat())
+    };
+    assert_fails(&verify(&[]), 1, "no rule that refuses is about \"layout\"");
+    let named = verify(&["--name", "registry.example/open/x"]);
+    assert_eq!(verdict(&named).0, 0, "{named:?}");
+    assert_fails(&verify(&["--name", "not an image"]), 2, "--name: expected an image reference");
 }
 
 #[test]
@@ -235,6 +276,8 @@ cases:
     let failed = world.run(&["policy", "test", "."]);
     assert_eq!(verdict(&failed).0, 1);
     assert!(stdout(&failed).contains("  FAILED  a tag passes"), "{failed:?}");
+    assert!(stdout(&failed).contains("expected refuse, got pass"), "{failed:?}");
+    assert!(stdout(&failed).ends_with("are not counted while cases fail\n"), "{failed:?}");
 }
 
 #[test]
@@ -336,6 +379,40 @@ fn a_certificate_for_one_file_logs_no_other() {
     // Nor is there a certificate for a file that is not theirs.
     let (status, body) = dev.certify(&key, &ana, intended("other"));
     assert!(status == 403 && body.contains("not-granted"), "{body}");
+    // Nor does what was signed under one name do for another; the certificate says what it is for.
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let config = dev.config();
+    let (config, bundle) = (config.to_str().unwrap(), file("tool-a.sigstore.json"));
+    fs::write(file("tool-a"), "a").unwrap();
+    let token = dev.token("ana@acme.example");
+    let signed = run([
+        "sign-blob",
+        "--trust-config",
+        config,
+        "--identity-token",
+        &token,
+        "--name",
+        "tool-a",
+        "--bundle",
+        &bundle,
+        &file("tool-a"),
+    ]);
+    assert_eq!(verdict(&signed).0, 0, "{signed:?}");
+    let inspected = stdout(&run(["bundle", "inspect", &bundle]));
+    for line in ["intent\n", "action: sign", "name: tool-a", "policy: tool", "roles\n"] {
+        assert!(inspected.contains(line), "{line}\n{inspected}");
+    }
+    let verify = |name: &str| {
+        let policy = policy.to_str().unwrap();
+        let flags = ["verify-blob", "--trust-config", config, "--policy", policy];
+        run([&flags[..], &["--name", name, "--bundle", &bundle, &file("tool-a")]].concat())
+    };
+    assert_fails(
+        &verify("tool-b"),
+        1,
+        "what its certificate was asked for: wanted tool-a, got tool-b",
+    );
+    assert_fails(&verify("tool-b"), 1, "--name tool-a");
 }
 
 /// Enough owners sign, each version follows the one before, and nobody brings an old one back.

@@ -13,6 +13,8 @@ pub(crate) struct Class {
     pub(crate) place: Place,
     pub(crate) selectors: Vec<Selector>,
     pub(crate) except: Vec<Glob>,
+    /// Names, and where what is signed under them is found, too.
+    mirrors: Vec<(Glob, Glob)>,
 }
 
 /// A way to be of a class.
@@ -42,13 +44,20 @@ impl Class {
     pub(crate) fn read(reader: &mut Reader, name: &str, node: &Node) -> Option<Self> {
         let what = format!("class {name:?}");
         let map = reader.map(node, &what, &Self::KEYS)?;
-        let mut selectors = Vec::new();
-        for key in ["images", "also-at"] {
-            let Some(node) = map.get(key) else { continue };
-            for node in reader.list(node, "image names") {
-                selectors.extend(read_image(reader, node));
-            }
-        }
+        let images = |reader: &mut Reader, key: &str| -> Vec<Selector> {
+            let Some(node) = map.get(key) else { return Vec::new() };
+            let nodes = reader.list(node, "image names").iter();
+            nodes.filter_map(|node| read_image(reader, node)).collect()
+        };
+        let (mut selectors, copies) = (images(reader, "images"), images(reader, "also-at"));
+        let named = |selector: &Selector| match selector {
+            Selector::Image(glob, _) => Some(glob.clone()),
+            _ => None,
+        };
+        let copied =
+            |name: Glob| copies.iter().filter_map(named).map(move |copy| (name.clone(), copy));
+        let mirrors = selectors.iter().filter_map(named).flat_map(copied).collect();
+        selectors.extend(copies.iter().cloned());
         if let Some(node) = map.get("blobs") {
             for node in reader.list(node, "file names") {
                 selectors.extend(read_blob(reader, node));
@@ -73,7 +82,18 @@ impl Class {
         if selectors.is_empty() && map.entries().all(|(key, _)| key.text == "except") {
             return reader.wrong(node.place, format!("{what} selects nothing"));
         }
-        Some(Self { name: name.to_owned(), place: node.place, selectors, except })
+        Some(Self { name: name.to_owned(), place: node.place, selectors, except, mirrors })
+    }
+
+    /// Whether what is signed under the name `signed` is found at `at`, too, which is a mirror of it. What
+    /// follows the first `*` of two patterns that end alike is the same under both names.
+    pub(crate) fn mirrors(&self, signed: &str, at: &str) -> bool {
+        let out = self.except.iter().any(|glob| glob.matches(signed) || glob.matches(at));
+        !out && self.mirrors.iter().any(|(name, copy)| {
+            let ((before, end), (there, end_there)) = (name.halves(), copy.halves());
+            let same = end != end_there || signed.strip_prefix(before) == at.strip_prefix(there);
+            same && name.matches(signed) && copy.matches(at)
+        })
     }
 
     /// Whether it chooses by the tag that a signer wrote, which is a promise and no fact.
@@ -139,10 +159,48 @@ fn promised(tag: &Glob, artifact: &Artifact, evidence: Option<&Evidence>) -> boo
 }
 
 fn read_glob(reader: &mut Reader, node: &Node, what: &str) -> Option<Glob> {
-    match Glob::new(reader.text(node, "a name or pattern")?) {
+    let text = reader.text(node, "a name or pattern")?;
+    // Repositories and models may be named by a URL.
+    let (_, name) = text.split_once("://").unwrap_or(("", text));
+    if text.trim() != text {
+        return reader.wrong(node.place, format!("{what}: {text:?} begins or ends with a space"));
+    }
+    if let Some(segment) = name.split('/').find(|segment| matches!(*segment, "" | "." | "..")) {
+        let message = format!("{what}: {text:?} has the segment {segment:?}, and no name has it");
+        return reader.wrong(node.place, message);
+    }
+    match Glob::new(text) {
         Ok(glob) => Some(glob),
         Err(error) => reader.wrong(node.place, format!("{what}: {error}")),
     }
+}
+
+/// Why no image has a name that this pattern matches, and what to write instead: host and repository are
+/// those of [`image_name`], with `*`.
+fn misfit(host: &str, rest: &str) -> Option<(&'static str, String)> {
+    let bad = |text: &str, also: &[u8], upper: bool| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let fits =
+            |byte: u8| plain(byte) || also.contains(&byte) || (upper && byte.is_ascii_uppercase());
+        !text.bytes().all(fits)
+    };
+    let anywhere = "leave the scheme and spaces away: registry.example/acme/**".to_owned();
+    if host.contains(' ') || rest.contains(' ') || host.ends_with(':') || bad(host, b"-.:*", true) {
+        return Some(("it does not begin with a registry's host", anywhere));
+    }
+    if rest.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let lower = format!("write {host}/{}", rest.to_ascii_lowercase());
+        return Some(("repositories are in lower case", lower));
+    }
+    if rest.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Some(("a segment is empty, . or ..", "leave it away".to_owned()));
+    }
+    bad(rest, b"-_./*", false).then(|| {
+        (
+            "repositories have a-z 0-9 . _ - alone",
+            "patterns have * and **, and no ? or [ab]".to_owned(),
+        )
+    })
 }
 
 pub(crate) fn read_digest(reader: &mut Reader, node: &Node) -> Option<String> {
@@ -171,6 +229,14 @@ fn read_image(reader: &mut Reader, node: &Node) -> Option<Selector> {
             "images: a pattern ends before the digest",
             "name the repository; for a digest alone use digests",
         );
+    }
+    let fit = match name.split_once('/') {
+        Some((host, rest)) => misfit(host, rest),
+        None => misfit("", name),
+    };
+    if let Some((why, suggestion)) = fit {
+        let message = format!("images: {text:?} matches no image: {why}");
+        return reader.suggest(node.place, message, suggestion);
     }
     let lower = name.to_ascii_lowercase();
     let (host, rest) = lower.split_once('/').unwrap_or((&lower, ""));
@@ -277,13 +343,12 @@ impl Site {
     }
 
     /// Whether `context` may be this place: what is not known of a place counts as if it were this one.
-    /// Without any word about the place it is none.
     pub(crate) fn has(&self, context: &Context) -> bool {
         if let Some(name) = &context.name {
             return *name == self.name;
         }
         if context.is_nowhere() {
-            return false;
+            return true;
         }
         let any = |globs: &[Glob], name: &str| globs.iter().any(|glob| glob.matches(name));
         let cluster = self.clusters.is_empty()

@@ -6,7 +6,7 @@
 use crate::claims::{CLAIMS, Claim, TOKEN_ONLY};
 use crate::decide::{Decision, decide};
 use crate::document::Policy;
-use crate::explain::Outcome;
+use crate::explain::{Code, Outcome};
 use crate::facts::{Artifact, Content, Context, Evidence, Facts, Kind, Point, SignerFacts};
 use crate::pattern::image_name;
 use crate::role::read_date;
@@ -36,17 +36,35 @@ enum Expect {
     Undecided(Option<String>),
 }
 
+/// A case that came out otherwise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Miss {
+    /// As the case has it: `pass`, `refuse: CODE`…
+    pub expected: String,
+    /// What came out, in the same words.
+    pub got: String,
+    /// All of why.
+    pub why: String,
+}
+
+impl std::fmt::Display for Miss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "expected {}, got {}\n{}", self.expected, self.got, self.why)
+    }
+}
+
 impl Case {
     /// Decides, and compares.
     ///
     /// # Errors
     /// What was expected and found, with the explanation.
-    pub fn check(&self, policy: &Policy) -> Result<(), String> {
+    pub fn check(&self, policy: &Policy) -> Result<(), Miss> {
         let decision = decide(&self.facts, policy);
         if self.expect.fits(&decision) {
             return Ok(());
         }
-        Err(format!("expected {}\n{}", self.expect.shown(), decision.explain()))
+        let (expected, got) = (self.expect.shown(), Expect::of(&decision).shown());
+        Err(Miss { expected, got, why: decision.explain() })
     }
 }
 
@@ -58,6 +76,16 @@ impl Expect {
             (Self::Refuse(wanted), Outcome::Fail)
             | (Self::Undecided(wanted), Outcome::Undecided) => wanted.is_none() || *wanted == code,
             _ => false,
+        }
+    }
+
+    /// What came out.
+    fn of(decision: &Decision) -> Self {
+        let code = decision.code().map(ToString::to_string);
+        match decision.outcome() {
+            Outcome::Pass => Self::Pass,
+            Outcome::Fail => Self::Refuse(code),
+            Outcome::Undecided => Self::Undecided(code),
         }
     }
 
@@ -199,7 +227,7 @@ fn read(reader: &mut Reader, node: &Node, policy: &Policy, now: Timestamp) -> Op
             }
         });
         let expect =
-            reader.need(map, "a case", "expect").and_then(|node| read_expect(reader, node));
+            reader.need(map, "a case", "expect").and_then(|node| read_expect(reader, node, policy));
         let facts = read_given(reader, &situation, policy, at.unwrap_or_default(), now);
         if let (Some(name), Some(expect), Some(facts)) = (name, expect, facts) {
             cases.push(Case { name: name.to_owned(), facts, expect });
@@ -208,7 +236,7 @@ fn read(reader: &mut Reader, node: &Node, policy: &Policy, now: Timestamp) -> Op
     Some(cases)
 }
 
-fn read_expect(reader: &mut Reader, node: &Node) -> Option<Expect> {
+fn read_expect(reader: &mut Reader, node: &Node, policy: &Policy) -> Option<Expect> {
     if let Value::Text(text) = &node.value {
         return match text.as_str() {
             "pass" => Some(Expect::Pass),
@@ -222,8 +250,32 @@ fn read_expect(reader: &mut Reader, node: &Node) -> Option<Expect> {
         map.get(key).and_then(|node| Some(reader.text(node, "a reason")?.to_owned()))
     };
     match (code(reader, "refuse"), code(reader, "undecided")) {
-        (Some(code), None) => Some(Expect::Refuse(Some(code))),
-        (None, Some(code)) => Some(Expect::Undecided(Some(format!("undecided:{code}")))),
+        (Some(code), None) => {
+            let (kind, about) =
+                code.split_once(':').map_or((&code[..], None), |(a, b)| (a, Some(b)));
+            let never = |name: &str| policy.never.iter().any(|never| never.name == name);
+            let claim =
+                |name: &str| name == "any-of" || CLAIMS.iter().any(|(known, _)| *known == name);
+            match (kind, about) {
+                ("denied-by", Some(name)) if never(name) => {}
+                ("denied-by", Some(name)) => {
+                    let known: Vec<_> = policy.never.iter().map(|never| &never.name[..]).collect();
+                    return reader.unknown(node.place, "the prohibition", name, &known);
+                }
+                ("claim-mismatch", Some(name)) if claim(name) => {}
+                ("claim-mismatch", Some(name)) => {
+                    let known = CLAIMS.map(|(name, _)| name);
+                    return reader.unknown(node.place, "the claim", name, &known);
+                }
+                (plain, None) if Code::PLAIN.contains(&plain) => {}
+                _ => return reader.unknown(node.place, "the reason", &code, &Code::PLAIN),
+            }
+            Some(Expect::Refuse(Some(code)))
+        }
+        (None, Some(code)) => {
+            let what = code.strip_prefix("undecided:").unwrap_or(&code);
+            Some(Expect::Undecided(Some(format!("undecided:{what}"))))
+        }
         _ => reader.wrong(node.place, "expect: expected refuse or undecided, one of them"),
     }
 }
@@ -322,6 +374,7 @@ fn read_given(
         let Some(mut signer) = facts.and_then(|node| read_signer(reader, node)) else { continue };
         signer.trust = trust;
         let mut one = evidence(as_certified(signer, policy, at), Content::Signature);
+        one.source = unnamed(&one.signer, "signature", all.len() + 1);
         one.signed = match inner.get("signed") {
             Some(node) => read_date(reader, node, "signed"),
             None => one.signed,
@@ -340,7 +393,8 @@ fn read_given(
             continue;
         };
         let one = evidence(signer, content);
-        all.push(Evidence { signed: signed.or(one.signed), ..one });
+        let source = unnamed(&one.signer, "evidence", all.len() + 1);
+        all.push(Evidence { source, signed: signed.or(one.signed), ..one });
     }
     for node in map.get("approvals").map(|node| reader.list(node, "people")).unwrap_or_default() {
         let Some(email) = reader.text(node, "an e-mail address") else { continue };
@@ -359,6 +413,14 @@ fn read_given(
         evidence: all,
         incomplete: incomplete.map(str::to_owned),
     })
+}
+
+/// What to call evidence by somebody of whom the case gives no name.
+fn unnamed(signer: &SignerFacts, what: &str, number: usize) -> String {
+    match signer.name() {
+        Some(_) => String::new(),
+        None => format!("{what} {number}"),
+    }
 }
 
 fn read_artifact(reader: &mut Reader, node: &Node) -> Option<Artifact> {
@@ -458,6 +520,15 @@ fn read_signer(reader: &mut Reader, node: &Node) -> Option<SignerFacts> {
         }
         let Some(text) = reader.text(node, &key.text) else { continue };
         match key.text.as_str() {
+            "workflow" | "caller-workflow"
+                if text.contains(".gitlab-ci") && !text.contains("//") =>
+            {
+                let _: Option<()> = reader.suggest(
+                    node.place,
+                    format!("{}: no certificate says {text:?}", key.text),
+                    "GitLab writes OWNER/NAME//PATH, with two slashes",
+                );
+            }
             "issuer" => text.clone_into(&mut signer.issuer),
             "key" => signer.key = Some(text.to_owned()),
             name => drop(signer.claims.insert(name.to_owned(), Claim::One(text.to_owned()))),

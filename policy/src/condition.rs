@@ -164,6 +164,15 @@ impl Condition {
         };
         walk.expression(&mut expression, 0);
         let Walk { mut uses, sound, loops, literal, .. } = walk;
+        if sound && uses.is_empty() {
+            let message = "the condition is the same for every artifact and signer".to_owned();
+            let suggestion = format!("ask about {}", INPUTS.join(", "));
+            return reader.suggest(node.place, message, suggestion);
+        }
+        if sound && is_never_boolean(&expression.expr) {
+            let message = "the condition is neither true nor false".to_owned();
+            return reader.suggest(node.place, message, "compare it with something");
+        }
         uses.sort_unstable();
         uses.dedup();
         sound.then(|| Self {
@@ -332,6 +341,33 @@ impl Walk<'_> {
             }
             Expr::Literal(_) | Expr::Unspecified => {}
         }
+    }
+}
+
+/// Whether an expression is certainly a number, a text, a list or a map.
+fn is_never_boolean(expression: &Expr) -> bool {
+    const OTHERS: [&str; 12] = [
+        "_+_",
+        "_-_",
+        "_*_",
+        "_/_",
+        "_%_",
+        "-_",
+        "size",
+        "lowerAscii",
+        "upperAscii",
+        "substring",
+        "replace",
+        "split",
+    ];
+    match expression {
+        Expr::Call(call) if call.func_name == "_?_:_" => {
+            call.args.iter().skip(1).any(|part| is_never_boolean(&part.expr))
+        }
+        Expr::Call(call) => OTHERS.contains(&call.func_name.as_str()),
+        Expr::Ident(name) => INPUTS.contains(&name.as_str()),
+        Expr::List(_) | Expr::Map(_) => true,
+        _ => false,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::document::{Policy, Unmatched};
 use crate::explain::{Code, Outcome, Step};
 use crate::facts::{Content, Evidence, Facts, Point};
 use crate::role::{all_may_pass, all_pass};
-use crate::rule::{APPROVAL, Action, By, May, Must, Never, Otherwise, To, When};
+use crate::rule::{APPROVAL, Action, By, Exception, May, Must, Never, Otherwise, To, When};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The longest that an exception may still run. One with a later end does not count yet.
-const MAX_EXCEPTION: SignedDuration = SignedDuration::from_hours(90 * 24);
+pub(crate) const MAX_EXCEPTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// What a policy says. Only [`decide`] makes one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +41,7 @@ pub struct Decision {
     code: Option<Code>,
     tree: Step,
     warnings: Vec<String>,
+    next: Option<String>,
     roles: Vec<String>,
 }
 
@@ -64,7 +65,11 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
     };
     let title = format!("{title} by {} serial {}", policy.name, policy.serial);
     let tree = Step::new(title, outcome).because(steps);
-    let code = tree.culprit().and_then(|step| step.code.clone());
+    let culprit = tree.culprit();
+    let code = culprit.and_then(|step| step.code.clone());
+    let next = culprit.and_then(|step| step.next.clone());
+    let next = next.or_else(|| tree.because.iter().find_map(|step| step.next.clone()));
+    let next = next.or_else(|| judge.where_else(outcome));
     Decision {
         outcome,
         policy: policy.name.clone(),
@@ -74,6 +79,7 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
         code,
         tree,
         warnings,
+        next,
         roles,
     }
 }
@@ -148,6 +154,12 @@ impl Decision {
         &self.warnings
     }
 
+    /// What to do about a refusal, where that can be told.
+    #[must_use]
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
     /// At the authority and the log: the roles of whoever asks.
     #[must_use]
     pub fn roles(&self) -> &[String] {
@@ -177,6 +189,7 @@ impl Decision {
             "code": self.code.as_ref().map(ToString::to_string),
             "because": self.tree.because.iter().map(Step::to_json).collect::<Vec<_>>(),
             "warnings": self.warnings,
+            "next": self.next,
         })
     }
 }
@@ -243,10 +256,31 @@ impl<'a> Judge<'a> {
             self.policy.never.iter().position(|never| self.denies(never, evidence, &roles));
         let granted = roles.iter().copied();
         let granted = granted
-            .filter(|_| evidence.strays().is_none())
+            .filter(|_| self.strays(evidence).is_none())
             .filter(|&role| self.policy.roles[role].in_use_at(evidence.signed))
             .filter(|&role| self.policy.may.iter().any(|may| self.grants(may, evidence, role)));
         Standing { granted: granted.collect(), roles, denied }
+    }
+
+    /// What the certificate was asked for, where this is something else: an artifact goes by the name that its
+    /// signer told, and as a mirror's.
+    fn strays(&self, evidence: &Evidence) -> Option<Step> {
+        let step = |told: String, found: String| {
+            let step = Step::no("what its certificate was asked for", Code::IntentMismatch);
+            step.expected(told).found(found)
+        };
+        if let Some((told, found)) = evidence.strays() {
+            return Some(step(told, found));
+        }
+        let name = &self.facts.artifact.as_ref()?.name;
+        let told = evidence.told_name()?;
+        let same = name.is_empty()
+            || *name == told
+            || self.policy.classes.iter().any(|class| class.mirrors(&told, name));
+        let next = format!(
+            "if it is that one under another name, --name {told}; where else a class is found stands under also-at"
+        );
+        (!same).then(|| Step { next: Some(next), ..step(told, name.clone()) })
     }
 
     /// Whether an artifact is of the classes.
@@ -362,8 +396,14 @@ impl<'a> Judge<'a> {
             found.steps.push(expired);
             return found;
         }
+        if let Some(never) = self.policy.never.iter().find(|never| self.bars(never)) {
+            let rule = format!("never {:?}", never.name);
+            let step = Step::no(rule.clone(), Code::DeniedBy(never.name.clone()));
+            found.steps.push(step.found("its digest, whoever signs it"));
+            found.refused(Outcome::Fail, rule);
+        }
         for must in self.policy.must.iter().filter(|must| self.applies(must)) {
-            let step = self.must(must);
+            let (step, skipped) = self.must(must);
             let early = must.from.filter(|&from| self.facts.now < from);
             found.covered |= must.covers || (early.is_none() && must.covers());
             let otherwise = match (must.otherwise, early) {
@@ -373,11 +413,12 @@ impl<'a> Judge<'a> {
             };
             let step = match (step.outcome, otherwise) {
                 (Outcome::Pass, _) => {
-                    found.met.push(must.name.clone());
+                    warnings.extend(skipped.clone());
+                    found.met.push(skipped.unwrap_or_else(|| need::met(must, &step)));
                     step
                 }
                 (outcome, Otherwise::Refuse) => {
-                    found.refused(outcome, format!("must {:?}", must.name));
+                    found.refused(outcome, step.what.clone());
                     step
                 }
                 _ => {
@@ -446,28 +487,62 @@ impl<'a> Judge<'a> {
         Some(step.expected(format!("a time before {expires}")).found(self.facts.now.to_string()))
     }
 
+    /// Whether the artifact's digest is one that nobody may sign.
+    fn bars(&self, never: &Never) -> bool {
+        let digest = self.facts.artifact.as_ref().map(|artifact| &artifact.digest);
+        never.outright
+            && digest.is_some_and(|digest| never.digests.contains(digest))
+            && self.is_of(&never.to, None) == Known::Yes
+    }
+
+    /// What to say about a place of which nothing is known.
+    fn where_else(&self, outcome: Outcome) -> Option<String> {
+        let nowhere = self.facts.at == Point::Use && self.facts.context.is_nowhere();
+        let here = |must: &&Must| !must.sites.is_empty() && self.applies(must);
+        if outcome == Outcome::Pass || !nowhere || !self.policy.must.iter().any(|must| here(&must))
+        {
+            return None;
+        }
+        let flags: Vec<_> = self.policy.contexts().map(|name| format!("--in {name}")).collect();
+        Some(format!(
+            "say where it is used, or the demands of all contexts apply: {}",
+            flags.join(", ")
+        ))
+    }
+
     fn applies(&self, must: &Must) -> bool {
         let here = |&site: &usize| self.policy.sites[site].has(&self.facts.context);
         self.is_of(&must.every, None) == Known::Yes
             && (must.sites.is_empty() || must.sites.iter().any(here))
     }
 
-    fn must(&self, must: &Must) -> Step {
-        let title = format!("must {:?}", must.name);
+    /// Whether the artifact shows what it must; with a sentence if it need not.
+    fn must(&self, must: &Must) -> (Step, Option<String>) {
+        let mut title = format!("must {:?}", must.name);
+        if self.facts.context.is_nowhere() && !must.sites.is_empty() {
+            let sites = must.sites.iter().map(|&site| self.policy.sites[site].name.as_str());
+            title.push_str(&format!(" (in {})", sites.collect::<Vec<_>>().join(", ")));
+        }
         let artifact =
             self.facts.artifact.as_ref().expect("only demands of a known artifact apply");
-        let exception = self.policy.exceptions.iter().find(|exception| {
-            let runs = exception.until.duration_since(self.facts.now);
+        let about = |exception: &&Exception| {
             exception.skips.contains(&must.name)
                 && (exception.digest.as_ref() == Some(&artifact.digest)
                     || exception.name.as_ref() == Some(&artifact.name))
-                && runs.is_positive()
-                && runs <= MAX_EXCEPTION
-        });
-        if let Some(exception) = exception {
-            let found = format!("exception until {}: {}", exception.until, exception.because);
+        };
+        let about = self.policy.exceptions.iter().filter(about);
+        let (exception, others): (Vec<_>, Vec<_>) =
+            about.partition(|exception| exception.state(self.facts.now).is_none());
+        let exception = exception.first();
+        // What is prohibited for ever no exception lets in.
+        let barred = |never: &&Never| never.digests.contains(&artifact.digest);
+        let barred = self.policy.never.iter().find(barred);
+        if let (Some(exception), None) = (exception, barred) {
+            let (until, because) = (exception.until, &exception.because);
+            let found = format!("EXCEPTION until {until}: {because}");
+            let skipped = format!("{found} (must {:?} was skipped)", must.name);
             let step = Step::pass(title).found(found);
-            return Step { code: Some(Code::ExceptionUsed), ..step };
+            return (Step { code: Some(Code::ExceptionUsed), ..step }, Some(skipped));
         }
         let mut steps = self.needs(must, &artifact.digest);
         if must.each_platform {
@@ -476,7 +551,15 @@ impl<'a> Judge<'a> {
                 steps.push(need::at_least(format!("platform {digest}"), each.len(), each));
             }
         }
-        need::at_least(title, steps.len(), steps)
+        let mut step = need::at_least(title, steps.len(), steps);
+        let state = others.first().and_then(|other| other.state(self.facts.now));
+        let barred = barred.map(|never| format!("never {:?} is about this digest", never.name));
+        let state = state.or(barred.filter(|_| exception.is_some()));
+        if let (Some(state), true) = (state, step.outcome != Outcome::Pass) {
+            step.next =
+                Some(format!("there is an exception from must {:?}, and {state}", must.name));
+        }
+        (step, None)
     }
 
     fn needs(&self, must: &Must, digest: &str) -> Vec<Step> {

@@ -237,8 +237,13 @@ impl Policy {
     /// Who somebody is, whatever the issuer; a service is nobody.
     pub(crate) fn person(&self, claims: &Claims) -> Option<String> {
         let address = claims.get("email").or_else(|| claims.get("username"))?;
-        let address = address.texts().first()?.to_ascii_lowercase();
-        Some(self.people.get(&address).cloned().unwrap_or(address))
+        Some(self.people_at(address.texts().first()?))
+    }
+
+    /// Whose address it is.
+    pub(crate) fn people_at(&self, address: &str) -> String {
+        let address = address.to_ascii_lowercase();
+        self.people.get(&address).cloned().unwrap_or(address)
     }
 
     /// What a certificate says of a decision by this policy.

@@ -68,6 +68,32 @@ pub enum Code {
     Undecided(String),
 }
 
+impl Code {
+    /// Those that say all by their name.
+    pub(crate) const PLAIN: [&str; 20] = [
+        "no-role",
+        "not-granted",
+        "intent-mismatch",
+        "role-retired",
+        "not-logged",
+        "witness-short",
+        "not-timestamped",
+        "too-young",
+        "not-bundled",
+        "too-old",
+        "k-of-n-short",
+        "signature-missing",
+        "predicate-missing",
+        "level-short",
+        "check-failed",
+        "not-pinned",
+        "policy-expired",
+        "policy-rollback",
+        "exception-used",
+        "unmatched",
+    ];
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
@@ -114,12 +140,27 @@ pub struct Step {
     pub found: Option<String>,
     /// What it rests on.
     pub because: Vec<Step>,
+    /// What to do about it.
+    pub next: Option<String>,
+    /// Of several ways that are not there, how near this one is; told by their order alone.
+    pub(crate) nearness: Nearness,
 }
+
+/// How near something came: how far its evidence got, whether by the right root, and how much of it fits.
+pub(crate) type Nearness = (u8, bool, usize);
 
 impl Step {
     pub(crate) fn new(what: impl Into<String>, outcome: Outcome) -> Self {
-        let because = Vec::new();
-        Self { what: what.into(), outcome, code: None, expected: None, found: None, because }
+        Self {
+            what: what.into(),
+            outcome,
+            code: None,
+            expected: None,
+            found: None,
+            because: Vec::new(),
+            next: None,
+            nearness: Nearness::default(),
+        }
     }
 
     pub(crate) fn pass(what: impl Into<String>) -> Self {

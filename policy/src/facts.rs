@@ -2,8 +2,9 @@
 //! replay the decision.
 
 use crate::claims::{Claims, claims};
+use crate::pattern::image_name;
 use crate::rule::Action;
-use countersign_verify::assertion::{Assertion, Intent};
+use countersign_verify::assertion::{Assertion, Intended, Intent};
 use countersign_verify::certificate::{Certificate, Identity, Subject};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
@@ -117,6 +118,32 @@ pub struct Artifact {
     /// Of an image for several platforms: the digests of the image for each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
+}
+
+impl Artifact {
+    /// What somebody is about to sign.
+    #[must_use]
+    pub fn intended(Intended { digest, kind, name }: &Intended) -> Self {
+        let kind = Kind::named(kind).unwrap_or_default();
+        let (name, version) = match kind {
+            Kind::Image => match image_name(name) {
+                Ok(image) => (image.repository, image.tag),
+                Err(_) => (name.clone(), None),
+            },
+            Kind::Package => package_name(name),
+            _ => (name.clone(), None),
+        };
+        Self { kind, name, version, digest: digest.clone(), ..Self::default() }
+    }
+}
+
+/// Name and version of `npm/@acme/pay@1.2.0`: an @ at the beginning of a segment belongs to the name.
+#[must_use]
+pub fn package_name(text: &str) -> (String, Option<String>) {
+    match text.rsplit_once('@').filter(|(before, _)| !before.ends_with('/')) {
+        Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
+        None => (text.to_owned(), None),
+    }
 }
 
 /// Where an artifact is to be used.
@@ -263,6 +290,13 @@ impl Evidence {
         let other = !digest.is_empty() && !self.digest.is_empty() && digest != self.digest;
         other.then(|| (digest.to_owned(), self.digest.clone()))
     }
+
+    /// The name of the artifact that the signer told our CA, as policies know it; `None` if none was told.
+    pub(crate) fn told_name(&self) -> Option<String> {
+        let asserted = self.signer.asserted.as_ref().filter(|_| self.signer.trust.is_none());
+        let told = asserted?.intent.as_ref()?.artifact.as_ref()?;
+        Some(Artifact::intended(told).name).filter(|name| !name.is_empty())
+    }
 }
 
 impl Content {
@@ -319,8 +353,13 @@ impl SignerFacts {
     /// For people: the subject, or the key.
     #[must_use]
     pub fn shown(&self) -> String {
+        self.name().unwrap_or_else(|| "nobody".to_owned())
+    }
+
+    /// The subject, or the key.
+    pub(crate) fn name(&self) -> Option<String> {
         let subject = self.claims.get("subject").map(crate::claims::Claim::shown);
-        subject.or_else(|| self.key.clone()).unwrap_or_else(|| "nobody".to_owned())
+        subject.or_else(|| self.key.clone())
     }
 }
 

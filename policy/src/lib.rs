@@ -40,7 +40,7 @@ mod signers;
 pub mod yaml;
 
 pub use accept::{AcceptError, MAX_JUMP, accept};
-pub use cases::{Case, Cases};
+pub use cases::{Case, Cases, Miss};
 pub use claims::{CLAIMS, Claim as ClaimFact, Claims, claims};
 pub use countersign_verify::assertion::{Assertion, Intended, Intent};
 pub use decide::{Decision, GRACE, counted, decide};
@@ -48,7 +48,7 @@ pub use document::{Admission, Include, IncludeError, Owners, Pem, Policy, Trust,
 pub use explain::{Code, Outcome, Step};
 pub use facts::{
     Artifact, Content, Context, Evidence, Facts, Kind, MAX_STATEMENT, Point, SignerFacts,
-    facts_from,
+    facts_from, package_name,
 };
 pub use flags::flags_for;
 pub use pattern::{Error as PatternError, Pattern, image_name};

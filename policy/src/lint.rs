@@ -6,12 +6,14 @@ use crate::pattern::Glob;
 use crate::role::{FOREIGN_TRIGGERS, Role, Test};
 use crate::rule::{Action, By, May, Must, Need, To};
 use crate::yaml::{Mistake, Place};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 impl Policy {
-    /// What its author may not mean, in the order of the file.
+    /// What its author may not mean at the time `now`, in the order of the file.
     #[must_use]
-    pub fn lints(&self) -> Vec<Mistake> {
-        let mut lints = Lints { policy: self, found: Vec::new() };
+    pub fn lints(&self, now: Timestamp) -> Vec<Mistake> {
+        let mut lints = Lints { policy: self, now, found: Vec::new() };
         lints.document();
         self.roles.iter().enumerate().for_each(|(place, role)| lints.role(place, role));
         lints.classes();
@@ -24,6 +26,7 @@ impl Policy {
 
 struct Lints<'p> {
     policy: &'p Policy,
+    now: Timestamp,
     found: Vec<Mistake>,
 }
 
@@ -38,6 +41,24 @@ impl Lints<'_> {
             let suggestion = "add expires: a policy that nobody renews is one that nobody reads";
             self.say(top, "the policy never expires".to_owned(), suggestion);
         }
+        if let Some(expires) = self.policy.expires.filter(|&expires| expires <= self.now) {
+            let message = format!("the policy has expired at {expires}");
+            self.say(top, message, "publish its next serial");
+        }
+        if let Some(owners) = &self.policy.owners {
+            let by = By::Roles(owners.roles.clone());
+            self.people("owners", top, &by, owners.at_least);
+        }
+        for exception in &self.policy.exceptions {
+            if let Some(state) = exception.state(self.now) {
+                let message = format!("the exception lets nothing through: {state}");
+                self.say(
+                    exception.place,
+                    message,
+                    "take it away, or give it an end within 90 days",
+                );
+            }
+        }
         if self.policy.owners.is_none() {
             let suggestion = "add owners: {roles: [...], at-least: N}; publishing needs them";
             self.say(top, "nobody is said to own the policy".to_owned(), suggestion);
@@ -45,6 +66,25 @@ impl Lints<'_> {
         if self.policy.unmatched == Unmatched::Allow {
             let suggestion = "leave it away to refuse what no rule is about, or say warn";
             self.say(top, "unmatched: allow lets in what no rule is about".to_owned(), suggestion);
+        }
+    }
+
+    /// Fewer people than must agree, where the roles name them all.
+    fn people(&mut self, what: &str, place: Place, by: &By, at_least: usize) {
+        let By::Roles(roles) = by else { return };
+        let mut people = BTreeSet::new();
+        for &role in roles {
+            let role = &self.policy.roles[role];
+            let Some(test) = role.test("email").or_else(|| role.test("username")) else { return };
+            let Some(addresses) = exact(test) else { return };
+            people.extend(addresses.into_iter().map(|address| self.policy.people_at(&address)));
+        }
+        if people.len() < at_least {
+            let message = format!(
+                "{what}: {at_least} people can never agree: the roles name {}",
+                people.len()
+            );
+            self.say(place, message, "name more people, or ask for fewer");
         }
     }
 
@@ -67,10 +107,23 @@ impl Lints<'_> {
         for (claim, test) in &role.claims {
             let mut globs = Vec::new();
             test.globs(&mut globs);
-            let stars = |glob: &&&Glob| glob.as_str().bytes().all(|byte| b"*/".contains(&byte));
+            let stars = |glob: &&&Glob| glob.as_str().bytes().all(|byte| b"*/@".contains(&byte));
             if let Some(glob) = globs.iter().find(stars) {
                 let message = format!("{what}: {claim} {} excludes almost nothing", glob.as_str());
                 self.say(role.place, message, "name what it begins with");
+            }
+            if matches!((*claim, test), ("email" | "username" | "subject", Test::Not(_))) {
+                let message = format!("{what}: {claim} {} is everybody else", test.shown());
+                self.say(role.place, message, "name who it is");
+            }
+            let gitlab = |glob: &&&Glob| {
+                glob.as_str().contains(".gitlab-ci") && !glob.as_str().contains("//")
+            };
+            if let ("workflow" | "caller-workflow", Some(glob)) =
+                (*claim, globs.iter().find(gitlab))
+            {
+                let message = format!("{what}: {claim} {} matches no job", glob.as_str());
+                self.say(role.place, message, "GitLab writes OWNER/NAME//PATH, with two slashes");
             }
             if has_dots(test) {
                 let message = format!(
@@ -124,7 +177,7 @@ impl Lints<'_> {
                 self.say(class.place, message, "use it or leave it away");
             }
             let anywhere = class.selectors.iter().any(|selector| {
-                matches!(selector, Selector::Image(glob, _) if glob.as_str().starts_with("**/"))
+                matches!(selector, Selector::Image(glob, _) if glob.as_str() == "**" || glob.as_str().starts_with("**/"))
             });
             if anywhere {
                 let message = format!("class {:?} has images of every registry", class.name);
@@ -144,6 +197,10 @@ impl Lints<'_> {
 
     /// A grant that a prohibition without conditions takes away.
     fn grant(&mut self, may: &May) {
+        if may.to == To::Anything {
+            let message = "this grant is for every artifact there is".to_owned();
+            self.say(may.place, message, "name classes under to");
+        }
         let dead = self.policy.never.iter().find(|never| {
             let bare = never.when.claims.is_empty()
                 && never.when.conditions.is_empty()
@@ -184,6 +241,9 @@ impl Lints<'_> {
             Need::Pinned => return,
             Need::AtLeast(_, needs) => return needs.iter().for_each(|need| self.need(must, need)),
         };
+        if let Need::Approvals { at_least, .. } = need {
+            self.people(&format!("must {:?}", must.name), must.place, by, *at_least);
+        }
         let what = |action: &Action| match (need, action) {
             (Need::Signature { .. }, action) => *action == Action::Sign,
             (Need::Approvals { .. }, action) => *action == Action::Approve,
@@ -240,6 +300,15 @@ fn named(need: &Need, uses: &impl Fn(&By) -> bool) -> bool {
         Need::Attestation(need) => uses(&need.by),
         Need::Pinned => false,
         Need::AtLeast(_, needs) => needs.iter().any(|need| named(need, uses)),
+    }
+}
+
+/// The texts that pass, where the test names them all.
+fn exact(test: &Test) -> Option<Vec<String>> {
+    match test {
+        Test::Glob(glob) => glob.is_exact().then(|| vec![glob.as_str().to_owned()]),
+        Test::Any(tests) => Some(tests.iter().map(exact).collect::<Option<Vec<_>>>()?.concat()),
+        Test::Matches(_) | Test::Not(_) => None,
     }
 }
 

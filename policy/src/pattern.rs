@@ -95,6 +95,11 @@ impl Glob {
         &self.text
     }
 
+    /// What stands before the first `*`, and what from there on.
+    pub(crate) fn halves(&self) -> (&str, &str) {
+        self.text.split_at(self.text.find('*').unwrap_or(self.text.len()))
+    }
+
     /// Whether it has no `*`.
     #[must_use]
     pub fn is_exact(&self) -> bool {

@@ -4,7 +4,7 @@ use crate::artifact::Known;
 use crate::document::Policy;
 use crate::facts::Artifact;
 use crate::role::{Role, Test};
-use crate::rule::{By, May, Never, When};
+use crate::rule::{By, Exception, May, Must, Never, When};
 use serde::Serialize;
 
 /// What a policy says about an artifact or a role.
@@ -17,8 +17,10 @@ pub struct Reach {
     pub grants: Vec<Grant>,
     /// Prohibitions that may be about it, one sentence each.
     pub prohibitions: Vec<String>,
-    /// Demands, by name.
+    /// Demands, each with its contexts.
     pub demands: Vec<String>,
+    /// Exceptions from them, one sentence each.
+    pub exceptions: Vec<String>,
 }
 
 /// One grant to one role.
@@ -58,11 +60,16 @@ impl Policy {
         let grants = self.may.iter().filter(|may| of(&may.to));
         let prohibitions = self.never.iter().filter(|never| of(&never.to));
         let demands = self.must.iter().filter(|must| of(&must.every));
+        let exceptions = self.exceptions.iter().filter(|exception| {
+            // Which digest the name will have is not known.
+            exception.name.as_ref().is_none_or(|name| *name == artifact.name)
+        });
         Reach {
             classes: classes.map(|class| class.name.clone()).collect(),
             grants: grants.flat_map(|may| self.grant(may, None)).collect(),
             prohibitions: prohibitions.map(|never| self.prohibition(never)).collect(),
-            demands: demands.map(|must| must.name.clone()).collect(),
+            demands: demands.map(|must| self.demand(must)).collect(),
+            exceptions: exceptions.map(Exception::sentence).collect(),
         }
     }
 
@@ -78,6 +85,7 @@ impl Policy {
             grants: grants.flat_map(|may| self.grant(may, Some(place))).collect(),
             prohibitions: prohibitions.map(|never| self.prohibition(never)).collect(),
             demands: Vec::new(),
+            exceptions: Vec::new(),
         })
     }
 
@@ -97,6 +105,14 @@ impl Policy {
         roles.map(grant).collect()
     }
 
+    fn demand(&self, must: &Must) -> String {
+        let sites: Vec<_> = must.sites.iter().map(|&site| &self.sites[site].name[..]).collect();
+        match sites.as_slice() {
+            [] => format!("{:?}", must.name),
+            sites => format!("{:?} in {}", must.name, sites.join(", ")),
+        }
+    }
+
     fn prohibition(&self, never: &Never) -> String {
         let who = match &never.who {
             By::Anyone => "anyone".to_owned(),
@@ -110,12 +126,24 @@ impl Policy {
         let when = never.when.sentences();
         let when =
             if when.is_empty() { String::new() } else { format!(", when {}", when.join(" and ")) };
+        let digests = match never.digests.as_slice() {
+            [] => String::new(),
+            digests => format!(", of digest {}", digests.join(", ")),
+        };
         format!(
-            "{:?}: {who} never {}, to {}{when}",
+            "{:?}: {who} never {}, to {}{digests}{when}",
             never.name,
             actions.join(", "),
             self.shown(&never.to)
         )
+    }
+}
+
+impl Exception {
+    fn sentence(&self) -> String {
+        let what = self.digest.as_ref().or(self.name.as_ref()).map_or("", String::as_str);
+        let (until, because) = (self.until, &self.because);
+        format!("{} for {what} until {until}: {because}", self.skips.join(", "))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::artifact::read_digest;
 use crate::condition::Condition;
+use crate::decide::MAX_EXCEPTION;
 use crate::facts::Content;
 use crate::role::{Test, read_date, read_tests};
 use crate::yaml::{Map, Node, Place, Reader, Value};
@@ -273,6 +274,8 @@ pub struct Never {
     /// Only of these artifacts, if there are any.
     pub(crate) digests: Vec<String>,
     pub(crate) when: When,
+    /// It says nothing but the digests: these are refused, whoever signs them.
+    pub(crate) outright: bool,
 }
 
 const MAY: [&str; 4] = ["who", "do", "to", "when"];
@@ -309,8 +312,17 @@ impl Never {
         let map = reader.map(node, "never", &NEVER)?;
         let name = map.get("name").and_then(|node| reader.text(node, "a name"));
         let name = name.map_or_else(|| format!("never of line {}", node.place.line), str::to_owned);
-        let who = reader.need(map, "never", "who").and_then(|node| By::read(reader, node, names));
-        let actions = read_actions(reader, map, "never");
+        let about = ["who", "do", "when"];
+        let outright =
+            map.get("digest").is_some() && about.iter().all(|key| map.get(key).is_none());
+        let (who, actions) = match outright {
+            true => (Some(By::Anyone), vec![Action::Sign, Action::AttestAnything]),
+            false => {
+                let who = reader.need(map, "never", "who");
+                let who = who.and_then(|node| By::read(reader, node, names));
+                (who, read_actions(reader, map, "never"))
+            }
+        };
         let to = match map.get("to") {
             Some(node) => To::read(reader, node, names),
             None => Some(To::Anything),
@@ -319,7 +331,7 @@ impl Never {
             map.get("digest").map(|node| reader.list(node, "digests")).unwrap_or_default();
         let digests = digests.iter().filter_map(|node| read_digest(reader, node)).collect();
         let when = map.get("when").map(|node| When::read(reader, node)).unwrap_or_default();
-        Some(Self { name, who: who?, actions, to: to?, digests, when })
+        Some(Self { name, who: who?, actions, to: to?, digests, when, outright })
     }
 }
 
@@ -503,6 +515,15 @@ impl Need {
                     let message = format!("at-least: {count} of {} can never be met", needs.len());
                     return reader.wrong(node.place, message);
                 }
+                let written: Vec<_> = needs.iter().map(|need| format!("{need:?}")).collect();
+                let twice = (1..written.len()).any(|at| written[..at].contains(&written[at]));
+                if count > 1 && twice {
+                    return reader.suggest(
+                        node.place,
+                        "at-least: two of these are the same, and one signature meets both",
+                        "for two people use approvals: {by: ROLE, at-least: 2}",
+                    );
+                }
                 Some(Self::AtLeast(count, needs))
             }
             any_or_all => {
@@ -639,6 +660,7 @@ impl Must {
 /// A dated exception to some rules, for one artifact.
 #[derive(Clone, Debug)]
 pub(crate) struct Exception {
+    pub(crate) place: Place,
     /// The artifact's digest, or its exact name.
     pub(crate) digest: Option<String>,
     pub(crate) name: Option<String>,
@@ -649,6 +671,17 @@ pub(crate) struct Exception {
 }
 
 impl Exception {
+    /// Why it lets nothing through at `now`; `None` if it does.
+    pub(crate) fn state(&self, now: Timestamp) -> Option<String> {
+        match self.until.duration_since(now) {
+            runs if !runs.is_positive() => Some(format!("it has ended at {}", self.until)),
+            runs if runs > MAX_EXCEPTION => {
+                Some(format!("it ends at {}, which is more than 90 days ahead", self.until))
+            }
+            _ => None,
+        }
+    }
+
     /// Reads one; `musts` are the names of rules, `owners` those of the owners' roles.
     pub(crate) fn read(
         reader: &mut Reader,
@@ -689,7 +722,8 @@ impl Exception {
             let _: Option<()> =
                 reader.unknown(node.place, "among the owners the role", text, &known);
         }
-        Some(Self { digest, name, skips, until: until?, because: because?.to_owned() })
+        let (place, because) = (node.place, because?.to_owned());
+        Some(Self { place, digest, name, skips, until: until?, because })
     }
 }
 

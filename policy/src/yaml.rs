@@ -36,6 +36,8 @@ pub struct Node {
     pub place: Place,
     /// What.
     pub value: Value,
+    /// It stands in quotes, so it is a text whatever it looks like.
+    pub quoted: bool,
 }
 
 /// What stands at a place.
@@ -166,13 +168,17 @@ impl Builder {
                 let plain = style == ScalarStyle::Plain;
                 let nothing = plain && matches!(&*text, "~" | "null");
                 let text = if nothing { String::new() } else { text.into_owned() };
-                self.add(Node { place, value: Value::Text(text) })
+                self.add(Node { place, value: Value::Text(text), quoted: !plain })
             }
             Event::SequenceStart(..) => self.begin(Open::List(place, Vec::new())),
             Event::MappingStart(..) => self.begin(Open::Map(place, Vec::new(), None)),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open::List(place, list)) => self.add(Node { place, value: Value::List(list) }),
-                Some(Open::Map(place, map, _)) => self.add(Node { place, value: Value::Map(map) }),
+                Some(Open::List(place, list)) => {
+                    self.add(Node { place, value: Value::List(list), quoted: false })
+                }
+                Some(Open::Map(place, map, _)) => {
+                    self.add(Node { place, value: Value::Map(map), quoted: false })
+                }
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -205,7 +211,7 @@ impl Builder {
             Some(Open::List(_, list)) => list.push(node),
             Some(Open::Map(_, map, waiting)) => match (waiting.take(), node) {
                 (Some(key), node) => map.push((key, node)),
-                (None, Node { place, value: Value::Text(text) }) => {
+                (None, Node { place, value: Value::Text(text), .. }) => {
                     if let Some((first, _)) = map.iter().find(|(key, _)| key.text == text) {
                         let line = first.place.line;
                         let message =
@@ -299,6 +305,9 @@ impl Reader {
         known: &[&str],
     ) -> Option<T> {
         let message = format!("{what} {found:?} is not known");
+        if known.is_empty() {
+            return self.suggest(place, message, "there are none");
+        }
         match nearest(found, known) {
             Some(near) => self.suggest(place, message, format!("did you mean {near:?}?")),
             None => self.suggest(place, message, format!("known are {}", known.join(", "))),
@@ -370,10 +379,14 @@ impl Reader {
         }
     }
 
-    /// A number of at least 1.
+    /// A number of at least 1. Of `"1"` and `010` other readers of YAML make a text and an 8.
     pub fn number(&mut self, node: &Node, what: &str) -> Option<u64> {
         let number = match &node.value {
-            Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Value::Text(text)
+                if !node.quoted
+                    && !text.starts_with('0')
+                    && text.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
                 text.parse().ok()
             }
             _ => None,

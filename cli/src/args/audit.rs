@@ -44,7 +44,7 @@ pub(crate) struct Search {
     /// What came of it
     #[arg(long)]
     pub(crate) outcome: Option<Outcome>,
-    /// What refused: a code such as WRONG_AUDIENCE, or the name of a policy's rule
+    /// What refused: a code such as WRONG_AUDIENCE or not-granted, or the name of a policy's rule
     #[arg(long, value_name = "NAME")]
     pub(crate) rule: Option<String>,
     /// Not before this time, such as 2027-01-31T12:00:00Z

@@ -124,7 +124,7 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "FILE")]
     pub(crate) against: PathBuf,
     /// Recorded facts: a file or a directory of them, such as --policy FILE --record-facts FILE writes
-    #[arg(long, required_unless_present = "over", value_name = "FILE|DIR")]
+    #[arg(long, value_name = "FILE|DIR")]
     pub(crate) facts: Vec<PathBuf>,
     /// The entries of an instance's log, as its gate would decide about them: log, or log:30d
     #[arg(long, value_name = "log[:AGE]", value_parser = over, conflicts_with = "facts")]
@@ -160,13 +160,14 @@ pub(crate) struct ByPolicy {
     /// Decide by this policy, over all bundles that there are; further ones are those that the first includes
     #[arg(long, env = "COUNTERSIGN_POLICY", value_name = "FILE")]
     pub(crate) policy: Vec<PathBuf>,
-    /// Where the artifact is to be used: a context of the policy
+    /// Where the artifact is to be used: a context of the policy [default: demands of all contexts apply]
     #[arg(long = "in", value_name = "CONTEXT", requires = "policy")]
     pub(crate) context: Option<String>,
-    /// The name by which the policy knows the artifact; nothing proves it [default: path or image as given]
+    /// The name by which the policy knows the artifact; nothing proves it [default: path or image as given; of
+    /// --local-image the path, never what the layout calls its image]
     #[arg(long, value_name = "NAME", requires = "policy")]
     pub(crate) name: Option<String>,
-    /// Write the facts of each decision, one JSON object a line, for `countersign policy replay`
+    /// Append the facts of each decision, one JSON object a line, for `countersign policy replay`
     #[arg(long, value_name = "FILE", requires = "policy")]
     pub(crate) record_facts: Option<PathBuf>,
 }

@@ -84,6 +84,14 @@ fn certificate(der: &[u8]) -> Value {
         }
         Err(error) => value["unreadable"] = error.to_string().into(),
     }
+    // What a policy of the authority found, and what the certificate was asked for.
+    match certificate.assertion() {
+        Ok(None) => {}
+        Ok(Some(assertion)) => {
+            value["claims"]["asserted"] = serde_json::to_value(assertion).unwrap_or_default();
+        }
+        Err(error) => value["claims"]["asserted"] = json!({ "unreadable": error.to_string() }),
+    }
     value
 }
 

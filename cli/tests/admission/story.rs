@@ -127,7 +127,7 @@ fn only_the_release_pipeline_signs_and_only_from_a_tag() {
     assert_eq!((status, &detail["reason"]), (403, &json!("POLICY_REFUSED")), "{body}");
     for (member, expected) in [
         ("rule", "may: claim-mismatch:ref"),
-        ("expected", "refs/tags/v*"),
+        ("expected", "ref refs/tags/v* for role \"release\""),
         ("found", "refs/heads/main"),
         ("request_id", "forged-1"),
     ] {
@@ -210,6 +210,8 @@ fn only_the_release_pipeline_signs_and_only_from_a_tag() {
         ("never \"nothing from pull requests\": denied-by:nothing from pull requests", 1),
         ("may: claim-mismatch:repository", 1),
         ("may: not-granted", 2),
+        ("not-granted", 2),
+        ("nothing from pull requests", 1),
         ("may: role-retired", 1),
     ] {
         let found = world.dev.record(&["--outcome", "refused", "--rule", rule]);

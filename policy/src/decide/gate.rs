@@ -21,10 +21,8 @@ impl Judge<'_> {
             return (Outcome::Undecided, "none".to_owned(), vec![step], warnings);
         };
         let shown = evidence.signer.shown();
-        if let Some((told, found)) = evidence.strays() {
-            let step = Step::no("what the certificate was asked for", Code::IntentMismatch);
-            let steps = vec![step.expected(told).found(found)];
-            return (Outcome::Fail, "intent".to_owned(), steps, warnings);
+        if let Some(step) = self.strays(evidence) {
+            return (Outcome::Fail, "intent".to_owned(), vec![step], warnings);
         }
         // A prohibition that is certainly about this comes first: it is what nobody can grant away.
         let certain = standing.denied.map(|place| &self.policy.never[place]);
@@ -179,7 +177,11 @@ impl Judge<'_> {
         else {
             return Step::no(shown, Code::NoRole).found("the policy has no roles");
         };
-        let steps = need::mismatches(&nearest, evidence, nearest.nearness().0);
+        let mut steps = need::mismatches(&nearest, evidence, nearest.nearness().0);
+        // Whoever asks is told one step alone, so it says whose it is.
+        for expected in steps.iter_mut().filter_map(|step| step.expected.as_mut()) {
+            expected.push_str(&format!(" for role {:?}", role.name));
+        }
         Step::new(shown, Outcome::Fail)
             .found(format!("in no role; nearest is {:?}", role.name))
             .because(steps)

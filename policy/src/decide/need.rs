@@ -2,10 +2,10 @@
 
 use super::Judge;
 use crate::condition::Truth;
-use crate::explain::{Code, Outcome, Step};
+use crate::explain::{Code, Nearness, Outcome, Step};
 use crate::facts::{Content, Evidence};
 use crate::role::Membership;
-use crate::rule::{APPROVAL, Action, AttestationNeed, By, Need, Proof};
+use crate::rule::{APPROVAL, Action, AttestationNeed, By, Must, Need, Proof};
 use jiff::SignedDuration;
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -26,7 +26,7 @@ pub(super) struct Demand<'j, 'a> {
 
 /// What is to be said of one signature, and how near it came.
 struct Candidate {
-    nearness: (u8, bool, usize),
+    nearness: Nearness,
     step: Step,
 }
 
@@ -41,7 +41,32 @@ pub(super) fn at_least(what: String, count: usize, steps: Vec<Step>) -> Step {
     } else {
         Outcome::Fail
     };
-    Step::new(what, outcome).because(steps)
+    let nearness =
+        steps.iter().filter(|step| step.outcome != Outcome::Pass).map(|step| step.nearness);
+    let (got, root, fits) = nearness.max().unwrap_or_default();
+    // Each need that is met brings it nearer than anything that is not quite there.
+    let needs = u8::try_from(passed.min(24)).unwrap_or_default();
+    let nearness = (got.saturating_add(10 * needs), root, fits);
+    Step { nearness, ..Step::new(what, outcome).because(steps) }
+}
+
+/// The name of a demand that is met; of alternatives those that held.
+pub(super) fn met(must: &Must, step: &Step) -> String {
+    fn held(need: &Need, step: &Step) -> String {
+        let Need::AtLeast(count, needs) = need else { return step.what.clone() };
+        let both = needs.iter().zip(&step.because);
+        let passed = both.filter(|(_, step)| step.outcome == Outcome::Pass).take(*count);
+        passed.map(|(need, step)| held(need, step)).collect::<Vec<_>>().join(" and ")
+    }
+    let alternative =
+        |need: &Need| matches!(need, Need::AtLeast(count, needs) if *count < needs.len());
+    let both = must.needs.iter().zip(&step.because);
+    let both = both.filter(|(need, _)| alternative(need));
+    let held: Vec<_> = both.map(|(need, step)| held(need, step)).collect();
+    match held.is_empty() {
+        true => must.name.clone(),
+        false => format!("{}, by {}", must.name, held.join(" and ")),
+    }
 }
 
 impl Demand<'_, '_> {
@@ -66,7 +91,12 @@ impl Demand<'_, '_> {
                     1 => "any of these".to_owned(),
                     count => format!("{count} of these"),
                 };
-                at_least(what, *count, steps)
+                let mut step = at_least(what, *count, steps);
+                // Of alternatives that are not there the nearest is to blame.
+                if *count < needs.len() && step.outcome != Outcome::Pass {
+                    step.because.sort_by_key(|step| Reverse((step.outcome, step.nearness)));
+                }
+                step
             }
         }
     }
@@ -203,12 +233,11 @@ impl Demand<'_, '_> {
         for check in &need.checks {
             let said = match check.holds(self.judge.facts, evidence, name) {
                 Truth::Yes => continue,
-                Truth::Unknown(what) => {
-                    Step::no("check", Code::Undecided(what.to_owned())).found(check.complaint())
-                }
+                Truth::Unknown(what) => Step::no("check", Code::Undecided(what.to_owned()))
+                    .found(format!("could not be evaluated: the {what} is not known")),
                 Truth::No => Step::no("check", Code::CheckFailed).found(check.complaint()),
                 Truth::Error(error) => {
-                    let found = format!("{} ({error})", check.complaint());
+                    let found = format!("could not be evaluated: {error}, in {}", check.that);
                     Step::no("check", Code::CheckFailed).found(found)
                 }
             };
@@ -288,26 +317,27 @@ impl Demand<'_, '_> {
         }
         let found = format!("{passed} of {count} people");
         others.sort_by_key(|candidate| Reverse(candidate.nearness));
+        let nearest = others.first().map(|candidate| candidate.nearness).unwrap_or_default();
+        let nearness = if passed > 0 { (5, true, passed) } else { nearest };
         steps.extend(others.into_iter().map(|candidate| candidate.step).take(MAX_TOLD));
         if passed + undecided >= count {
             return Step::new(what, Outcome::Undecided).found(found).because(steps);
         }
         // What failed one by one is told, and the number is to blame.
         let short = Step::no("people who approve", Code::KOfNShort)
-            .expected(count.to_string())
-            .found(found);
+            .found(format!("{passed} of {count} needed"));
         steps.insert(0, short);
-        self.missing(Step::new(what, Outcome::Fail).because(steps))
+        self.missing(Step { nearness, ..Step::new(what, Outcome::Fail).because(steps) })
     }
 
     /// The first that passes; if none does all that were seen, the nearest first.
     fn any(&self, what: String, mut candidates: Vec<Candidate>) -> Step {
         candidates.sort_by_key(|candidate| Reverse((candidate.step.outcome, candidate.nearness)));
         let Some(best) = candidates.first() else { return Step::new(what, Outcome::Fail) };
-        let outcome = best.step.outcome;
+        let (outcome, nearness) = (best.step.outcome, best.nearness);
         let told = if outcome == Outcome::Pass { 1 } else { MAX_TOLD };
         let steps = candidates.into_iter().map(|candidate| candidate.step).take(told).collect();
-        self.missing(Step::new(what, outcome).because(steps))
+        self.missing(Step { nearness, ..Step::new(what, outcome).because(steps) })
     }
 
     fn shown(&self, by: &By) -> String {
@@ -332,9 +362,10 @@ impl Demand<'_, '_> {
     ) -> Candidate {
         let judge = self.judge;
         let (evidence, standing) = (&judge.facts.evidence[place], &judge.standings[place]);
-        let what = match evidence.source.as_str() {
-            "" => evidence.signer.shown(),
-            source => format!("{} ({source})", evidence.signer.shown()),
+        let what = match (evidence.signer.name(), evidence.source.as_str()) {
+            (None, source) if !source.is_empty() => source.to_owned(),
+            (_, "") => evidence.signer.shown(),
+            (_, source) => format!("{} ({source})", evidence.signer.shown()),
         };
         let wrap = |inner: Step, nearness: u8| {
             let step = match inner.outcome {
@@ -343,9 +374,8 @@ impl Demand<'_, '_> {
             };
             Candidate { nearness: (nearness, true, 0), step }
         };
-        if let Some((told, found)) = evidence.strays() {
-            let step = Step::no("what its certificate was asked for", Code::IntentMismatch);
-            return wrap(step.expected(told).found(found), 3);
+        if let Some(step) = judge.strays(evidence) {
+            return wrap(step, 3);
         }
         if let Some(never) = standing.denied {
             let name = judge.policy.never[never].name.clone();

@@ -26,8 +26,26 @@ fn the_cases_beside_a_policy_pass_and_tell_what_they_would_not_miss() {
     );
     let wrong = text.replace("expect: pass", "expect: refuse");
     let cases = Cases::parse(&wrong, &policy, now()).unwrap();
-    let why = cases.cases()[0].check(&policy).unwrap_err();
-    assert!(why.starts_with("expected refuse\nallowed by acme-apps serial 12\n"), "{why}");
+    let miss = cases.cases()[0].check(&policy).unwrap_err();
+    assert_eq!((&*miss.expected, &*miss.got), ("refuse", "pass"));
+    assert!(miss.why.starts_with("allowed by acme-apps serial 12\n"), "{miss}");
+    let other = text.replace("{refuse: \"claim-mismatch:ref\"}", "{refuse: no-role}");
+    let cases = Cases::parse(&other, &policy, now()).unwrap();
+    let misses: Vec<_> =
+        cases.cases().iter().filter_map(|case| case.check(&policy).err()).collect();
+    assert!(misses[0].why.contains("\n      signature 1 ..."), "{}", misses[0]);
+    let misses = misses.into_iter();
+    let told: Vec<_> = misses.map(|miss| (miss.expected, miss.got)).collect();
+    assert_eq!(told, [("refuse: no-role".to_owned(), "refuse: claim-mismatch:ref".to_owned())]);
+    for (code, expected) in [
+        ("claim-mismatch:reff", "did you mean \"ref\"?"),
+        ("not-grantd", "did you mean \"not-granted\"?"),
+        ("denied-by:nobody", "the prohibition \"nobody\" is not known"),
+    ] {
+        let unknown = text.replace("claim-mismatch:ref\"", &format!("{code}\""));
+        let mistakes = Cases::parse(&unknown, &policy, now()).unwrap_err().to_string();
+        assert!(mistakes.contains(expected), "{mistakes}");
+    }
 }
 
 /// Written by the guide alone, for a need that none of the examples has.
@@ -35,7 +53,7 @@ fn the_cases_beside_a_policy_pass_and_tell_what_they_would_not_miss() {
 fn a_policy_written_by_the_guide_loads_without_a_lint_and_its_cases_pass() {
     let text = include_str!("../policies/acme-npm.yaml");
     let policy = Policy::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert_eq!(policy.lints(), []);
+    assert_eq!(policy.lints(now()), []);
     let text = include_str!("../policies/acme-npm.test.yaml");
     let cases = Cases::parse(text, &policy, now()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(cases.cases().len(), 4);

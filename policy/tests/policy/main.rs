@@ -4,6 +4,7 @@ mod cases;
 mod laws;
 mod publishing;
 mod rules;
+mod traps;
 
 use countersign_policy::{
     Artifact, Cases, ClaimFact, Content, Context, Decision, Evidence, Facts, Kind, Point, Policy,

@@ -56,9 +56,7 @@ fn matches(args: &Search, entry: &Entry) -> bool {
         Event::Refused { reason, rule, serial, who, .. } => {
             facts = Facts { who: who.as_ref(), serial: serial.as_deref(), ..facts };
             facts.rules.push(reason);
-            // A policy's rule stands before what is wrong: `releases: claim-mismatch:email`.
-            let rules = rule.iter().flat_map(|rule| [Some(&rule[..]), rule.split(": ").next()]);
-            facts.rules.extend(rules.flatten());
+            facts.rules.extend(rule.as_deref());
             Outcome::Refused
         }
         Event::Administered { about, .. } => {
@@ -78,10 +76,25 @@ fn matches(args: &Search, entry: &Entry) -> bool {
         && exact(&args.issuer, name(|who| &who.issuer).as_slice())
         && hex(&args.serial, facts.serial.as_slice())
         && hex(&args.key, &facts.keys)
-        && exact(&args.rule, &facts.rules)
+        && args
+            .rule
+            .as_ref()
+            .is_none_or(|wanted| facts.rules.iter().any(|rule| is_rule(wanted, rule)))
         && args.outcome.is_none_or(|wanted| wanted == outcome)
         && args.since.is_none_or(|since| since <= entry.time)
         && args.until.is_none_or(|until| entry.time < until)
+}
+
+/// Whether `rule` is the one that is wanted: all of it, or its name or its code alone. It reads
+/// `may: not-granted` or `never "NAME": denied-by:NAME`.
+fn is_rule(wanted: &str, rule: &str) -> bool {
+    let part = |(at, _): (usize, &str)| {
+        let (name, code) = (&rule[..at], &rule[at + 2..]);
+        // `claim-mismatch` is any of `claim-mismatch:ref` and so on.
+        let kind = code.strip_prefix(wanted).is_some_and(|rest| rest.starts_with(':'));
+        kind || [name, code].contains(&wanted) || name == format!("never {wanted:?}")
+    };
+    rule == wanted || rule.match_indices(": ").any(part)
 }
 
 /// What can be searched for in an entry, beside its time and outcome.
@@ -112,6 +125,32 @@ fn sentence(event: &Event) -> String {
         Event::Administered { act, about, failed } => {
             let failed = failed.as_ref().map_or_else(String::new, |why| format!(", failed: {why}"));
             format!("{act}: {}{failed}", about.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_rule;
+
+    #[test]
+    fn a_rule_is_found_by_all_of_it_its_name_or_its_code() {
+        let never = "never \"no: pull requests\": denied-by:no: pull requests";
+        for (wanted, rule, expected) in [
+            ("may: not-granted", "may: not-granted", true),
+            ("not-granted", "may: not-granted", true),
+            ("may", "may: not-granted", true),
+            ("claim-mismatch:ref", "may: claim-mismatch:ref", true),
+            ("claim-mismatch", "may: claim-mismatch:ref", true),
+            ("no: pull requests", never, true),
+            ("denied-by", never, true),
+            ("denied-by:no: pull requests", never, true),
+            ("POLICY_REFUSED", "POLICY_REFUSED", true),
+            ("granted", "may: not-granted", false),
+            ("claim", "may: claim-mismatch:ref", false),
+            ("", "may: not-granted", false),
+        ] {
+            assert_eq!(is_rule(wanted, rule), expected, "{wanted} {rule}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::output::{self, NewFile};
 use crate::policy_file;
 use crate::trust::{self, read_bounded};
 use countersign_policy::yaml::MAX_TEXT;
-use countersign_policy::{Policy, accept};
+use countersign_policy::{AcceptError, Policy, accept};
 use countersign_verify::Thresholds;
 use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
@@ -48,6 +48,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let by_new = gather(&new, &args.file)?;
     let (name, serial) = (&new.name, new.serial);
     let pinned = args.digest.as_deref();
+    let (into, file) = (args.into.display(), args.file.display());
     let now = Timestamp::now();
     accept(stored.as_ref(), &new, pinned, &by_stored, &by_new.evidence, now).map_err(|error| {
         let mut message = format!("{name} serial {serial} is not taken: {error}");
@@ -55,10 +56,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             message.push_str(&format!("\n  {name} is no evidence: {why}"));
         }
         let failure = Failure::no(message);
-        match stored {
-            None if pinned.is_none() => failure.hint(format!(
-                "compare {} with what its owners say, and give --digest",
+        match error {
+            AcceptError::FirstUse => failure.hint(format!(
+                "{into} does not exist, so this would be the first: compare {} with what its owners say, and give --digest; or name the policy in force",
                 new.digest
+            )),
+            AcceptError::NoOwners { .. } => failure.hint(
+                "add owners: {roles: [ROLE], at-least: N}; where the version in force has none, an administrator removes it and begins again with --digest",
+            ),
+            AcceptError::Owners { .. } => failure.hint(format!(
+                "each owner runs `countersign policy publish {file} --bundle {file}.NAME.sigstore.json`"
             )),
             _ => failure,
         }

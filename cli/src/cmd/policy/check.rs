@@ -5,13 +5,14 @@ use crate::args::policy::Check as Args;
 use crate::failure::Failure;
 use crate::{output, policy_file};
 use countersign_policy::{KINDS, Policy, Reach};
+use jiff::Timestamp;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let policy = policy_file::read(&args.file)?;
-    let lints = policy.lints();
+    let lints = policy.lints(Timestamp::now());
     let reach = match (&args.who_can_sign, &args.role) {
         (Some(name), _) => Some((name, policy.who_can_sign(&policy_file::artifact(name)))),
         (None, Some(role)) => {
@@ -98,7 +99,10 @@ fn told(name: &str, reach: &Reach) -> String {
         let _ = writeln!(text, "  never {never}");
     }
     for must in &reach.demands {
-        let _ = writeln!(text, "  must {must:?}");
+        let _ = writeln!(text, "  must {must}");
+    }
+    for exception in &reach.exceptions {
+        let _ = writeln!(text, "  EXCEPTION from {exception}");
     }
     text
 }

@@ -61,6 +61,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// Decides about facts as they were recorded.
 fn recorded(args: &Args) -> Result<Vec<Decided>, Failure> {
+    if args.facts.is_empty() {
+        return Err(Failure::unclear("over what? There are neither --facts nor --over").hint(
+            "--facts FILE, which --policy P --record-facts FILE wrote; or --over log:30d, the entries of an instance",
+        ));
+    }
     let (new, old) = (policy_file::read(&args.new)?, policy_file::read(&args.against)?);
     let mut all = Vec::new();
     for path in files(&args.facts)? {

@@ -6,7 +6,7 @@ use crate::failure::{Failure, NO, YES};
 use crate::trust::read_bounded;
 use crate::{output, policy_file};
 use countersign_policy::yaml::{MAX_TEXT, Mistakes};
-use countersign_policy::{Cases, Policy};
+use countersign_policy::{Cases, Miss, Policy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 /// The results of one file of cases.
 struct Tested {
     file: String,
-    cases: Vec<(String, Result<(), String>)>,
+    cases: Vec<(String, Result<(), Miss>)>,
     /// Rules that no case would miss.
     unneeded: Vec<String>,
 }
@@ -46,11 +46,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         Format::Text => {
             let mut text: String = tested.iter().map(Tested::text).collect();
-            let _ = writeln!(
-                text,
-                "{} passed, {failed} failed, {unneeded} rules that no case would miss",
-                total - failed
-            );
+            let unneeded = match failed {
+                0 => format!("{unneeded} rules that no case would miss"),
+                _ => "rules that no case would miss are not counted while cases fail".to_owned(),
+            };
+            let _ = writeln!(text, "{} passed, {failed} failed, {unneeded}", total - failed);
             text
         }
     };
@@ -110,7 +110,7 @@ impl Tested {
                 }
                 Err(why) => {
                     let _ = writeln!(text, "  FAILED  {name}");
-                    for line in why.lines() {
+                    for line in why.to_string().lines() {
                         let _ = writeln!(text, "          {line}");
                     }
                 }
@@ -123,7 +123,11 @@ impl Tested {
     }
 
     fn json(&self) -> Value {
-        let case = |(name, result): &(String, Result<(), String>)| json!({ "name": name, "passed": result.is_ok(), "why": result.as_ref().err() });
+        let case = |(name, result): &(String, Result<(), Miss>)| match result {
+            Ok(()) => json!({ "name": name, "passed": true, "why": null }),
+            Err(Miss { expected, got, why }) => json!({ "name": name, "passed": false,
+                "expected": expected, "got": got, "why": why }),
+        };
         json!({ "file": self.file, "cases": self.cases.iter().map(case).collect::<Vec<_>>(),
             "noCaseWouldMiss": self.unneeded })
     }

@@ -6,13 +6,14 @@ use crate::args::policy::ByPolicy;
 use crate::args::{Output, Verification};
 use crate::failure::Failure;
 use crate::judge::{Content, Gathered, Judge};
-use crate::output::NewFile;
 use crate::report::{Decided, Result as Found, Results};
 use crate::{artifact, policy_file};
 use countersign_policy::{Artifact as Subject, Context};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -58,9 +59,16 @@ pub(crate) fn conclude(
 ) -> Result<ExitCode, Failure> {
     let results = Results::new(results);
     if let Some(path) = &by.record_facts {
-        NewFile::begin(path)?.finish(results.records().as_bytes())?;
+        append(path, &results.records())?;
     }
     results.print(output, "verified")
+}
+
+/// Puts `text` behind what is in the file.
+fn append(path: &Path, text: &str) -> Result<(), Failure> {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| Failure::file("write", path, &error))
 }
 
 /// Where the flags say that the artifact is to be used.

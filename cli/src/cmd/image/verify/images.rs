@@ -13,8 +13,10 @@ use std::path::Path;
 pub(super) struct Image {
     /// Where it and its evidence are.
     pub(super) place: Where,
-    /// As given, with its digest.
+    /// As given, with its digest; in a layout as whoever wrote the layout calls it.
     pub(super) reference: Reference,
+    /// The layout that was given, where it is one.
+    pub(super) layout: Option<String>,
     /// The digest was given, so that it cannot mean another image tomorrow.
     pub(super) pinned: bool,
 }
@@ -50,7 +52,9 @@ pub(super) async fn images(args: &ImageVerification) -> Result<Vec<Found>, Failu
         let mut found = Vec::new();
         for (place, reference) in places {
             match resolve(place, &reference, args.recursive).await {
-                Ok(images) => found.extend(images.into_iter().map(Ok)),
+                Ok(images) => found.extend(images.into_iter().map(|image| {
+                    Ok(Image { layout: args.local_image.then(|| name.clone()), ..image })
+                })),
                 Err(error) => found.push(Err((reference.to_string(), error))),
             }
         }
@@ -129,6 +133,6 @@ async fn resolve(
         _ => Vec::new(),
     };
     let below = below.into_iter().map(|(reference, _)| reference);
-    let image = |reference| Image { place: place.clone(), reference, pinned };
+    let image = |reference| Image { place: place.clone(), reference, layout: None, pinned };
     Ok(std::iter::once(reference.clone()).chain(below).map(image).collect())
 }
