@@ -4,11 +4,14 @@ pub(crate) mod admission;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod ca;
+mod deferred;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod serve;
 pub(crate) mod witness;
+
+pub(crate) use deferred::Deferred;
 
 use crate::logging::LogFormat;
 use clap::builder::BoolishValueParser;
@@ -35,77 +38,77 @@ pub(crate) enum Command {
     /// Start two private instances on loopback, sign and verify a file, show refusals, and stop
     Demo,
     /// Run a private instance for development, with a built-in identity provider
-    Dev(Dev),
+    Dev(Deferred<Dev>),
     /// Make a production instance: keys, signing requests, a commented configuration
-    Init(serve::Init),
+    Init(Deferred<serve::Init>),
     /// Run an instance by its configuration
-    Serve(serve::Serve),
+    Serve(Deferred<serve::Serve>),
     /// Check an instance's configuration, keys, certificates, permissions, disk and clock
-    Doctor(serve::Doctor),
+    Doctor(Deferred<serve::Doctor>),
     /// The keys of an instance's authorities, and the root above them
     #[command(subcommand)]
-    Ca(serve::Ca),
+    Ca(Deferred<serve::Ca>),
     /// Print an identity token of a development instance
-    Token(Token),
+    Token(Deferred<Token>),
     /// Sign a file; writes <FILE>.sigstore.json
-    SignBlob(SignBlob),
+    SignBlob(Deferred<SignBlob>),
     /// Verify files' signatures, and who made them
-    VerifyBlob(VerifyBlob),
+    VerifyBlob(Deferred<VerifyBlob>),
     /// Sign a statement about files: an in-toto attestation
-    AttestBlob(AttestBlob),
+    AttestBlob(Deferred<AttestBlob>),
     /// Verify attestations about files, what they attest, and who made them
-    VerifyBlobAttestation(VerifyBlobAttestation),
+    VerifyBlobAttestation(Deferred<VerifyBlobAttestation>),
     /// Sign container images; the signature goes into the registry
-    Sign(image::Sign),
+    Sign(Deferred<image::Sign>),
     /// Verify that container images are signed, and by whom
-    Verify(image::Verify),
+    Verify(Deferred<image::Verify>),
     /// Sign a statement about container images, such as an SBOM or provenance
-    Attest(image::Attest),
+    Attest(Deferred<image::Attest>),
     /// Verify statements about container images, and who made them
-    VerifyAttestation(image::VerifyAttestation),
+    VerifyAttestation(Deferred<image::VerifyAttestation>),
     /// Show what refers to a container image
-    Tree(image::Tree),
+    Tree(Deferred<image::Tree>),
     /// Copy a container image with all that refers to it
-    Copy(image::Copy),
+    Copy(Deferred<image::Copy>),
     /// Save a container image with all that refers to it in a folder, an OCI layout
-    Save(image::Save),
+    Save(Deferred<image::Save>),
     /// Put a saved container image with all that refers to it into a registry
-    Load(image::Load),
+    Load(Deferred<image::Load>),
     /// Print what refers to a container image
     #[command(subcommand)]
-    Download(image::Download),
+    Download(Deferred<image::Download>),
     /// Store bundles made elsewhere with the container image they are about
-    Attach(image::Attach),
+    Attach(Deferred<image::Attach>),
     /// Remove what refers to a container image from its registry
-    Clean(image::Clean),
+    Clean(Deferred<image::Clean>),
     /// What the Sigstore client conformance suite calls
     #[command(subcommand, hide = true)]
-    Conformance(Conformance),
+    Conformance(Deferred<Conformance>),
     /// Keep and refresh whom to trust, for all commands
     #[command(subcommand)]
-    Trust(TrustCommand),
+    Trust(Deferred<TrustCommand>),
     /// Look into bundles
     #[command(subcommand)]
-    Bundle(Bundle),
+    Bundle(Deferred<Bundle>),
     /// Read a transparency log
     #[command(subcommand)]
-    Log(log::Log),
+    Log(Deferred<log::Log>),
     /// The record of an instance: issuances, refusals and administrative acts
     #[command(subcommand)]
-    Audit(audit::Audit),
+    Audit(Deferred<audit::Audit>),
     /// Run a witness: it cosigns the checkpoints of logs, and of each log one history only
-    Witness(witness::Witness),
+    Witness(Deferred<witness::Witness>),
     /// Copy an instance, which may be running, into a folder
-    Backup(backup::Backup),
+    Backup(Deferred<backup::Backup>),
     /// Make an instance out of a backup; its logs go on in new shards, so that nothing can fork
-    Restore(backup::Restore),
+    Restore(Deferred<backup::Restore>),
     /// Check, test and compare policies: who may sign what, and what must be shown
     #[command(subcommand)]
-    Policy(policy::Policy),
+    Policy(Deferred<policy::Policy>),
     /// Decide about an image by a policy, as containerd calls it before it lets an image in; see docs/admission.md
-    ContainerdVerify(admission::ContainerdVerify),
+    ContainerdVerify(Deferred<admission::ContainerdVerify>),
     /// Ask an instance whether it is ready; for health checks
-    Health(Health),
+    Health(Deferred<Health>),
     /// Print shell completions
     Completion {
         /// The shell

@@ -20,10 +20,10 @@ mod trust;
 mod verify;
 mod witness;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Deferred};
 use crate::failure::Failure;
 use crate::output;
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use clap::CommandFactory as _;
 use countersign_client::http::Http;
 use std::process::ExitCode;
@@ -32,45 +32,56 @@ use std::process::ExitCode;
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::Demo => demo::run(),
-        Command::Dev(args) => dev::run(args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::Init(args) => init::run(&args),
-        Command::Serve(args) => serve::run(args),
-        Command::Ca(args) => ca::run(&args),
-        Command::Token(args) => token::run(&args),
-        Command::SignBlob(args) => sign::blob(&args),
-        Command::VerifyBlob(args) => verify::blobs(&args),
-        Command::AttestBlob(args) => sign::attestation(&args),
-        Command::VerifyBlobAttestation(args) => verify::attestations(&args),
-        Command::Sign(args) => image::sign(&args),
-        Command::Verify(args) => image::signatures(&args),
-        Command::Attest(args) => image::attest(&args),
-        Command::VerifyAttestation(args) => image::attestations(&args),
-        Command::Tree(args) => image::tree(&args),
-        Command::Copy(args) => image::copy(&args),
-        Command::Save(args) => image::save(&args),
-        Command::Load(args) => image::load(&args),
-        Command::Download(args) => image::download(&args),
-        Command::Attach(args) => image::attach(&args),
-        Command::Clean(args) => image::clean(&args),
-        Command::Conformance(args) => conformance::run(&args),
-        Command::Trust(args) => trust::run(&args),
-        Command::Bundle(args) => bundle::run(&args),
-        Command::Log(args) => log::run(&args),
-        Command::Audit(args) => audit::run(&args),
-        Command::Witness(args) => witness::run(args),
-        Command::Backup(args) => backup::run(&args),
-        Command::Restore(args) => backup::restore(&args),
-        Command::Policy(args) => policy::run(&args),
-        Command::ContainerdVerify(args) => admission::containerd_verify(&args),
-        Command::Health(args) => health(&args.instance),
+        Command::Dev(Deferred(args)) => dev::run(args),
+        Command::Doctor(Deferred(args)) => doctor::run(&args),
+        Command::Init(Deferred(args)) => init::run(&args),
+        Command::Serve(Deferred(args)) => serve::run(args),
+        Command::Ca(Deferred(args)) => ca::run(&args),
+        Command::Token(Deferred(args)) => token::run(&args),
+        Command::SignBlob(Deferred(args)) => sign::blob(&args),
+        Command::VerifyBlob(Deferred(args)) => verify::blobs(&args),
+        Command::AttestBlob(Deferred(args)) => sign::attestation(&args),
+        Command::VerifyBlobAttestation(Deferred(args)) => verify::attestations(&args),
+        Command::Sign(Deferred(args)) => image::sign(&args),
+        Command::Verify(Deferred(args)) => image::signatures(&args),
+        Command::Attest(Deferred(args)) => image::attest(&args),
+        Command::VerifyAttestation(Deferred(args)) => image::attestations(&args),
+        Command::Tree(Deferred(args)) => image::tree(&args),
+        Command::Copy(Deferred(args)) => image::copy(&args),
+        Command::Save(Deferred(args)) => image::save(&args),
+        Command::Load(Deferred(args)) => image::load(&args),
+        Command::Download(Deferred(args)) => image::download(&args),
+        Command::Attach(Deferred(args)) => image::attach(&args),
+        Command::Clean(Deferred(args)) => image::clean(&args),
+        Command::Conformance(Deferred(args)) => conformance::run(&args),
+        Command::Trust(Deferred(args)) => trust::run(&args),
+        Command::Bundle(Deferred(args)) => bundle::run(&args),
+        Command::Log(Deferred(args)) => log::run(&args),
+        Command::Audit(Deferred(args)) => audit::run(&args),
+        Command::Witness(Deferred(args)) => witness::run(args),
+        Command::Backup(Deferred(args)) => backup::run(&args),
+        Command::Restore(Deferred(args)) => backup::restore(&args),
+        Command::Policy(Deferred(args)) => policy::run(&args),
+        Command::ContainerdVerify(Deferred(args)) => admission::containerd_verify(&args),
+        Command::Health(Deferred(args)) => health(&args.instance),
         Command::Completion { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Args::command(), "countersign", &mut text);
+            clap_complete::generate(shell, &mut whole(), "countersign", &mut text);
             output::print(&String::from_utf8_lossy(&text))?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// All commands with all that they take, so that `help` knows what they consist of.
+fn whole() -> clap::Command {
+    Args::command().mut_subcommands(|command| {
+        let name = format!("countersign {}", command.get_name());
+        let mut command =
+            command.bin_name(name).version(env!("CARGO_PKG_VERSION")).propagate_version(true);
+        command.build();
+        command
+    })
 }
 
 fn health(instance: &url::Url) -> Result<ExitCode, Failure> {

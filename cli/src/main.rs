@@ -18,6 +18,7 @@ mod output;
 mod passphrase;
 mod policy_file;
 mod report;
+mod runtime;
 mod server;
 mod trust;
 mod witness_policy;

@@ -3,6 +3,7 @@
 
 use crate::args::Trust;
 use crate::failure::Failure;
+use crate::runtime::{block_on, within};
 use countersign_client::http::Http;
 use countersign_client::trust::{ClientTrustConfig, SigningConfig};
 use countersign_client::trust_store::{self, Age, GRACE, Store, Stored};
@@ -308,22 +309,6 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, Failure
         return Err(Failure::unclear(message));
     }
     Ok(bytes)
-}
-
-/// Runs a command's few requests on this thread.
-pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    Ok(runtime.block_on(future))
-}
-
-/// As [`block_on`], but a name that is still being looked up is not waited for.
-pub(crate) fn within<F: Future>(future: F) -> Result<F::Output, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    let output = runtime.block_on(future);
-    runtime.shutdown_background();
-    Ok(output)
 }
 
 #[cfg(test)]

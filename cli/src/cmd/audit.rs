@@ -10,6 +10,7 @@ mod verify;
 use crate::args::audit::Audit;
 use crate::failure::Failure;
 use crate::instance::{LogName, Stored, stored_logs};
+use crate::runtime::on_all_cores;
 use countersign_ca::audit::Entry;
 use countersign_log::fsck::{self, Report, visit};
 use countersign_log::read::Reader;
@@ -43,14 +44,12 @@ fn read(
     shard: &Stored,
     look: &mut (dyn FnMut(u64, &[u8]) + Send),
 ) -> Result<Report, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
     let source: Arc<dyn Source> = Arc::new(Folder::new(dir.join(&shard.folder)));
-    runtime.block_on(async {
+    on_all_cores(async {
         let note = head(dir, shard, &source).await?;
         let read = visit(&source, &shard.key, shard.format, &note, |_, _| {}, look);
         read.await.map_err(|error| failed(shard, &error))
-    })
+    })?
 }
 
 fn failed(shard: &Stored, error: &fsck::Error) -> Failure {

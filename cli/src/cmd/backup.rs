@@ -11,7 +11,7 @@ use crate::args::backup::{Backup, Restore};
 use crate::failure::Failure;
 use crate::instance::{self, LogName, Shards, Stored, folder};
 use crate::output;
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_log::fsck::Report;
 use countersign_log::store::{CheckpointLock as _, Files, Folder, Source, Sqlite};
 use countersign_log::{backup as log_backup, fsck};

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::idp::{Job, Provider, Whom};
 use crate::instance::{Directory, development};
 use crate::output;
+use crate::runtime::on_all_cores;
 use crate::server::{Limits, Role, Server};
 use console::style;
 use countersign_client::sign::{Patience, Subject, sign};
@@ -23,9 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) fn run() -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    runtime.block_on(story())
+    on_all_cores(story())?
 }
 
 /// An instance of the demo, and what a client knows of it.

@@ -7,6 +7,7 @@ use crate::instance::keys::Lifetime;
 use crate::instance::{Directory, Instance, production};
 use crate::logging::{self, LogFormat};
 use crate::output;
+use crate::runtime::on_all_cores;
 use crate::server::{Role, Server};
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
@@ -41,9 +42,7 @@ pub(super) fn run_with_log(
     server: impl Future<Output = Result<ExitCode, Failure>>,
 ) -> Result<ExitCode, Failure> {
     logging::init(format, level);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    runtime.block_on(server)
+    on_all_cores(server)?
 }
 
 async fn serve(args: Serve) -> Result<ExitCode, Failure> {

@@ -4,7 +4,7 @@ use crate::args::Token;
 use crate::failure::Failure;
 use crate::idp::{Job, MINT_HEADER, Whom};
 use crate::output;
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_client::http::Http;
 use serde::Deserialize;
 use std::process::ExitCode;

@@ -3,7 +3,8 @@
 use crate::args::{Format, TrustCommand, TrustInit};
 use crate::failure::Failure;
 use crate::output;
-use crate::trust::{Choice, failure, read_bounded, within};
+use crate::runtime::within;
+use crate::trust::{Choice, failure, read_bounded};
 use countersign_client::embedded::embedded;
 use countersign_client::trust::ClientTrustConfig;
 use countersign_client::trust_store::{

@@ -11,6 +11,7 @@ use super::{dev, serve};
 use crate::args::witness::Witness as Args;
 use crate::failure::Failure;
 use crate::instance::{Directory, keys};
+use crate::runtime::on_all_cores;
 use crate::trust::read_bounded;
 use crate::{logging, output};
 use axum::http::StatusCode;
@@ -38,9 +39,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     logging::init(args.log_format, "warn");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    runtime.block_on(serve(args))
+    on_all_cores(serve(args))?
 }
 
 async fn serve(args: Args) -> Result<ExitCode, Failure> {

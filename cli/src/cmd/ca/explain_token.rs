@@ -6,7 +6,7 @@ use crate::args::ca::ExplainToken;
 use crate::failure::Failure;
 use crate::instance::production;
 use crate::output;
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_ca::identity::explained;
 use countersign_client::http::{self, Http};
 use countersign_client::token::{IdentityToken, Source};

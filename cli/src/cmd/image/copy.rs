@@ -4,7 +4,7 @@ use super::{failure, image, registries};
 use crate::args::image::{Copy, Load, Save};
 use crate::failure::Failure;
 use crate::output;
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_client::oci::{self, Copied, Layout, Reference, Where};
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use crate::args::image::{Download, Tree};
 use crate::cmd::verify::predicate;
 use crate::failure::Failure;
 use crate::output::{self, visible};
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_client::oci::{Digest, Error, Reference, Suffix, Where};
 use countersign_verify::Bundle;
 use countersign_verify::bundle::Content;

@@ -7,7 +7,7 @@ use crate::cmd::verify::predicate;
 use crate::failure::Failure;
 use crate::identity::Identity as Token;
 use crate::report::{self, Results};
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_client::oci::{
     self, Payload, Reference, Registries, Repository, Stored, Where, attach_legacy,
 };

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::grounds::Grounds;
 use crate::judge::MAX_TRIED;
 use crate::report::{self, Demand, Results, Verdict};
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_client::oci::{Attachment, Digest, Error, Evidence, Layer, Payload, Suffix, Where};
 use countersign_policy::Signers;
 use countersign_verify::certificate::Identity;

@@ -5,6 +5,7 @@ use crate::args::Format;
 use crate::args::log::Fsck as Args;
 use crate::failure::Failure;
 use crate::instance::{self, Stored};
+use crate::runtime::on_all_cores;
 use crate::{output, trust};
 use countersign_log::fsck::{self, Report, fsck};
 use countersign_log::store::{Folder, Source};
@@ -39,14 +40,12 @@ fn check(
     format: Records,
     output: Format,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
     let bar = bar(name);
     let progress = |done, of| {
         bar.set_length(of);
         bar.set_position(done);
     };
-    let read = runtime.block_on(fsck(&source, key, format, progress));
+    let read = on_all_cores(fsck(&source, key, format, progress))?;
     bar.finish_and_clear();
     match read {
         Ok(Report { size, root, repeated, .. }) => output::print(&match output {

@@ -14,6 +14,7 @@ mod work;
 use crate::args::Format;
 use crate::args::log::Hammer as Args;
 use crate::failure::{Failure, NO};
+use crate::runtime::on_all_cores;
 use crate::{output, trust};
 use countersign_client::http::{self, Http};
 use countersign_client::token::{IdentityToken, Source};
@@ -50,9 +51,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             Some((services.certificate_authority, source))
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
-    let report = runtime.block_on(hammer(args, &root, issuer))?;
+    let report = on_all_cores(hammer(args, &root, issuer))??;
     output::print(&match args.output {
         Format::Json => report.json(),
         Format::Text => report.text(),

@@ -4,7 +4,8 @@ use super::remote::{Remote, refused};
 use crate::args::log::Entry as Args;
 use crate::failure::Failure;
 use crate::output;
-use crate::trust::{self, block_on};
+use crate::runtime::block_on;
+use crate::trust;
 use countersign_log::read::Proven;
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use crate::args::log::Reindex as Args;
 use crate::failure::Failure;
 use crate::instance::{Directory, INDEX, LogName, Stored, stored_logs};
 use crate::output;
+use crate::runtime::on_all_cores;
 use countersign_log::OpenError;
 use countersign_log::index::postings::remove;
 use countersign_log::index::{Error, Index, Pace, Published};
@@ -22,14 +23,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // Taken, so that no server appends meanwhile.
     let directory =
         Directory::open(&args.dir).map_err(|failure| failure.hint("stop the server first"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::unclear(format!("cannot start: {error}")))?;
     let logs = stored.into_iter().map(|Stored { log, folder, key, format }| {
         let source = Arc::new(Folder::new(directory.file(&folder)));
         (log, folder, Published { source, key, format })
     });
     let logs: Vec<_> = logs.collect();
-    runtime.block_on(async {
+    on_all_cores(async {
         let database = Sqlite::open(&directory.file("countersign.db")).await;
         let database = database.map_err(|error| Failure::unclear(error.to_string()))?;
         // The record has no table.
@@ -43,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         let signatures = searched.map(|(.., log)| log.clone()).collect();
         let (entries, differed) = index(&directory.file(INDEX), signatures).await?;
         tell(args.output, "all signature logs", "index", entries, differed)
-    })?;
+    })??;
     Ok(ExitCode::SUCCESS)
 }
 

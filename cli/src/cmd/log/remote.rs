@@ -1,7 +1,7 @@
 //! A log of tiles over HTTP, as any outsider reaches it.
 
 use crate::failure::Failure;
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_client::http::{self, Http};

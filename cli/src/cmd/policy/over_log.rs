@@ -4,7 +4,7 @@ use crate::args::policy::Over;
 use crate::cmd::log::remote::{Remote, refused};
 use crate::failure::Failure;
 use crate::gate::{AtLog, InForce};
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_log::face::accept::Asked;
 use countersign_log::read::Proven;
 use countersign_verify::TrustedRoot;

@@ -7,7 +7,7 @@ use crate::cmd::verify::by_policy::{conclude, context};
 use crate::failure::Failure;
 use crate::judge::Judge;
 use crate::report::{Decided, Result as Found};
-use crate::trust::block_on;
+use crate::runtime::block_on;
 use countersign_policy::{Artifact, Kind, image_name};
 use jiff::Timestamp;
 use std::process::ExitCode;
