@@ -12,6 +12,7 @@ use crate::yaml::{Node, Place, Reader, Value as Yaml};
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
 use cel::common::types::CelBool;
 use cel::common::value::CowVal;
+use cel::parser::PrattParser;
 use cel::{Context, Env, ExecutionError, FunctionContext, extensions};
 use serde_json::Value as Json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -143,7 +144,8 @@ impl Condition {
             return wrong(reader, message);
         }
         // The interpreter is not ours: a panic in it is an expression that it cannot read.
-        let parsed = catch_unwind(AssertUnwindSafe(|| ENV.parser().parse(that)));
+        let parser = PrattParser::new().enable_optional_syntax(true);
+        let parsed = catch_unwind(AssertUnwindSafe(|| parser.parse(that)));
         let mut expression = match parsed {
             Ok(Ok(expression)) => expression,
             Ok(Err(errors)) => {

@@ -692,6 +692,56 @@ fn facts_are_values_of_cel() {
 }
 
 #[test]
+fn the_hour_is_that_of_a_place_by_its_name_or_offset() {
+    let at = |condition: &str| {
+        let when = format!("to: apps, when: [\"time.now.{condition}\"]}}");
+        policy(&simple("").replace("to: apps}", &when))
+    };
+    let facts = signed(vec![signature(ana())]);
+    for condition in [
+        "getHours() == 12",
+        "getHours('') == 12",
+        "getHours('Europe/Berlin') == 13",
+        "getMinutes('Asia/Kathmandu') == 45",
+        "getDayOfMonth('Pacific/Kiritimati') == 26",
+        "getHours('-03:30') == 8",
+    ] {
+        allowed(&facts, &at(condition));
+    }
+    for condition in ["getHours('Europe/Berlin') == 12", "getHours('europe/berlin') == 13"] {
+        refused(&facts, &at(condition), "not-granted");
+    }
+}
+
+/// A stack that overflows would end the program. Threads have 2 MiB; the one of a test, too.
+#[test]
+fn the_deepest_expressions_that_fit_end_in_an_answer() {
+    let facts = signed(vec![signature(ana())]);
+    for (open, within, close, deep) in [
+        ("(", "true", ")", 1022),
+        ("0>1?0>1:", "true", "", 255),
+        ("1+", "1==1021", "", 1020),
+        ("true&&", "true", "", 340),
+        ("!!", "true", "", 45),
+    ] {
+        let condition = open.repeat(deep) + within + &close.repeat(deep);
+        assert!(condition.len() <= 2048, "{open}");
+        let when = format!("to: apps, when: [\"{condition}\"]}}");
+        allowed(&facts, &policy(&simple("").replace("to: apps}", &when)));
+    }
+    for (open, close) in
+        [("!", ""), ("-", ""), ("[", "]"), ("{1:", "}"), ("size(", ")"), ("", ".a")]
+    {
+        let deep = 2047 / (open.len() + close.len());
+        let condition = open.repeat(deep) + "1" + &close.repeat(deep);
+        let when = format!("to: apps, when: [\"{condition}\"]}}");
+        if let Ok(policy) = Policy::parse(&simple("").replace("to: apps}", &when)) {
+            refused(&facts, &policy, "not-granted");
+        }
+    }
+}
+
+#[test]
 fn a_level_is_the_builders_and_never_the_documents() {
     let policy = |level: u8, builders: &str| {
         policy(&format!(
