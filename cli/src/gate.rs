@@ -8,9 +8,6 @@
 
 use crate::failure::Failure;
 use crate::policy_file::{self, Named};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
 use countersign_ca::Clock;
 use countersign_ca::audit::{Audit, Event, Who};
 use countersign_ca::identity::{Identity, San};
@@ -263,25 +260,19 @@ fn subject(statement: &Statement, bound: Option<&Intended>) -> String {
     std::iter::once(first.clone()).chain(digests).find(is_bound).unwrap_or(first)
 }
 
-/// Keeps a record of what the log's policy refuses.
-pub(crate) async fn record(State(audit): State<Audit>, request: Request, next: Next) -> Response {
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-    let id = id.unwrap_or_default().to_owned();
-    let response = next.run(request).await;
-    if let Some(denied) = response.extensions().get::<Denied>() {
-        let (identity, issuer) = denied.signer.clone();
-        let event = Event::Refused {
-            reason: if denied.undecided { "POLICY_UNDECIDED" } else { "POLICY_REFUSED" }.to_owned(),
-            message: denied.to_string(),
-            rule: Some(denied.rule.clone()),
-            serial: None,
-            who: (!identity.is_empty()).then_some(Who { identity, issuer }),
-        };
-        if let Err(error) = audit.record(Timestamp::now(), &id, event).await {
-            tracing::error!(%error, "a refusal is not on record");
-        }
+/// Puts on record what the log's policy refused.
+pub(crate) async fn record(audit: &Audit, id: &str, denied: &Denied) {
+    let (identity, issuer) = denied.signer.clone();
+    let event = Event::Refused {
+        reason: if denied.undecided { "POLICY_UNDECIDED" } else { "POLICY_REFUSED" }.to_owned(),
+        message: denied.to_string(),
+        rule: Some(denied.rule.clone()),
+        serial: None,
+        who: (!identity.is_empty()).then_some(Who { identity, issuer }),
+    };
+    if let Err(error) = audit.record(Timestamp::now(), id, event).await {
+        tracing::error!(%error, "a refusal is not on record");
     }
-    response
 }
 
 #[cfg(test)]

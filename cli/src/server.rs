@@ -13,24 +13,25 @@ use crate::gate;
 use crate::idp;
 use crate::instance::{Instance, Plan, Services, TrustFiles};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use countersign_ca::audit::Audit;
+use countersign_log::face::accept::Denied;
 use parking_lot::{Mutex, RwLock};
 use serde_json::json;
+use std::convert::Infallible;
+use std::future::ready as at_once;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tower::ServiceExt as _;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePath;
-use tower_http::timeout::TimeoutLayer;
 
 /// How long an answer about readiness holds: to find out costs a signature and a write.
 const READINESS: Duration = Duration::from_secs(1);
@@ -79,8 +80,7 @@ impl Server {
         let instance = Arc::new(instance);
         let upkeep = tokio::spawn(metrics::upkeep());
         let current = Arc::new(RwLock::new(routes(&instance, roles)));
-        let routes = Router::new().fallback(dispatch).with_state(Arc::clone(&current));
-        let (handle, task) = listen(routes, listener, &limits, tls);
+        let (handle, task) = listen(Arc::clone(&current), listener, &limits, tls);
         let roles = roles.to_vec();
         let orders = orders(&instance);
         Self { instance, roles, limits, current, handle, task, upkeep, orders }
@@ -114,22 +114,19 @@ impl Server {
     }
 }
 
-/// Serves `routes` on `listener` within `limits`, each request with its ID.
+/// Serves `routes`, as they are when a request comes, on `listener` within `limits`.
 pub(crate) fn listen(
-    routes: Router,
+    routes: Arc<RwLock<Router>>,
     listener: TcpListener,
     limits: &Limits,
     tls: Option<RustlsConfig>,
 ) -> (Handle<SocketAddr>, JoinHandle<std::io::Result<()>>) {
-    let routes = routes
-        .layer(CatchPanicLayer::new())
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request))
-        .layer(from_fn_with_state(limits::Gate::new(limits), limits::admit))
-        .layer(from_fn(request::identify));
-    // Some clients put a second slash between base URL and path.
-    let routes = NormalizePath::trim_trailing_slash(routes);
-    let service =
-        axum::ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(routes);
+    let front = request::Front::new(limits, routes);
+    let service = tower::service_fn(move |peer: SocketAddr| {
+        // Some clients put a second slash between base URL and path.
+        let connection = NormalizePath::trim_trailing_slash(front.connection(peer.ip()));
+        at_once(Ok::<_, Infallible>(connection))
+    });
     let handle = Handle::new();
     let connections = limits::Connections::new(limits);
     let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
@@ -162,12 +159,23 @@ fn orders(instance: &Arc<Instance>) -> Option<JoinHandle<()>> {
         .ok()
 }
 
-async fn dispatch(State(current): State<Arc<RwLock<Router>>>, request: Request) -> Response {
-    let routes = current.read().clone();
-    match routes.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+/// What the faces leave to be done when it is known how a request ends: a refusal names the request, and one
+/// by policy goes on record; the reply carries the path as the route has it, see [`request::route`]. The one
+/// layer that requests pass.
+async fn finish(State(audit): State<Audit>, request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<request::RequestId>().cloned();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(request::RequestId(id)) = id {
+        countersign_log::http::identify(&mut response, &id);
+        if let Some(denied) = response.extensions_mut().remove::<Denied>() {
+            gate::record(&audit, &id, &denied).await;
+        }
     }
+    if let Some(matched) = matched {
+        response.extensions_mut().insert(matched);
+    }
+    response
 }
 
 fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
@@ -177,11 +185,9 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
     let services = instance.services();
     let mut routes = Router::new();
     if roles.contains(&Role::Log) {
-        let audit = instance.audit().clone();
         routes = routes
             .merge(countersign_log::http::rekor_v2(instance.logs.signatures.clone()))
             .merge(countersign_log::http::rekor_v1(instance.logs.older.clone()))
-            .layer(from_fn_with_state(audit, gate::record))
             .merge(countersign_log::http::search(
                 instance.index.clone(),
                 instance.logs.older.clone(),
@@ -205,7 +211,7 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
         .merge(ready(Arc::clone(instance)))
         .route("/metrics", get(async move || metrics::answer(measured).await))
         .fallback(unknown)
-        .layer(from_fn(request::route))
+        .layer(from_fn_with_state(instance.audit().clone(), finish))
 }
 
 /// Each shard of the certificate log at its place.

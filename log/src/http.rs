@@ -1,8 +1,11 @@
 //! Routes, and errors to replies.
 //!
 //! Errors are `{"code": gRPC code, "message": sentence, "details": [{"reason": stable name, …}]}`, with the
-//! request's ID if its header `x-request-id` has one. The causes of our own failures go to the program's
-//! log, not to the caller.
+//! request's ID once the server that knows it has called [`identify`]. The causes of our own failures go to
+//! the program's log, not to the caller.
+//!
+//! No layers here: axum copies all that lies below a layer for every request, which costs more than to take
+//! an entry's JSON apart.
 
 use crate::engine::Log;
 use crate::face::accept::Denied;
@@ -13,10 +16,9 @@ use crate::store::StoreError;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use countersign_verify::encoding::{base64, from_base64};
@@ -24,6 +26,7 @@ use countersign_verify::limits::{MAX_CERTIFICATE, MAX_CHAIN};
 use countersign_verify::tile::{self, EntryBundle, Tile};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -64,11 +67,10 @@ pub fn rekor_v2(face: rekor_v2::Face) -> Router {
     for base in ["", SHARD] {
         router = router
             .route(&format!("{base}/api/v2/log/entries"), only(post(create_entry)))
-            .layer(DefaultBodyLimit::max(rekor_v2::MAX_REQUEST))
             .route(&format!("{base}/api/v2/checkpoint"), only(get(signature_checkpoint)))
             .route(&format!("{base}/api/v2/tile/{{*path}}"), only(get(signature_tile)));
     }
-    router.layer(from_fn(write_refusal)).with_state(face)
+    router.with_state(face)
 }
 
 /// The routes of a static certificate log: submission below `/ct/v1`, monitoring below `/ct`.
@@ -76,12 +78,10 @@ pub fn static_ct(face: static_ct::Face) -> Router {
     Router::new()
         .route("/ct/v1/add-chain", only(post(add_chain)))
         .route("/ct/v1/add-pre-chain", only(post(add_pre_chain)))
-        .layer(DefaultBodyLimit::max(MAX_CHAIN_REQUEST))
         .route("/ct/v1/get-roots", only(get(get_roots)))
         .route("/ct/checkpoint", only(get(certificate_checkpoint)))
         .route("/ct/tile/{*path}", only(get(certificate_tile)))
         .route("/ct/issuer/{fingerprint}", only(get(issuer)))
-        .layer(from_fn(write_refusal))
         .with_state(face)
 }
 
@@ -112,13 +112,13 @@ impl Named {
 async fn create_entry(
     State(face): State<rekor_v2::Face>,
     Path(named): Path<Named>,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole<{ rekor_v2::MAX_REQUEST }>,
 ) -> Result<Response, Refusal> {
     if named.find(&face)?.head().is_frozen() {
         let message = "This log has been frozen, please switch to the latest log.";
         return Ok((StatusCode::METHOD_NOT_ALLOWED, message).into_response());
     }
-    let entry = face.submit(&read_body(body, rekor_v2::MAX_REQUEST)?).await?;
+    let entry = face.submit(&body.read()?).await?;
     Ok((StatusCode::CREATED, [(CONTENT_TYPE, JSON)], entry.to_json()).into_response())
 }
 
@@ -158,7 +158,7 @@ async fn certificate_tile(
 
 async fn add_chain(
     State(face): State<static_ct::Face>,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole<MAX_CHAIN_REQUEST>,
 ) -> Result<Response, Refusal> {
     let sct = face.add_chain(&read_chain(body)?).await?;
     Ok(([(CONTENT_TYPE, JSON)], static_ct::sct_json(&sct)).into_response())
@@ -166,7 +166,7 @@ async fn add_chain(
 
 async fn add_pre_chain(
     State(face): State<static_ct::Face>,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole<MAX_CHAIN_REQUEST>,
 ) -> Result<Response, Refusal> {
     let sct = face.add_pre_chain(&read_chain(body)?).await?;
     Ok(([(CONTENT_TYPE, JSON)], static_ct::sct_json(&sct)).into_response())
@@ -220,47 +220,63 @@ struct WireChain {
     chain: Vec<String>,
 }
 
-fn read_chain(body: Result<Bytes, BytesRejection>) -> Result<Vec<Vec<u8>>, Refusal> {
-    let body = read_body(body, MAX_CHAIN_REQUEST)?;
+fn read_chain(body: Whole<MAX_CHAIN_REQUEST>) -> Result<Vec<Vec<u8>>, Refusal> {
+    let body = body.read()?;
     let wire: WireChain =
         serde_json::from_slice(&body).map_err(|error| Refusal::invalid("JSON", &error))?;
     let decoded = wire.chain.iter().map(|text| from_base64(text));
     decoded.collect::<Result<_, _>>().map_err(|error| Refusal::invalid("BASE64", &error))
 }
 
-/// The body, or a refusal as of a bad request: that is what rekor-tiles says of one too long.
-fn read_body(body: Result<Bytes, BytesRejection>, limit: usize) -> Result<Bytes, Refusal> {
-    body.map_err(|rejection| {
-        let too_long = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        let mut refusal = Refusal::invalid("BODY", &rejection.body_text());
-        if too_long {
-            refusal.reason = "REQUEST_TOO_LONG";
-            refusal.message = format!("a request has at most {limit} bytes");
-            refusal.expected = Some(format!("at most {limit} bytes").into());
-        }
-        refusal
-    })
+/// A body of at most `LIMIT` bytes, or why there is none.
+struct Whole<const LIMIT: usize>(Result<Bytes, BytesRejection>);
+
+impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Whole<LIMIT> {
+    type Rejection = Infallible;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Infallible> {
+        DefaultBodyLimit::max(LIMIT).apply(&mut request);
+        Ok(Self(Bytes::from_request(request, state).await))
+    }
 }
 
-/// What a refusal says, until [`write_refusal`] adds the request's ID.
+impl<const LIMIT: usize> Whole<LIMIT> {
+    /// The body, or a refusal as of a bad request: that is what rekor-tiles says of one too long.
+    fn read(self) -> Result<Bytes, Refusal> {
+        self.0.map_err(|rejection| {
+            let too_long = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            let mut refusal = Refusal::invalid("BODY", &rejection.body_text());
+            if too_long {
+                refusal.reason = "REQUEST_TOO_LONG";
+                refusal.message = format!("a request has at most {LIMIT} bytes");
+                refusal.expected = Some(format!("at most {LIMIT} bytes").into());
+            }
+            refusal
+        })
+    }
+}
+
+/// What a refusal says, beside its body, so that the request's ID can be added.
 #[derive(Clone)]
-struct Unwritten {
+struct Said {
     body: Value,
     /// The object in it that has the ID, as a JSON pointer.
     place: &'static str,
 }
 
-/// Writes the body of a refusal.
-async fn write_refusal(request: Request, next: Next) -> Response {
-    let id = request.headers().get("x-request-id").cloned();
-    let mut response = next.run(request).await;
-    if let Some(Unwritten { mut body, place }) = response.extensions_mut().remove() {
-        let object = body.pointer_mut(place).and_then(Value::as_object_mut);
-        if let (Some(object), Some(id)) = (object, id.as_ref().and_then(|id| id.to_str().ok())) {
-            object.insert("request_id".into(), id.into());
-        }
-        *response.body_mut() = body.to_string().into();
+/// Adds the request's ID to a refusal of one of these faces; other replies stay as they are.
+pub fn identify(response: &mut Response, id: &str) {
+    let Some(Said { mut body, place }) = response.extensions_mut().remove() else { return };
+    if let Some(object) = body.pointer_mut(place).and_then(Value::as_object_mut) {
+        object.insert("request_id".into(), id.into());
     }
+    *response.body_mut() = body.to_string().into();
+}
+
+/// A refusal's reply, without the request's ID yet.
+fn refused(status: StatusCode, body: Value, place: &'static str) -> Response {
+    let mut response = (status, [(CONTENT_TYPE, JSON)], body.to_string()).into_response();
+    response.extensions_mut().insert(Said { body, place });
     response
 }
 
@@ -320,8 +336,7 @@ impl IntoResponse for Refusal {
         }
         detail.extend(self.next.map(|next| ("next".to_owned(), next.into())));
         let body = json!({ "code": self.code, "message": self.message, "details": [detail] });
-        let mut response = (self.status, [(CONTENT_TYPE, JSON)]).into_response();
-        response.extensions_mut().insert(Unwritten { body, place: "/details/0" });
+        let mut response = refused(self.status, body, "/details/0");
         if let Some(denied) = self.denied {
             response.extensions_mut().insert(*denied);
         }

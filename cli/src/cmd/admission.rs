@@ -11,6 +11,7 @@ use crate::server::{Limits, listen, metrics as exporter};
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_policy::admission::Verdict;
 use metrics::{counter, gauge};
+use parking_lot::RwLock;
 use std::io::Read as _;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,8 @@ pub(super) async fn serve(path: PathBuf) -> Result<ExitCode, Failure> {
     let limits = limits();
     let routes = http::routes(Arc::clone(&admission));
     gauge!("countersign_admission_policy_serial").set(serial as f64);
-    let (handle, task) = listen(routes, listener, &limits, Some(tls.clone()));
+    let (handle, task) =
+        listen(Arc::new(RwLock::new(routes)), listener, &limits, Some(tls.clone()));
     let upkeep = tokio::spawn(exporter::upkeep());
     let watch = tokio::spawn(files.clone().watch(tls.clone()));
     output::print(&format!(

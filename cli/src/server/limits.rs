@@ -7,10 +7,9 @@
 //! bodies are each face's own, see its `http.rs`.
 
 use super::request::RequestId;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_server::accept::Accept;
 use governor::clock::{Clock as _, DefaultClock};
@@ -19,14 +18,14 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::HashMap;
 use std::future::{Ready, ready};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_service::Service;
 
 /// The bounds of a server.
@@ -78,13 +77,41 @@ pub(super) struct Gate {
 const FORGET: usize = 4096;
 
 impl Gate {
-    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits) -> Self {
         let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
-        Arc::new(Self {
+        Self {
             permits: Semaphore::new(limits.requests),
             peers: DefaultKeyedRateLimiter::keyed(quota),
             asked: AtomicUsize::new(0),
             clock: DefaultClock::default(),
+        }
+    }
+
+    /// Lets a request through while the permit is held, or refuses it before its body is read. What
+    /// operators ask passes always, and takes nobody's place.
+    pub(super) fn admit(
+        &self,
+        peer: IpAddr,
+        path: &str,
+    ) -> Result<Option<SemaphorePermit<'_>>, Refusal> {
+        if ["/healthz", "/readyz", "/metrics"].contains(&path) {
+            return Ok(None);
+        }
+        if let Some(wait) = self.too_often(peer) {
+            return Err(Refusal {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                grpc: 8,
+                reason: "TOO_MANY_REQUESTS",
+                message: "this address asks more often than it may",
+                wait,
+            });
+        }
+        self.permits.try_acquire().map(Some).map_err(|_| Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            grpc: 14,
+            reason: "SERVER_BUSY",
+            message: "as many requests are under way as this server takes",
+            wait: Duration::from_secs(1),
         })
     }
 
@@ -109,40 +136,8 @@ fn limited(peer: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Lets a request through, or refuses it before its body is read. What operators ask passes always.
-pub(super) async fn admit(
-    State(gate): State<Arc<Gate>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if ["/healthz", "/readyz", "/metrics"].contains(&request.uri().path()) {
-        return next.run(request).await;
-    }
-    if let Some(wait) = gate.too_often(peer.ip()) {
-        let refusal = Refusal {
-            status: StatusCode::TOO_MANY_REQUESTS,
-            grpc: 8,
-            reason: "TOO_MANY_REQUESTS",
-            message: "this address asks more often than it may",
-            wait,
-        };
-        return refusal.to(&request);
-    }
-    let Ok(_permit) = gate.permits.try_acquire() else {
-        let refusal = Refusal {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            grpc: 14,
-            reason: "SERVER_BUSY",
-            message: "as many requests are under way as this server takes",
-            wait: Duration::from_secs(1),
-        };
-        return refusal.to(&request);
-    };
-    next.run(request).await
-}
-
-struct Refusal {
+/// Why a request is not let through.
+pub(super) struct Refusal {
     status: StatusCode,
     grpc: u8,
     reason: &'static str,
@@ -152,7 +147,7 @@ struct Refusal {
 
 impl Refusal {
     /// In the shape of the face that was asked: Rekor v1 has its own.
-    fn to(&self, request: &Request) -> Response {
+    pub(super) fn to(&self, request: &Request) -> Response {
         let id = request.extensions().get::<RequestId>().map(|RequestId(id)| &**id);
         let v1 = ["/api/v1/log", "/api/v1/index"].iter().any(|prefix| {
             let rest = request.uri().path().strip_prefix(prefix);
@@ -256,11 +251,11 @@ impl<S: Service<R>, R> Service<R> for Counted<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::request::identify;
+    use crate::server::request::Front;
     use axum::Router;
     use axum::body::{Body, to_bytes};
-    use axum::middleware::{from_fn, from_fn_with_state};
     use axum::routing::get;
+    use parking_lot::RwLock;
     use serde_json::Value;
 
     fn one_a_second() -> Limits {
@@ -275,36 +270,30 @@ mod tests {
         }
     }
 
-    fn request(peer: &str, path: &str) -> Request {
-        let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        let peer: SocketAddr = format!("{peer}:1").parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request
-    }
-
-    async fn ask(router: &Router, peer: &str, path: &str) -> (u16, Option<String>, Value) {
-        let response = router.clone().call(request(peer, path)).await.unwrap();
+    async fn ask(front: &Front, peer: &str, path: &str) -> (u16, Option<String>, Value) {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let peer = peer.trim_matches(['[', ']']).parse().unwrap();
+        let response = front.answer(peer, request).await;
         let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
         let (status, retry) = (response.status().as_u16(), retry.map(str::to_owned));
         let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
         (status, retry, serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    fn layered(router: Router, limits: &Limits) -> Router {
-        router.layer(from_fn_with_state(Gate::new(limits), admit)).layer(from_fn(identify))
+    fn before(routes: Router, limits: &Limits) -> Arc<Front> {
+        Front::new(limits, Arc::new(RwLock::new(routes)))
     }
 
     #[tokio::test]
     async fn a_peer_that_asks_too_often_waits_and_others_do_not() {
-        let router = Router::new().fallback(async || ());
-        let router = layered(router, &one_a_second());
+        let front = before(Router::new().fallback(async || ()), &one_a_second());
         let (first, second) = ("192.0.2.1", "192.0.2.2");
         for peer in [first, second, "[2001:db8::1]", "127.0.0.1", "127.0.0.1", "[::1]", "[::1]"] {
-            assert_eq!(ask(&router, peer, "/api/v2/checkpoint").await.0, 200, "{peer}");
+            assert_eq!(ask(&front, peer, "/api/v2/checkpoint").await.0, 200, "{peer}");
         }
         // The same peers: in IPv6 clothes, and elsewhere in its network.
         for peer in [first, "[::ffff:192.0.2.2]", "[2001:db8::2]"] {
-            let (status, retry, body) = ask(&router, peer, "/api/v2/checkpoint").await;
+            let (status, retry, body) = ask(&front, peer, "/api/v2/checkpoint").await;
             assert_eq!((status, retry.as_deref()), (429, Some("1")), "{peer}");
             assert_eq!(
                 (&body["code"], &body["details"][0]["reason"]),
@@ -312,9 +301,9 @@ mod tests {
             );
             assert_eq!(body["details"][0]["request_id"].as_str().unwrap().len(), 32);
         }
-        let (status, _, body) = ask(&router, first, "/api/v1/log/entries").await;
+        let (status, _, body) = ask(&front, first, "/api/v1/log/entries").await;
         assert_eq!((status, &body["code"]), (429, &json!(429)), "Rekor v1 has codes of its own");
-        assert_eq!(ask(&router, first, "/readyz").await.0, 200);
+        assert_eq!(ask(&front, first, "/readyz").await.0, 200);
     }
 
     #[tokio::test]
@@ -325,23 +314,23 @@ mod tests {
             began.add_permits(1);
             ends.acquire().await.unwrap().forget();
         });
-        let router =
-            layered(Router::new().route("/slow", slow).fallback(async || ()), &one_a_second());
+        let routes = Router::new().route("/slow", slow).fallback(async || ());
+        let front = before(routes, &one_a_second());
         let held = tokio::spawn({
-            let router = router.clone();
-            async move { ask(&router, "127.0.0.1", "/slow").await.0 }
+            let front = Arc::clone(&front);
+            async move { ask(&front, "127.0.0.1", "/slow").await.0 }
         });
         begin.acquire().await.unwrap().forget();
-        let (status, retry, body) = ask(&router, "127.0.0.1", "/other").await;
+        let (status, retry, body) = ask(&front, "127.0.0.1", "/other").await;
         assert_eq!((status, retry.as_deref()), (503, Some("1")));
         assert_eq!(
             (&body["code"], &body["details"][0]["reason"]),
             (&json!(14), &json!("SERVER_BUSY"))
         );
-        assert_eq!(ask(&router, "127.0.0.1", "/metrics").await.0, 200);
+        assert_eq!(ask(&front, "127.0.0.1", "/metrics").await.0, 200);
         end.add_permits(1);
         assert_eq!(held.await.unwrap(), 200);
-        assert_eq!(ask(&router, "127.0.0.1", "/other").await.0, 200);
+        assert_eq!(ask(&front, "127.0.0.1", "/other").await.0, 200);
     }
 
     #[test]

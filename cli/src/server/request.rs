@@ -1,13 +1,28 @@
-//! What is known of each request: its ID, in its reply, in errors and in the log; and how it ended, in
-//! the metrics.
+//! What stands before the routes of a server: each request gets its ID, in its reply, in errors and in the
+//! log; passes the bounds; and is counted when it has ended.
+//!
+//! One service, not a layer for each of these: axum copies all that lies below a layer for every request.
 
+use super::Limits;
+use super::limits::Gate;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
-use metrics::{counter, histogram};
+use axum::response::{IntoResponse as _, Response};
+use axum::{BoxError, Router};
+use futures_util::FutureExt as _;
+use metrics::{Counter, Histogram, counter, histogram};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tower_service::Service;
 use tracing::Instrument as _;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,40 +34,149 @@ const MAX_ID: usize = 128;
 #[derive(Clone)]
 pub(super) struct RequestId(pub(super) Arc<str>);
 
-/// Gives the request its ID, writes one line about it, and counts it.
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
-    let (id, header) = id(&request);
-    request.headers_mut().insert(HEADER, header.clone());
-    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
-    let method = request.method().clone();
-    // Neither query nor headers: tokens stand there. At the level of errors, so that they have it.
-    let span = tracing::error_span!("request", id = &*id, %method, path = request.uri().path());
-    let started = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let (status, duration) = (response.status(), started.elapsed());
-    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    span.in_scope(|| match status.is_server_error() {
-        true => tracing::warn!(status = status.as_u16(), duration_ms, "failed"),
-        false => tracing::info!(status = status.as_u16(), duration_ms, "answered"),
-    });
-    let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-    let route = ("route", route.to_owned());
-    let (method, status) =
-        (("method", method.to_string()), ("status", status.as_u16().to_string()));
-    counter!("countersign_http_requests_total", &[method, route.clone(), status]).increment(1);
-    histogram!("countersign_http_request_seconds", &[route]).record(duration);
-    response.headers_mut().insert(HEADER, header);
-    response
+/// What every request comes to first.
+pub(super) struct Front {
+    gate: Gate,
+    /// The longest that a request may take, its body included.
+    longest: Duration,
+    /// What answers; requests under way keep the routes that they came to.
+    routes: Arc<RwLock<Router>>,
+    answered: Answered,
+}
+
+impl Front {
+    pub(super) fn new(limits: &Limits, routes: Arc<RwLock<Router>>) -> Arc<Self> {
+        let (gate, longest, answered) = (Gate::new(limits), limits.request, Answered::default());
+        Arc::new(Self { gate, longest, routes, answered })
+    }
+
+    /// The service of one connection.
+    pub(super) fn connection(self: &Arc<Self>, peer: IpAddr) -> Connection {
+        Connection { front: Arc::clone(self), peer }
+    }
+
+    /// Gives the request its ID, has it answered, writes one line about it, and counts it.
+    pub(super) async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
+        let (id, header) = id(&request);
+        request.headers_mut().insert(HEADER, header.clone());
+        request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+        let method = request.method().clone();
+        // Neither query nor headers: tokens stand there. At the level of errors, so that they have it.
+        let span = tracing::error_span!("request", id = &*id, %method, path = request.uri().path());
+        let started = Instant::now();
+        let mut response = self.admit(peer, request).instrument(span.clone()).await;
+        let (status, duration) = (response.status(), started.elapsed());
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        span.in_scope(|| match status.is_server_error() {
+            true => tracing::warn!(status = status.as_u16(), duration_ms, "failed"),
+            false => tracing::info!(status = status.as_u16(), duration_ms, "answered"),
+        });
+        let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+        self.answered.count(method_name(&method), route, status, duration);
+        response.headers_mut().insert(HEADER, header);
+        response
+    }
+
+    async fn admit(&self, peer: IpAddr, request: Request) -> Response {
+        let _permit = match self.gate.admit(peer, request.uri().path()) {
+            Ok(permit) => permit,
+            Err(refusal) => return refusal.to(&request),
+        };
+        let mut routes = self.routes.read().clone();
+        let answer = AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind();
+        match tokio::time::timeout(self.longest, answer).await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(_)) => {
+                tracing::error!("a request's handler panicked");
+                let body = r#"{"code":13,"message":"Internal Server Error","details":[]}"#;
+                let headers = [(header::CONTENT_TYPE, "application/json")];
+                (StatusCode::INTERNAL_SERVER_ERROR, headers, body).into_response()
+            }
+            Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+        }
+    }
+}
+
+/// The service of one connection.
+#[derive(Clone)]
+pub(super) struct Connection {
+    front: Arc<Front>,
+    peer: IpAddr,
+}
+
+impl<B> Service<axum::http::Request<B>> for Connection
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: axum::http::Request<B>) -> Self::Future {
+        let (front, peer) = (Arc::clone(&self.front), self.peer);
+        Box::pin(async move { Ok(front.answer(peer, request.map(Body::new)).await) })
+    }
 }
 
 /// Has the reply carry the path as the route has it, for the metrics: the paths of tiles and entries would
 /// make a series each.
-pub(crate) async fn route(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+pub(crate) async fn route(request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     if let Some(matched) = matched {
         response.extensions_mut().insert(matched);
     }
     response
+}
+
+/// The metrics of requests by route. They are looked up once: that takes longer than to count.
+#[derive(Default)]
+struct Answered(RwLock<HashMap<String, Route>>);
+
+struct Route {
+    seconds: Histogram,
+    requests: Vec<(&'static str, StatusCode, Counter)>,
+}
+
+impl Answered {
+    fn count(&self, method: &'static str, route: &str, status: StatusCode, duration: Duration) {
+        let of = |(m, s, _): &&(&str, StatusCode, Counter)| (*m, *s) == (method, status);
+        if let Some(known) = self.0.read().get(route)
+            && let Some((.., requests)) = known.requests.iter().find(of)
+        {
+            requests.increment(1);
+            known.seconds.record(duration);
+            return;
+        }
+        let mut routes = self.0.write();
+        let label = ("route", route.to_owned());
+        let known = routes.entry(route.to_owned()).or_insert_with(|| {
+            let labels = [label.clone()];
+            let seconds = histogram!("countersign_http_request_seconds", &labels);
+            Route { seconds, requests: Vec::new() }
+        });
+        if !known.requests.iter().any(|known| of(&known)) {
+            let labels =
+                [("method", method.to_owned()), label, ("status", status.as_u16().to_string())];
+            let requests = counter!("countersign_http_requests_total", &labels);
+            known.requests.push((method, status, requests));
+        }
+        let requests = known.requests.iter().find(of).map(|(.., requests)| requests);
+        requests.expect("it is there now").increment(1);
+        known.seconds.record(duration);
+    }
+}
+
+/// A method as it is counted: clients may make up others.
+fn method_name(method: &Method) -> &'static str {
+    const NAMED: [&str; 6] = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS"];
+    NAMED.into_iter().find(|name| method == name).unwrap_or("other")
 }
 
 /// The ID that was sent, if it is fit to be repeated, or a fresh one of 128 random bits.
@@ -77,16 +201,13 @@ fn id(request: &Request) -> (Arc<str>, HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::Router;
-    use axum::body::Body;
-    use axum::middleware::from_fn;
-    use tower_service::Service as _;
 
     #[tokio::test]
     async fn an_id_that_is_fit_to_be_repeated_is_kept_and_others_are_replaced() {
         let echo =
             async |request: Request| request.headers()[HEADER].clone().to_str().unwrap().to_owned();
-        let router = Router::new().fallback(echo).layer(from_fn(identify));
+        let router = Router::new().fallback(echo);
+        let front = Front::new(&Limits::default(), Arc::new(RwLock::new(router)));
         for (sent, kept) in [
             ("f3a1-2", true),
             (&"x".repeat(128), true),
@@ -95,12 +216,26 @@ mod tests {
             ("", false),
         ] {
             let request = Request::builder().header(HEADER, sent).body(Body::empty()).unwrap();
-            let response = router.clone().call(request).await.unwrap();
+            let response = front.answer([127, 0, 0, 1].into(), request).await;
             let header = response.headers()[HEADER].to_str().unwrap().to_owned();
             assert_eq!(header == sent, kept, "{sent:?}");
             assert!(kept || header.len() == 32, "{header}");
             let seen = axum::body::to_bytes(response.into_body(), 1 << 10).await.unwrap();
             assert_eq!(seen, header, "the handler and the client see one ID");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_or_takes_too_long_is_answered_for() {
+        let routes = Router::new()
+            .route("/panic", axum::routing::get(async || Vec::<String>::new().remove(0)))
+            .fallback(async || std::future::pending::<()>().await);
+        let limits = Limits { request: Duration::from_millis(50), ..Limits::default() };
+        let front = Front::new(&limits, Arc::new(RwLock::new(routes)));
+        for (path, status) in [("/panic", 500), ("/other", 504)] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let response = front.answer([127, 0, 0, 1].into(), request).await;
+            assert_eq!(response.status(), status, "{path}");
         }
     }
 }

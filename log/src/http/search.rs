@@ -11,19 +11,18 @@
 //! Refused: unknown and repeated names, by name; a search for nothing. No URL is ever fetched.
 
 use super::v1::{self, json_reply};
-use super::{Refusal, only, write_refusal};
+use super::{Refusal, Whole, only};
 use crate::face::rekor_v1;
 use crate::index::{
     Error, Facts, Field, Index, Page, Query, Resume, Signer, folded, without_zeros,
 };
 use crate::read::Proven;
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query as Parameters, State};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query as Parameters, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use countersign_verify::certificate::Certificate;
@@ -60,10 +59,8 @@ struct Searched {
 pub fn search(index: Index, older: rekor_v1::Face) -> Router {
     Router::new()
         .route("/api/v1/index/retrieve", post(retrieve))
-        .layer(DefaultBodyLimit::max(MAX_RETRIEVE))
         .route("/api/search", only(get(page)))
         .route("/api/search/lines", only(get(lines)))
-        .layer(from_fn(write_refusal))
         .with_state(Searched { index, older })
 }
 
@@ -260,10 +257,10 @@ const KEY_FORMATS: [&str; 5] = ["x509", "pgp", "minisign", "ssh", "tuf"];
 async fn retrieve(
     State(searched): State<Searched>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole<MAX_RETRIEVE>,
 ) -> Result<Response, v1::Refusal> {
     let refused = |message: String| v1::Refusal::new(StatusCode::BAD_REQUEST, message);
-    let asked: Retrieve = serde_json::from_slice(&v1::read(&headers, body, MAX_RETRIEVE)?)
+    let asked: Retrieve = serde_json::from_slice(&v1::read(&headers, body)?)
         .map_err(|error| refused(error.to_string()))?;
     let all = match asked.operator.as_deref() {
         None | Some("" | "or") => false,

@@ -3,18 +3,16 @@
 //! Errors are `{"code": HTTP status, "message": sentence}`, as clients of Rekor v1 read them, and
 //! `request_id`.
 
-use super::{JSON, Unwritten, write_refusal};
+use super::{JSON, Whole, refused};
 use crate::engine::Log;
 use crate::face::accept::Denied;
 use crate::face::rekor_v1::{Error, Face, Logged, MAX_REQUEST, tree_id};
 use crate::pool::AppendError;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -30,14 +28,12 @@ pub fn rekor_v1(face: Face) -> Router {
         .route("/api/v1/log/entries", post(create).get(by_index))
         .route("/api/v1/log/entries/retrieve", post(retrieve))
         .route("/api/v1/log/entries/retrieve/", post(retrieve))
-        .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .route("/api/v1/log/entries/{id}", get(by_id))
         .route("/api/v1/log", get(info))
         .route("/api/v1/log/proof", get(proof))
         .route("/api/v1/log/publicKey", get(public_key))
         .route("/v1/{tree}/checkpoint", get(checkpoint))
         .route("/v1/{tree}/tile/{*path}", get(tile))
-        .layer(from_fn(write_refusal))
         .with_state(face)
 }
 
@@ -65,9 +61,9 @@ fn shard(face: &Face, tree: &str) -> Result<Log, super::Refusal> {
 async fn create(
     State(face): State<Face>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole<MAX_REQUEST>,
 ) -> Result<Response, Refusal> {
-    let logged = face.submit(&read(&headers, body, MAX_REQUEST)?).await?;
+    let logged = face.submit(&read(&headers, body)?).await?;
     let location = format!("/api/v1/log/entries/{}", logged.id);
     // The bare ID, without the quotes that an ETag should have: sigstore-go looks the entry up by it.
     let headers = [(CONTENT_TYPE, JSON), (ETAG, logged.id.as_str()), (LOCATION, location.as_str())];
@@ -121,9 +117,9 @@ struct Retrieve {
 async fn retrieve(
     State(face): State<Face>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole<MAX_REQUEST>,
 ) -> Result<Response, Refusal> {
-    let body = read(&headers, body, MAX_REQUEST)?;
+    let body = read(&headers, body)?;
     let Retrieve { ids, indexes, entries } = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let (ids, indexes) = (ids.unwrap_or_default(), indexes.unwrap_or_default());
@@ -181,19 +177,18 @@ async fn public_key(
     Ok(([(CONTENT_TYPE, PEM)], key).into_response())
 }
 
-pub(super) fn read(
+pub(super) fn read<const LIMIT: usize>(
     headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-    limit: usize,
+    body: Whole<LIMIT>,
 ) -> Result<Bytes, Refusal> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.split(';').next().is_none_or(|kind| !kind.trim().eq_ignore_ascii_case(JSON)) {
         let message = format!("unsupported media type {kind:?}, only application/json is allowed");
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    body.map_err(|rejection| {
+    body.0.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let message = format!("Request Entity Too Large. Limit set to {limit}");
+            let message = format!("Request Entity Too Large. Limit set to {LIMIT}");
             return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message);
         }
         Refusal::new(StatusCode::BAD_REQUEST, rejection.body_text())
@@ -226,8 +221,7 @@ impl IntoResponse for Refusal {
         if let Some(denied) = &self.denied {
             body["rule"] = denied.rule.as_str().into();
         }
-        let mut response = (self.status, [(CONTENT_TYPE, JSON)]).into_response();
-        response.extensions_mut().insert(Unwritten { body, place: "" });
+        let mut response = refused(self.status, body, "");
         if let Some(denied) = self.denied {
             response.extensions_mut().insert(*denied);
         }
