@@ -110,6 +110,22 @@ pub enum AppendError {
     },
 }
 
+/// An answer that is known, and those who wait for it. It is sent when nobody holds the pool: who gets it comes
+/// back with the next entry at once.
+#[must_use]
+pub(crate) struct Answer {
+    waiters: Vec<oneshot::Sender<Outcome>>,
+    outcome: Outcome,
+}
+
+impl Answer {
+    pub(crate) fn send(self) {
+        for waiter in self.waiters {
+            let _ = waiter.send(self.outcome.clone()); // a caller that went away needs no answer
+        }
+    }
+}
+
 pub(crate) type Outcome = Result<Appended, AppendError>;
 
 /// Pending entries and all who wait, for the batch under way too.
@@ -201,25 +217,24 @@ impl Pool {
         Load { waiting: self.waiters, pending: self.pending.len(), oldest }
     }
 
-    /// Answers all who wait for an entry that is published.
-    pub(crate) fn settle(&mut self, identity: Hash, appended: Appended) {
+    /// The answer to all who wait for an entry that is published.
+    pub(crate) fn settle(&mut self, identity: Hash, appended: Appended) -> Answer {
         // The memory has no room for which shard it is.
         if appended.earlier.is_none() {
             self.recent.insert(identity, appended.index);
         }
-        self.answer(identity, &Ok(appended));
+        self.answer(identity, Ok(appended))
     }
 
-    /// Answers all who wait for an entry that failed.
-    pub(crate) fn fail(&mut self, identity: Hash, error: AppendError) {
-        self.answer(identity, &Err(error));
+    /// The answer to all who wait for an entry that failed.
+    pub(crate) fn fail(&mut self, identity: Hash, error: AppendError) -> Answer {
+        self.answer(identity, Err(error))
     }
 
-    fn answer(&mut self, identity: Hash, outcome: &Outcome) {
-        for waiter in self.waiting.remove(&identity).unwrap_or_default() {
-            self.waiters -= 1;
-            let _ = waiter.send(outcome.clone()); // a caller that went away needs no answer
-        }
+    fn answer(&mut self, identity: Hash, outcome: Outcome) -> Answer {
+        let waiters = self.waiting.remove(&identity).unwrap_or_default();
+        self.waiters -= waiters.len();
+        Answer { waiters, outcome }
     }
 
     pub(crate) fn close(&mut self) {
@@ -274,11 +289,11 @@ mod tests {
         assert!(pool.oldest().is_some(), "those of the batch under way are not published yet");
         // Those of the batch under way still count, and still catch their repeats.
         assert!(matches!(pool.admit(body(1)), Err(AppendError::Full { .. })));
-        pool.fail(body(2).identity, AppendError::Closed);
+        pool.fail(body(2).identity, AppendError::Closed).send();
         assert!(matches!(pool.admit(body(1)), Ok(Admission::Wait(_))));
         assert!(pool.take(9).is_empty());
         let appended = Appended { index: 7, record: None, head: Arc::default(), earlier: None };
-        pool.settle(body(1).identity, appended);
+        pool.settle(body(1).identity, appended).send();
         assert!(matches!(pool.admit(body(1)), Ok(Admission::Known { index: 7 })));
         assert!(matches!(pool.admit(body(2)), Ok(Admission::Wait(_))));
         assert_eq!(pool.waiters, 1);

@@ -22,7 +22,7 @@
 //! there.
 
 use crate::engine::{Appended, Head, Log, Shared};
-use crate::pool::{AppendError, Candidate};
+use crate::pool::{Answer, AppendError, Candidate, Pool};
 use crate::record::Format;
 use crate::recover::{OpenError, recover};
 use crate::signer::{self, Signer};
@@ -322,12 +322,11 @@ async fn settle_known(
 ) -> Result<HashSet<Hash>, StoreError> {
     let mut settled = HashSet::new();
     let mut settle = |known: Vec<(Hash, u64)>, head: &Arc<Head>, earlier: Option<&Log>| {
-        let mut pool = shared.pool.lock();
-        for (identity, index) in known {
+        settled.extend(known.iter().map(|(identity, _)| *identity));
+        send(shared, known, |pool, (identity, index)| {
             let (record, head, earlier) = (None, Arc::clone(head), earlier.cloned());
-            pool.settle(identity, Appended { index, record, head, earlier });
-            settled.insert(identity);
-        }
+            pool.settle(identity, Appended { index, record, head, earlier })
+        });
     };
     if shared.options.table {
         settle(shared.lock.find(identities).await?, head, None);
@@ -341,10 +340,20 @@ async fn settle_known(
 fn fail(shared: &Shared, identities: &[Hash], error: &AppendError) {
     let log = [("log", shared.signer.key().origin().to_owned())];
     counter!("countersign_log_batches_failed_total", &log).increment(1);
-    let mut pool = shared.pool.lock();
-    for identity in identities {
-        pool.fail(*identity, error.clone());
-    }
+    send(shared, identities, |pool, identity| pool.fail(*identity, error.clone()));
+}
+
+/// Answers for each of some entries.
+fn send<T>(
+    shared: &Shared,
+    entries: impl IntoIterator<Item = T>,
+    answer: impl Fn(&mut Pool, T) -> Answer,
+) {
+    let answers: Vec<_> = {
+        let mut pool = shared.pool.lock();
+        entries.into_iter().map(|entry| answer(&mut pool, entry)).collect()
+    };
+    answers.into_iter().for_each(Answer::send);
 }
 
 /// Reads the log from lock and store. On failure answers the batch and returns `None`.
@@ -376,11 +385,11 @@ async fn reload(shared: &Shared, identities: &[Hash], unsettled: &mut Unsettled)
 fn answer(shared: &Shared, published: &Published) -> Arc<Head> {
     let head = Arc::clone(&published.head);
     *shared.published.write() = Arc::clone(&head);
-    let mut pool = shared.pool.lock();
-    for ((identity, index), record) in published.leaves.iter().zip(&published.records) {
+    let entries = published.leaves.iter().zip(&published.records);
+    send(shared, entries, |pool, ((identity, index), record)| {
         let (index, record, head) = (*index, Some(record.clone()), Arc::clone(&head));
-        pool.settle(*identity, Appended { index, record, head, earlier: None });
-    }
+        pool.settle(*identity, Appended { index, record, head, earlier: None })
+    });
     head
 }
 

@@ -17,7 +17,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Mutex;
 
 /// A database file that holds the checkpoints and tables of several logs.
 #[derive(Clone, Debug)]
@@ -28,15 +27,19 @@ pub struct Sqlite {
 #[derive(Debug)]
 struct Database {
     pool: SqlitePool,
+    /// One connection, which alone looks up and adds entries: what another connection writes empties the
+    /// cache of this one.
+    entries: SqlitePool,
     /// About how many pages were written since the write-ahead log was last moved.
     written: AtomicU64,
     moving: AtomicBool,
-    /// Held by the log that swaps its checkpoint.
-    turn: Mutex<()>,
 }
 
 /// Bytes of a page. At SQLite's own 4096 a commit writes four times as much.
 const PAGE: u32 = 1024;
+
+/// Cache of the connection that adds entries, in KiB: the inner pages of 10 million.
+const CACHE: &str = "-16384";
 
 /// Pages in the write-ahead log from which on it is moved: 64 MiB.
 const MOVE_AT: u64 = 65_536;
@@ -102,8 +105,10 @@ impl Sqlite {
             .page_size(PAGE)
             .busy_timeout(Duration::from_secs(5))
             .pragma("wal_autocheckpoint", "0");
-        let pool = connections().connect_with(options).await;
+        let pool = connections().connect_with(options.clone()).await;
         let pool = pool.map_err(database("open a file"))?;
+        let entries = connections().max_connections(1);
+        let entries = entries.connect_lazy_with(options.pragma("cache_size", CACHE));
         for table in [
             "CREATE TABLE IF NOT EXISTS logs (
                 id INTEGER PRIMARY KEY,
@@ -126,8 +131,7 @@ impl Sqlite {
         let counted = sqlx::query(places).bind(ROWS).execute(&pool).await;
         counted.map_err(database("make tables"))?;
         let (written, moving) = (AtomicU64::new(0), AtomicBool::new(false));
-        let turn = Mutex::default();
-        Ok(Self { database: Arc::new(Database { pool, written, moving, turn }) })
+        Ok(Self { database: Arc::new(Database { pool, entries, written, moving }) })
     }
 
     /// The latest checkpoints in the database file at `path`, by the names of their logs, whoever writes to it
@@ -195,6 +199,7 @@ impl Sqlite {
 
     /// Waits for running statements and closes the file.
     pub async fn close(&self) {
+        self.database.entries.close().await;
         self.pool().close().await;
     }
 }
@@ -306,13 +311,12 @@ impl CheckpointLock for SqliteLock {
             .bind(new)
             .bind(self.log)
             .bind(expected);
-        // Logs take turns here: SQLite has who comes second look again after ever longer pauses.
-        let _turn = self.database.turn.lock().await;
+        // Logs take turns with the connection: SQLite has who comes second look again after ever longer pauses.
         let swapped = if leaves.is_empty() {
             // One statement is a transaction by itself.
-            swap.execute(&self.database.pool).await.map_err(&failed)?.rows_affected() == 1
+            swap.execute(&self.database.entries).await.map_err(&failed)?.rows_affected() == 1
         } else {
-            let begun = self.database.pool.begin_with("BEGIN IMMEDIATE").await;
+            let begun = self.database.entries.begin_with("BEGIN IMMEDIATE").await;
             let mut transaction = begun.map_err(&failed)?;
             let swapped = swap.execute(&mut *transaction).await.map_err(&failed)?;
             let swapped = swapped.rows_affected() == 1;
@@ -337,7 +341,7 @@ impl CheckpointLock for SqliteLock {
             let count = i64::try_from(rows.len()).expect("at most ROWS");
             let bytes: Vec<u8> = rows.iter().flat_map(|row| *row.as_bytes()).collect();
             let find = sqlx::query(FIND).bind(count).bind(self.log).bind(bytes);
-            let rows = find.fetch_all(&self.database.pool).await;
+            let rows = find.fetch_all(&self.database.entries).await;
             for row in rows.map_err(database("look up entries"))? {
                 found.push(entry(&row)?);
             }
