@@ -28,6 +28,19 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
+/// Waits until the log has what was written; before that, keys are made and entries are signed.
+fn until_it_writes(dev: &Dev) {
+    for _ in 0..3000 {
+        let note = std::fs::read_to_string(dev.dir.join("log/checkpoint")).unwrap_or_default();
+        if note.lines().nth(1).and_then(|size| size.parse().ok()).is_some_and(|size: u64| size > 1)
+        {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    panic!("nothing is written to {}", dev.url);
+}
+
 #[test]
 fn an_honest_log_keeps_its_word_however_often_its_server_is_killed() {
     let folder = tempfile::tempdir().unwrap();
@@ -37,8 +50,9 @@ fn an_honest_log_keeps_its_word_however_often_its_server_is_killed() {
     let flags =
         [&flags[..], &["--repeats", "0.3", "--invalid", "0.1"], &["--identity-token", &token]];
     let hammer = hammer(&dev, &flags.concat());
+    until_it_writes(&dev);
     for _ in 0..2 {
-        sleep(Duration::from_millis(1000));
+        sleep(Duration::from_millis(500));
         dev.kill();
         dev = Dev::start(&dev.dir.clone());
     }
@@ -69,7 +83,7 @@ fn a_log_that_was_put_back_to_an_old_copy_is_caught() {
     copy(&place, &old);
     dev = Dev::start(&place);
     let hammer = hammer(&dev, &["--writers", "2", "--duration", "2s"]);
-    sleep(Duration::from_millis(1500));
+    until_it_writes(&dev);
     dev.kill();
     std::fs::remove_dir_all(&place).unwrap();
     copy(&old, &place);

@@ -1,14 +1,16 @@
 //! `countersign log hammer`: writes to a Rekor v2 log as many clients would, and holds it to every answer.
 //!
-//! Each answer is checked as it comes: body, proof, the checkpoint's signature. What was acknowledged and
-//! signed is kept in a [`ledger`], and in the end compared with the tree of the newest checkpoint, read
-//! from tiles. Servers that go away are waited for, and the same entry is sent again. Ctrl-C ends the
-//! writing early.
+//! The writers share the cores with the log, so they do little while the clock runs: what they send is signed
+//! before, and answers are kept, and checked when the time is over or there is no more room for them: body,
+//! proof, the checkpoint's signature. What was acknowledged and signed is kept in a [`ledger`], and in the
+//! end compared with the tree of the newest checkpoint, read from tiles. Servers that go away are waited for,
+//! and the same entry is sent again. Ctrl-C ends the writing early.
 
 mod entry;
 mod ledger;
 mod tally;
 mod target;
+mod wire;
 mod work;
 
 use crate::args::Format;
@@ -21,7 +23,7 @@ use countersign_client::token::{IdentityToken, Source};
 use countersign_log::read::Reader;
 use countersign_log::{Format as Records, OpenError, store};
 use countersign_verify::TrustedRoot;
-use entry::{Floors, Signers};
+use entry::Signers;
 use jiff::Timestamp;
 use ledger::Settled;
 use serde_json::json;
@@ -62,6 +64,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// Requests that were sent again.
 static RETRIES: AtomicU64 = AtomicU64::new(0);
 
+fn retried(_: &http::Error) {
+    RETRIES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Entries that are signed before the clock starts, at most: two seconds' work.
+const PREPARED: f64 = 131_072.0;
+
 async fn hammer(
     args: &Args,
     root: &TrustedRoot,
@@ -72,16 +81,17 @@ async fn hammer(
         None => None,
         Some((url, source)) => Some((url, source.fetch().await.map_err(|error| unclear(&error))?)),
     };
-    let signers = Signers::make(token.as_ref().map(|(url, token)| (url, token))).await?;
-    let floors = signers.floors();
+    let mut signers = Signers::make(token.as_ref().map(|(url, token)| (url, token))).await?;
+    let floor = signers.floor();
+    let rate = args.rate.map_or(floor / 2.0, f64::from);
+    let fresh = rate * args.duration.as_secs_f64() * (1.0 - args.repeats);
+    signers.prepare(fresh.min(PREPARED) as u64);
 
-    let waiting = |_: &http::Error| {
-        RETRIES.fetch_add(1, Ordering::Relaxed);
-    };
     let http = Http::new(&urls(root)).map_err(|error| unclear(&error))?;
-    let http = http.within(args.duration + args.timeout.timeout, waiting).insisting();
-    let target = Arc::new(Target::new(&args.trust, root, http, signers)?);
-    let start = Instant::now();
+    let patience = args.duration + args.timeout.timeout;
+    let (http, deadline) = (http.within(patience, retried).insisting(), Instant::now() + patience);
+    let target = Target::new(&args.trust, root, http, signers, deadline.into_std())?;
+    let (target, start, cpu) = (Arc::new(target), Instant::now(), process_cpu());
     let load = Load {
         writers: u64::from(args.writers),
         every: args.rate.map(|rate| Duration::from_secs(1) / rate),
@@ -98,7 +108,7 @@ async fn hammer(
         let target = Arc::clone(&target);
         tokio::spawn(work::read(target, load.stop, number))
     });
-    let workers: Vec<_> = writers.chain(readers).collect();
+    let (writers, readers): (Vec<_>, Vec<_>) = (writers.collect(), readers.collect());
     // Ctrl-C ends the writing, not the reckoning; a second one ends all.
     let ended = Arc::clone(&target);
     tokio::spawn(async move {
@@ -109,18 +119,40 @@ async fn hammer(
             std::process::exit(130);
         }
     });
-    let mut tally = Tally::default();
-    for worker in workers {
-        tally.add(worker.await.map_err(|error| unclear(&error))??);
+    let (mut tally, mut checks) = (Tally::default(), Vec::new());
+    let mut written = Vec::new();
+    for writer in writers {
+        written.push(writer.await.map_err(|error| unclear(&error))??);
     }
     let seconds = start.elapsed().as_secs_f64();
+    let cpu = process_cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before));
+    for (found, answers) in written {
+        tally.add(found);
+        let target = Arc::clone(&target);
+        checks.push(tokio::spawn(async move {
+            let mut tally = Tally::default();
+            answers.check(&target, &mut tally).await.map(|()| tally)
+        }));
+    }
+    for check in readers.into_iter().chain(checks) {
+        tally.add(check.await.map_err(|error| unclear(&error))??);
+    }
     if tally.accepted + tally.broken + tally.wrongly_accepted == 0 {
         let problem = tally.problem.unwrap_or_else(|| "there was no time for one".to_owned());
         return Err(Failure::unclear(format!("no entry was accepted: {problem}")));
     }
     let settled = settle(&target, &mut tally).await?;
     let log = target.url.as_str().trim_end_matches("/api/v2/log/entries").to_owned();
-    Ok(Report { log, writers: args.writers, seconds, floors, tally, settled })
+    Ok(Report { log, writers: args.writers, seconds, cpu, floor, tally, settled })
+}
+
+/// User and system time of this process so far, where the system tells; its unit is 1/100 s.
+fn process_cpu() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name, in brackets, may have spaces.
+    let fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
+    Some(Duration::from_millis(10 * ticks.sum::<Option<u64>>()?))
 }
 
 fn urls(root: &TrustedRoot) -> Vec<Url> {
@@ -155,7 +187,10 @@ struct Report {
     log: String,
     writers: u16,
     seconds: f64,
-    floors: Floors,
+    /// Of this process while it wrote.
+    cpu: Option<Duration>,
+    /// Entries a second that the cores could verify and hash alone.
+    floor: f64,
     tally: Tally,
     settled: Settled,
 }
@@ -169,6 +204,12 @@ impl Report {
         (count as f64 / self.seconds * 10.0).round() / 10.0
     }
 
+    /// Microseconds of CPU that this process took for each entry that was answered.
+    fn cpu_us(&self) -> Option<f64> {
+        let answered = (self.tally.accepted + self.tally.repeats) as f64;
+        self.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / answered)
+    }
+
     fn json(&self) -> String {
         let Self { tally, settled, .. } = self;
         let json = json!({
@@ -178,8 +219,8 @@ impl Report {
             "seconds": self.seconds,
             "accepted": tally.accepted,
             "accepted_per_s": self.per_second(tally.accepted),
-            "floor_per_s": self.floors.taken.round(),
-            "shared_floor_per_s": self.floors.signed_and_taken.round(),
+            "floor_per_s": self.floor.round(),
+            "writers_cpu_us": self.cpu_us().map(f64::round),
             "p50_ms": tally.waits.quantile_ms(500),
             "p99_ms": tally.waits.quantile_ms(990),
             "repeats": tally.repeats,
@@ -204,14 +245,14 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let Self { tally, settled, floors, .. } = self;
+        let Self { tally, settled, floor, .. } = self;
         let ms = |wait: Option<f64>| wait.map_or("none".to_owned(), |ms| format!("{ms:.1} ms"));
         let accepted = tally.accepted as f64 / self.seconds;
         let mut text = format!(
             "{}, {} writers, {:.1} s\n\
              accepted  {} entries, {accepted:.0}/s, p50 {}, p99 {}\n\
-             floor     {:.0}/s to verify and hash alone, on all cores; accepted {:.2} of it\n\
-             \u{20}         {:.0}/s to sign, verify and hash; accepted {:.2} of it\n\
+             floor     {floor:.0}/s to verify and hash alone, on all cores; accepted {:.2} of it\n\
+             writers   {} of CPU an entry\n\
              repeats   {}, {:.0}/s, p50 {}, p99 {}; {} got another place\n\
              refused   {} with a flaw, {} without; {} with a flaw accepted\n\
              retries   {}; {} requests without an answer\n",
@@ -221,10 +262,8 @@ impl Report {
             tally.accepted,
             ms(tally.waits.quantile_ms(500)),
             ms(tally.waits.quantile_ms(990)),
-            floors.taken,
-            accepted / floors.taken,
-            floors.signed_and_taken,
-            accepted / floors.signed_and_taken,
+            accepted / floor,
+            self.cpu_us().map_or("unknown".to_owned(), |us| format!("{us:.0} us")),
             tally.repeats,
             tally.repeats as f64 / self.seconds,
             ms(tally.repeat_waits.quantile_ms(500)),

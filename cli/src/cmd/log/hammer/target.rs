@@ -19,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 use url::Url;
 
 /// Notes whose signature was verified and that are still remembered. Many replies carry the same one.
@@ -29,6 +30,8 @@ pub(super) struct Target {
     pub(super) http: Http,
     pub(super) url: Url,
     pub(super) signers: Signers,
+    /// No request is sent again after this.
+    pub(super) deadline: Instant,
     /// Somebody has seen enough.
     pub(super) ended: AtomicBool,
     trust: Trust,
@@ -50,11 +53,12 @@ impl Target {
         root: &TrustedRoot,
         http: Http,
         signers: Signers,
+        deadline: Instant,
     ) -> Result<Self, Failure> {
         let url = submission_url(root)?;
         let (shards, refreshing) = (RwLock::default(), tokio::sync::Mutex::default());
         let (trust, ended) = (trust.clone(), AtomicBool::new(false));
-        let target = Self { http, url, signers, ended, trust, shards, refreshing };
+        let target = Self { http, url, signers, deadline, ended, trust, shards, refreshing };
         target.learn(root)?;
         Ok(target)
     }

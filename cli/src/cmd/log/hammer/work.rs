@@ -3,18 +3,23 @@
 use super::entry::{Entry, FLAWS};
 use super::tally::Tally;
 use super::target::Target;
+use super::wire::Wire;
 use crate::failure::Failure;
 use countersign_client::http::Error;
 use countersign_log::read::Reader;
 use countersign_log::store::Source;
 use countersign_log::{Format, OpenError, proof};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Acknowledged entries that a writer remembers, to send again.
 const REMEMBERED: usize = 64;
+
+/// Bytes of answers that all writers together keep to check when the time is over. Whoever has its part
+/// checks what it has meanwhile.
+const KEPT: u64 = 256 << 20;
 
 /// What is to be done, and until when.
 #[derive(Clone, Copy)]
@@ -47,10 +52,60 @@ fn scatter(number: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 // Knuth: the golden ratio spreads evenly
 }
 
-/// Writes until the time is over; what is under way then is finished.
-pub(super) async fn write(target: Arc<Target>, load: Load, number: u64) -> Result<Tally, Failure> {
+/// An entry that was sent, with its place once an answer has been checked: the log's ID and the index.
+struct Sent {
+    entry: Entry,
+    place: OnceLock<([u8; 32], u64)>,
+}
+
+/// An answer that is to be checked.
+struct Answer {
+    to: Arc<Sent>,
+    repeated: bool,
+    wait: Duration,
+    json: Vec<u8>,
+}
+
+/// Answers that are to be checked, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Answers(Vec<Answer>);
+
+impl Answers {
+    /// Holds the log to them.
+    pub(super) async fn check(self, target: &Target, tally: &mut Tally) -> Result<(), Failure> {
+        for Answer { to, repeated, wait, json } in self.0 {
+            let body = target.signers.body(&to.entry);
+            let Some(place) = target.check(&json, &body, tally).await? else { continue };
+            let first = *to.place.get_or_init(|| place);
+            if !repeated {
+                tally.accepted += 1;
+                tally.waits.note(wait);
+                continue;
+            }
+            tally.repeats += 1;
+            tally.repeat_waits.note(wait);
+            if first != place {
+                tally.doubled += 1;
+                let problem = || format!("entry {} came again as {}", first.1, place.1);
+                tally.problem.get_or_insert_with(problem);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes until the time is over; what is under way then is finished. Of what comes, as much as there is room
+/// for is left to be checked.
+pub(super) async fn write(
+    target: Arc<Target>,
+    load: Load,
+    number: u64,
+) -> Result<(Tally, Answers), Failure> {
     let mut tally = Tally::default();
-    let mut acknowledged: Vec<(Entry, [u8; 32], u64)> = Vec::new();
+    let (mut wire, mut answers, mut kept) = (Wire::new(&target.url), Answers::default(), 0);
+    let mut acknowledged: Vec<Arc<Sent>> = Vec::new();
+    let mut fresh = (number..).step_by(usize::try_from(load.writers).expect("few"));
+    let mut fresh = || target.signers.entry(fresh.next().expect("numbers do not end"));
     for count in 0.. {
         let due = load.due(number, count);
         if due >= load.stop || target.ended.load(Ordering::Relaxed) {
@@ -60,10 +115,10 @@ pub(super) async fn write(target: Arc<Target>, load: Load, number: u64) -> Resul
         // Two writers are never at the same point of the pattern.
         let phase = count + scatter(number) % 1000;
         if belongs(phase, load.invalid) {
-            let entry = target.signers.entry(count * load.writers + number);
+            let entry = fresh();
             let flaw = FLAWS[usize::try_from(scatter(phase) % 4).expect("below 4")];
             let request = target.signers.flawed(&entry, flaw);
-            match target.http.post(&target.url, "application/json", &request, None).await {
+            match wire.post(&target, &request).await {
                 Ok(_) => {
                     tally.wrongly_accepted += 1;
                     tally.problem.get_or_insert(format!("taken in spite of its flaw: {flaw:?}"));
@@ -75,16 +130,16 @@ pub(super) async fn write(target: Arc<Target>, load: Load, number: u64) -> Resul
         }
         let repeated = belongs(phase, load.repeats) && !acknowledged.is_empty();
         let place = usize::try_from(scatter(phase)).unwrap_or_default() % acknowledged.len().max(1);
-        let entry = match repeated {
-            true => acknowledged[place].0.clone(),
-            false => target.signers.entry(count * load.writers + number),
+        let sent = match repeated {
+            true => Arc::clone(&acknowledged[place]),
+            false => Arc::new(Sent { entry: fresh(), place: OnceLock::new() }),
         };
-        let request = target.signers.request(&entry);
+        let request = target.signers.request(&sent.entry);
         let due = if load.every.is_some() { due } else { Instant::now() };
-        let reply = target.http.post(&target.url, "application/json", &request, None).await;
+        let reply = wire.post(&target, &request).await;
         let wait = due.elapsed();
-        let reply = match reply {
-            Ok(reply) => reply,
+        let json = match reply {
+            Ok(json) => json,
             Err(error) => {
                 if error.is_refusal() {
                     tally.wrongly_refused += 1;
@@ -95,28 +150,20 @@ pub(super) async fn write(target: Arc<Target>, load: Load, number: u64) -> Resul
                 continue;
             }
         };
-        let body = target.signers.body(&entry);
-        let Some((log, index)) = target.check(&reply, &body, &mut tally).await? else { continue };
-        if repeated {
-            tally.repeats += 1;
-            tally.repeat_waits.note(wait);
-            let (_, first_log, first) = acknowledged[place];
-            if (first_log, first) != (log, index) {
-                tally.doubled += 1;
-                tally.problem.get_or_insert(format!("entry {first} came again as {index}"));
-            }
-            continue;
-        }
-        tally.accepted += 1;
-        tally.waits.note(wait);
-        if acknowledged.len() < REMEMBERED {
-            acknowledged.push((entry, log, index));
-        } else {
+        kept += json.len() as u64;
+        answers.0.push(Answer { to: Arc::clone(&sent), repeated, wait, json });
+        if !repeated && acknowledged.len() < REMEMBERED {
+            acknowledged.push(sent);
+        } else if !repeated {
             let place = usize::try_from(scatter(count)).unwrap_or_default() % REMEMBERED;
-            acknowledged[place] = (entry, log, index); // some stay long, some not
+            acknowledged[place] = sent; // some stay long, some not
+        }
+        if kept > KEPT / load.writers {
+            std::mem::take(&mut answers).check(&target, &mut tally).await?;
+            kept = 0;
         }
     }
-    Ok(tally)
+    Ok((tally, answers))
 }
 
 fn failed(tally: &mut Tally, error: &Error) {
