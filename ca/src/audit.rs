@@ -88,6 +88,16 @@ pub enum Event {
         #[serde(flatten)]
         who: Option<Who>,
     },
+    /// A policy in a dry run would have refused a request, which was let through.
+    WouldRefuse {
+        /// What was expected and found, cut at [`MAX_MESSAGE`] bytes.
+        message: String,
+        /// The rule of the policy that would have refused.
+        rule: String,
+        /// Who asked, if that is known.
+        #[serde(flatten)]
+        who: Option<Who>,
+    },
     /// Somebody who runs the instance had it do something.
     Administered {
         /// What, in one word.
@@ -130,7 +140,7 @@ impl Audit {
         request_id: &str,
         mut event: Event,
     ) -> Result<(), Error> {
-        if let Event::Refused { message, .. } = &mut event {
+        if let Event::Refused { message, .. } | Event::WouldRefuse { message, .. } = &mut event {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         }
         let entry = Entry { time, request_id: request_id.to_owned(), event };

@@ -74,10 +74,17 @@ pub struct Refusal {
     pub found: String,
 }
 
-/// Decides whether an identity may have a certificate, for what it says that it will sign if it says so; and
-/// what the certificate then says of that.
-pub type Gate =
-    Arc<dyn Fn(&Identity, Option<&Intent>) -> Result<Option<Assertion>, Refusal> + Send + Sync>;
+/// A policy's yes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Passed {
+    /// What the certificate says of it.
+    pub assertion: Option<Assertion>,
+    /// In a dry run the no that it would have been.
+    pub despite: Option<Refusal>,
+}
+
+/// Decides whether an identity may have a certificate, for what it says that it will sign if it says so.
+pub type Gate = Arc<dyn Fn(&Identity, Option<&Intent>) -> Result<Passed, Refusal> + Send + Sync>;
 
 /// What an authority is made of.
 pub struct Parts {
@@ -231,7 +238,7 @@ impl Authority {
     ) -> Result<(Identity, Result<(), Refusal>), TokenError> {
         let identity = self.parts.tokens.verify(token, (self.parts.clock)()).await?;
         let decision = (self.parts.gate)(&identity, None);
-        Ok((identity, decision.map(drop)))
+        Ok((identity, decision.and_then(|passed| passed.despite.map_or(Ok(()), Err))))
     }
 
     async fn cycle(
@@ -251,7 +258,11 @@ impl Authority {
         };
         asked.who = Some(who.clone());
         // 2. May they?
-        let assertion = gate(&identity, intent)?;
+        let Passed { assertion, despite } = gate(&identity, intent)?;
+        if let Some(refusal) = despite {
+            let (message, rule, who) = (refusal.to_string(), refusal.rule, Some(who.clone()));
+            audit.record(clock(), request_id, Event::WouldRefuse { message, rule, who }).await?;
+        }
         // 3. Do they hold the key?
         let key = possession::check(request, &identity)?;
         // Nothing below is the asker's fault; what fails there gives the token back.

@@ -20,7 +20,7 @@ mod hosts;
 pub(crate) mod http;
 mod rules;
 
-pub(crate) use rules::{Deadline, Judged, Rules, Tags};
+pub(crate) use rules::{Deadline, Judged, Rules, Tags, watched};
 
 use crate::config::admission::Config;
 use crate::failure::Failure;

@@ -13,6 +13,7 @@ mod reader;
 use crate::args::duration;
 use crate::args::witness::{Action, Witnesses};
 use crate::failure::Failure;
+use crate::gate::Terms;
 use crate::server::{Limits, tls};
 pub(crate) use bounds::{Authorities, Issuance, Takes};
 use clap::ValueEnum as _;
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) issuers: Option<PathBuf>,
     /// Who of them is given a certificate: a policy. `None`: everybody.
     pub(crate) policy: Option<PathBuf>,
+    /// How it is in force.
+    pub(crate) policy_terms: Terms,
     pub(crate) issuing: Vec<Key>,
     pub(crate) timestamps: Vec<Key>,
     /// Who cosigns the checkpoints of the signature log.
@@ -180,6 +183,15 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
     });
     let issuers = root.optional("issuers", file);
     let policy = root.optional("policy", file);
+    let mut term = |key| {
+        let term = root.flag(key);
+        if term.is_some() {
+            root.demand("policy");
+        }
+        term.unwrap_or_default()
+    };
+    let policy_terms =
+        Terms { dry_run: term("policy-dry-run"), require_intent: term("require-intent") };
     let issuance = bounds::issuance(&mut root);
     let takes = bounds::takes(&mut root, file);
     let limits = bounds::limits(&mut root);
@@ -230,6 +242,7 @@ fn read(reader: &Reader<'_>, folder: &Path, is_file: fn(&Path) -> bool) -> Optio
         login,
         issuers,
         policy,
+        policy_terms,
         issuing: issuing?,
         timestamps: timestamps?,
         witnesses: match witnesses {

@@ -11,7 +11,7 @@ use crate::policy_file::{self, Named};
 use countersign_ca::Clock;
 use countersign_ca::audit::{Audit, Event, Who};
 use countersign_ca::identity::{Identity, San};
-use countersign_ca::issue::{Gate, Refusal};
+use countersign_ca::issue::{Gate, Passed, Refusal};
 use countersign_log::face::accept::{Accepted, Asked, Denied};
 use countersign_policy::{
     Artifact, ClaimFact, Code, Content, Context, Decision, Evidence, Facts, Intended, Intent,
@@ -28,33 +28,67 @@ use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
 
+/// How a policy is in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// What it would refuse is let through, told and put on record.
+    pub(crate) dry_run: bool,
+    /// No certificate for whoever does not say what it is for.
+    pub(crate) require_intent: bool,
+}
+
 /// A policy with the trust roots that it names.
 pub(crate) struct InForce {
     policy: Policy,
     named: Vec<(String, Named)>,
+    terms: Terms,
 }
 
 impl InForce {
     /// Reads it from a file, and what it names from beside it.
-    pub(crate) fn read(path: &Path) -> Result<Arc<Self>, Failure> {
+    pub(crate) fn read(path: &Path, terms: Terms) -> Result<Arc<Self>, Failure> {
         let policy = policy_file::read(path)?;
         let named = policy_file::trust(&policy, path)?;
-        Ok(Arc::new(Self { policy, named }))
+        Ok(Arc::new(Self { policy, named, terms }))
+    }
+
+    /// What is to be known of it whenever it comes into force.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let Policy { name, serial, .. } = &self.policy;
+        let dry = "policy-dry-run: nothing is refused by policy";
+        self.terms
+            .dry_run
+            .then(|| format!("{dry} {name} serial {serial}, neither certificates nor entries"))
     }
 }
 
 /// Lets those through who may sign by the policy what they say that they will, or something if they say
 /// nothing; without a policy everybody. All is decided again by whoever uses it.
 pub(crate) fn at_issuance(policy: Option<Arc<InForce>>, clock: Clock) -> Gate {
-    let Some(in_force) = policy else { return Arc::new(|_, _| Ok(None)) };
+    let Some(in_force) = policy else { return Arc::new(|_, _| Ok(Passed::default())) };
     Arc::new(move |identity, intent| {
         let policy = &in_force.policy;
         let asked = Evidence::asked(token_facts(identity), Content::Unknown, clock());
         let decision = decided(Point::Issuance, asked, intent, policy, clock());
-        if !decision.allows() {
-            return Err(refusal(&decision));
+        let refusal = if !decision.allows() {
+            refusal(&decision)
+        } else if in_force.terms.require_intent && intent.is_none() {
+            Refusal {
+                rule: "require-intent".to_owned(),
+                expected: "a request that says what is to be signed, in its member intent"
+                    .to_owned(),
+                found: "nothing".to_owned(),
+            }
+        } else {
+            let assertion = policy.asserts(decision.roles().to_vec(), intent.cloned());
+            return Ok(Passed { assertion: Some(assertion), despite: None });
+        };
+        if !in_force.terms.dry_run {
+            return Err(refusal);
         }
-        Ok(Some(policy.asserts(decision.roles().to_vec(), intent.cloned())))
+        tracing::warn!(rule = refusal.rule, "policy-dry-run: {refusal}");
+        // The certificate does not say that anybody allowed it.
+        Ok(Passed { assertion: None, despite: Some(refusal) })
     })
 }
 
@@ -127,7 +161,7 @@ fn one_line(text: &str) -> String {
 
 /// The signature logs' gate. A reload changes what is behind it.
 #[derive(Clone, Default)]
-pub(crate) struct LogGate(Arc<RwLock<Option<Arc<AtLog>>>>);
+pub(crate) struct LogGate(Arc<RwLock<Option<Arc<(AtLog, Audit)>>>>);
 
 /// What decides about entries.
 pub(crate) struct AtLog {
@@ -138,17 +172,30 @@ pub(crate) struct AtLog {
 
 impl LogGate {
     /// From now on decides `policy`, for certificates by `own` authorities; without one everybody
-    /// is let through.
-    pub(crate) fn set(&self, policy: Option<Arc<InForce>>, own: &[CertificateAuthority]) {
-        *self.0.write() = policy.map(|in_force| Arc::new(AtLog::new(in_force, own.to_vec())));
+    /// is let through. What a dry run would refuse goes to `audit`.
+    pub(crate) fn set(
+        &self,
+        policy: Option<Arc<InForce>>,
+        own: &[CertificateAuthority],
+        audit: &Audit,
+    ) {
+        let gate = |in_force| Arc::new((AtLog::new(in_force, own.to_vec()), audit.clone()));
+        *self.0.write() = policy.map(gate);
     }
 
     /// What the logs take by it.
     pub(crate) fn accepted(&self, clock: Clock) -> Accepted {
         let gate = self.clone();
         let decide = move |asked: &Asked<'_>| {
-            let at_log = gate.0.read().clone();
-            at_log.map_or(Ok(()), |at_log| at_log.decide(asked, clock()))
+            let Some(gate) = gate.0.read().clone() else { return Ok(()) };
+            let (at_log, audit) = &*gate;
+            match at_log.decide(asked, clock()) {
+                Err(denied) if at_log.in_force.terms.dry_run => {
+                    would_refuse(&denied, audit.clone(), clock());
+                    Ok(())
+                }
+                decided => decided,
+            }
         };
         Accepted { policy: Some(Arc::new(decide)), ..Accepted::default() }
     }
@@ -173,7 +220,7 @@ impl AtLog {
             Some(statement) => {
                 entry.content = Content::Attestation {
                     predicate_type: statement.predicate_type().to_owned(),
-                    statement: serde_json::Value::Null,
+                    statement: countersign_policy::Statement::default(),
                 };
                 entry.digest = subject(&statement, bound);
             }
@@ -251,6 +298,26 @@ impl AtLog {
     }
 }
 
+/// Tells what a dry run lets through, and puts it on record soon: the entry need not wait for that.
+fn would_refuse(denied: &Denied, audit: Audit, now: Timestamp) {
+    tracing::warn!(rule = denied.rule, "policy-dry-run: {denied}");
+    let event = Event::WouldRefuse {
+        message: denied.to_string(),
+        rule: denied.rule.clone(),
+        who: who(denied),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = audit.record(now, "", event).await {
+            tracing::error!(%error, "what a policy would refuse is not on record");
+        }
+    });
+}
+
+fn who(denied: &Denied) -> Option<Who> {
+    let (identity, issuer) = denied.signer.clone();
+    (!identity.is_empty()).then_some(Who { identity, issuer })
+}
+
 /// The digest that a statement is about, of several the one that a certificate is bound to.
 fn subject(statement: &Statement, bound: Option<&Intended>) -> String {
     let digests = statement.subjects().iter().flat_map(|subject| &subject.digests);
@@ -262,13 +329,12 @@ fn subject(statement: &Statement, bound: Option<&Intended>) -> String {
 
 /// Puts on record what the log's policy refused.
 pub(crate) async fn record(audit: &Audit, id: &str, denied: &Denied) {
-    let (identity, issuer) = denied.signer.clone();
     let event = Event::Refused {
         reason: if denied.undecided { "POLICY_UNDECIDED" } else { "POLICY_REFUSED" }.to_owned(),
         message: denied.to_string(),
         rule: Some(denied.rule.clone()),
         serial: None,
-        who: (!identity.is_empty()).then_some(Who { identity, issuer }),
+        who: who(denied),
     };
     if let Err(error) = audit.record(Timestamp::now(), id, event).await {
         tracing::error!(%error, "a refusal is not on record");

@@ -85,6 +85,15 @@ pub(crate) struct Plan {
     pub(crate) files: Vec<String>,
 }
 
+impl Plan {
+    /// Tells what whoever runs the instance should not forget.
+    fn warn(&self) {
+        if let Some(warning) = self.policy.as_ref().and_then(|policy| policy.warning()) {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
 /// A running instance's parts, ready to be served.
 pub(crate) struct Instance {
     pub(crate) directory: Directory,
@@ -135,7 +144,6 @@ impl Instance {
         let shards = Shards::read(directory.path(), settings.created()?)?;
         let log_gate = LogGate::default();
         let own = accepted::authorities(&plan.issuing)?;
-        log_gate.set(plan.policy.clone(), &own);
         let (logs, shards) = {
             let (directory, settings, database) = (&directory, &settings, &database);
             let witnesses = plan.witnesses.clone();
@@ -154,6 +162,9 @@ impl Instance {
         })?;
         index.follow();
         let audit = Audit::new(Arc::new(audit::Recorded(Arc::clone(&logs.audit))));
+        // Before anybody is served.
+        log_gate.set(plan.policy.clone(), &own, &audit);
+        plan.warn();
         let files = plan.files.clone();
         let witnesses = plan.witnesses.clone();
         let services = Services::new(&settings, &logs, &shards, &audit, plan)?;
@@ -196,6 +207,7 @@ impl Instance {
         let accepted = plan.signers.accepted(&own, &self.log_gate);
         plan.limits = plan.limits.following(&self.services().limits);
         let (files, policy) = (plan.files.clone(), plan.policy.clone());
+        plan.warn();
         let shards = self.shards.read().clone();
         let mut services = Services::new(&self.settings, &self.logs, &shards, &self.audit, plan)?;
         self.on_record("reload", services.in_force(files), async {
@@ -204,7 +216,7 @@ impl Instance {
             services.trust =
                 trust::trust_files(&self.settings, &self.logs, &self.shards.read(), &services)?;
             services.publish(&self.directory)?;
-            self.log_gate.set(policy, &own);
+            self.log_gate.set(policy, &own, &self.audit);
             self.logs.signatures.accept(accepted.clone());
             self.logs.older.accept(accepted);
             *self.services.write() = Arc::new(services);

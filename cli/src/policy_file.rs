@@ -29,23 +29,27 @@ pub(crate) enum Named {
 /// Reads one policy, ours or ClusterImagePolicies as they are. All of its mistakes are told, each with its
 /// place.
 pub(crate) fn read(path: &Path) -> Result<Policy, Failure> {
+    let (policy, notes) = parse(path)?;
+    for note in notes {
+        eprintln!("note: {}: {}", path.display(), visible(&note));
+    }
+    Ok(policy)
+}
+
+/// The same, with what is to be said of it.
+pub(crate) fn parse(path: &Path) -> Result<(Policy, Vec<String>), Failure> {
     let name = path.display();
     let bytes = read_bounded(path, MAX_TEXT)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::unclear(format!("{name}: expected YAML in UTF-8")))?;
-    let read = Policy::parse_any(&text).map_err(|mistakes| {
+    Policy::parse_any(&text).map_err(|mistakes| {
         let lines: Vec<_> = mistakes.0.iter().map(|mistake| format!("{name}:{mistake}")).collect();
         let found = match lines.len() {
             1 => "a mistake".to_owned(),
             number => format!("{number} mistakes"),
         };
         Failure::unclear(format!("{name} has {found}, and is not taken\n{}", lines.join("\n")))
-    });
-    let (policy, notes) = read?;
-    for note in notes {
-        eprintln!("note: {name}: {}", visible(&note));
-    }
-    Ok(policy)
+    })
 }
 
 /// Reads the first policy, and those that it includes. The mistakes of one hide no other's.
@@ -71,10 +75,22 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Policy, Failure> {
     whole.map_err(|error| Failure::unclear(error.to_string()))
 }
 
+/// The files of trust that `policy`, read from `path`, names.
+pub(crate) fn trust_files(policy: &Policy, path: &Path) -> Vec<PathBuf> {
+    let named = policy.trust.iter().filter_map(|(_, trust)| match trust {
+        Trust::File(file) | Trust::Key { pem: Pem::File(file), .. } => Some(beside(path, file)),
+        Trust::Key { .. } | Trust::Tuf { .. } => None,
+    });
+    named.collect()
+}
+
+fn beside(path: &Path, file: &str) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).join(file)
+}
+
 /// The trust roots that `policy`, read from `path`, names; files stand beside it. An instance is one that
 /// `trust init` keeps, whose first root was compared then.
 pub(crate) fn trust(policy: &Policy, path: &Path) -> Result<Vec<(String, Named)>, Failure> {
-    let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
     let mut roots = Vec::new();
     for (name, trust) in &policy.trust {
         let unusable = |error: &dyn std::fmt::Display| {
@@ -82,7 +98,7 @@ pub(crate) fn trust(policy: &Policy, path: &Path) -> Result<Vec<(String, Named)>
         };
         match trust {
             Trust::File(file) => {
-                let bytes = read_bounded(&beside(file), MAX_TRUSTED_ROOT)?;
+                let bytes = read_bounded(&beside(path, file), MAX_TRUSTED_ROOT)?;
                 let root = TrustedRoot::parse(&bytes).map_err(|error| unusable(&error))?;
                 roots.push((name.clone(), Named::Root(Box::new(root))));
             }
@@ -90,7 +106,8 @@ pub(crate) fn trust(policy: &Policy, path: &Path) -> Result<Vec<(String, Named)>
                 let pem = match pem {
                     Pem::Here(pem) => pem.clone(),
                     Pem::File(file) => {
-                        String::from_utf8(read_bounded(&beside(file), MAX_KEY)?).unwrap_or_default()
+                        String::from_utf8(read_bounded(&beside(path, file), MAX_KEY)?)
+                            .unwrap_or_default()
                     }
                 };
                 let key = PublicKey::from_pem(&pem).map_err(|error| unusable(&error))?;

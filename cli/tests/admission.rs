@@ -12,7 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use common::https::Https;
 use common::{Dev, assert_fails, clean, run, verdict};
 use countersign_testkit::registry::{Registry, Reply};
-use countersign_testkit::tls_certificate;
+use countersign_testkit::{SigningKey, tls_certificate};
+use countersign_verify::key::KeyDetails;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -595,6 +596,20 @@ fn a_policy_that_does_not_do_is_not_taken_and_the_last_good_one_stays() {
     assert_eq!(world.counted(failed), 0);
     world.allows(&new_pod(&human));
     world.refuses(&new_pod(&ci), 403, "serial 2");
+    // So is a file of trust that the policy names.
+    let key = STANDARD.encode(SigningKey::generate(KeyDetails::EcdsaP256Sha256).spki());
+    let (first, rest) = key.split_at(64);
+    let key = format!("-----BEGIN PUBLIC KEY-----\n{first}\n{rest}\n-----END PUBLIC KEY-----\n");
+    let vendor =
+        format!("{}trust: {{vendor: {{key-file: vendor.pub}}}}\n", world.policy(3, "humans"));
+    world.write("vendor.pub", &key);
+    world.write("policy.yaml", &vendor);
+    world.until("it is taken", |world| serial(world) == 3);
+    world.write("vendor.pub", "none");
+    world.until("it is told", |world| world.counted(failed) == 1);
+    world.allows(&new_pod(&human));
+    world.write("vendor.pub", &key);
+    world.until("it is taken", |world| world.counted(failed) == 0);
     // ClusterImagePolicy is taken as it is, and pins tags as the webhook does that it is made for.
     let (host, issuer) = (world.registry.address, &world.dev.url);
     let cluster_image_policy = format!(

@@ -370,6 +370,60 @@ fn a_used_token_stays_used_and_the_logs_take_whom_the_configuration_names_by_the
     let acts =
         done(countersign(folder, &["audit", "search", "--dir", "server", "--outcome", "act"]));
     assert!(acts.lines().last().unwrap().contains("log certificates sha256:"), "{acts}");
+
+    // By a policy: whoever asks must say what for.
+    let issuer = &provider.url;
+    let policy = format!(
+        "policy: acme\nserial: 1\nwho: {{me: {{issuer: '{issuer}', email: {EMAIL}}}}}\nmay: [{{who: me, do: sign, to: anything}}]\n"
+    );
+    fs::write(folder.join("server/policy.yaml"), policy).unwrap();
+    let by_policy = |terms: &str| {
+        let terms = format!("policy = \"policy.yaml\"\n{terms}issuers =");
+        fs::write(&configuration, text.replacen("issuers =", &terms, 1)).unwrap();
+        let expected = server.told("is in use") + 1;
+        server.signal("-HUP");
+        server.until("it reloads", |it| it.told("is in use") == expected);
+    };
+    by_policy("require-intent = true\n");
+    done(server.sign(&provider.token(EMAIL), &file));
+    let url = format!("http://{}", server.address);
+    let explained = |email: &str| {
+        let token = provider.token(email);
+        run(["ca", "explain-token", "--instance", &url, &token])
+    };
+    assert_fails(
+        &server.sign(&provider.token("eve@example.com"), &file),
+        1,
+        "claim-mismatch:email",
+    );
+    let explained_to_me = format!("{:?}", explained(EMAIL));
+    assert!(explained_to_me.contains("require-intent"), "{explained_to_me}");
+    // A dry run lets everybody through, says so, and puts on record whom it would refuse.
+    by_policy("policy-dry-run = true\n");
+    assert_eq!(server.told("policy-dry-run: nothing is refused by policy acme serial 1"), 1);
+    done(server.sign(&provider.token("eve@example.com"), &file));
+    let would = [
+        "audit",
+        "search",
+        "--dir",
+        "server",
+        "--outcome",
+        "would-refuse",
+        "--rule",
+        "may: claim-mismatch:email",
+    ];
+    server.until("both are on record", |it| {
+        let found = countersign(&it.folder, &would);
+        String::from_utf8_lossy(&found.stdout).matches("eve@example.com by ").count() == 2
+    });
+    let explained_to_eve = format!("{:?}", explained("eve@example.com"));
+    assert!(explained_to_eve.contains("claim-mismatch:email"), "{explained_to_eve}");
+    let findings = countersign(folder, &["doctor", "--dir", "server"]);
+    assert_eq!(verdict(&findings).0, 1);
+    assert!(
+        String::from_utf8_lossy(&findings.stdout).contains("policy-dry-run: nothing is refused")
+    );
+    done(countersign(folder, &["audit", "verify", "--dir", "server"]));
 }
 
 fn tls_pair(folder: &Path, name: &str) {

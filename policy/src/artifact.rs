@@ -2,7 +2,7 @@
 //! under `where`.
 
 use crate::facts::{Artifact, Context, Evidence, Kind};
-use crate::pattern::{Glob, image_name, is_host};
+use crate::pattern::{Glob, image_name, is_host, without_https};
 use crate::role::is_digest;
 use crate::yaml::{Node, Place, Reader, Value};
 
@@ -240,6 +240,7 @@ fn read_image(reader: &mut Reader, node: &Node) -> Option<Selector> {
     }
     let lower = name.to_ascii_lowercase();
     let (host, rest) = lower.split_once('/').unwrap_or((&lower, ""));
+    let host = without_https(host);
     let name = match (host, rest) {
         ("**", _) => lower.clone(),
         (host, "") => {
@@ -263,7 +264,7 @@ fn read_image(reader: &mut Reader, node: &Node) -> Option<Selector> {
             let library = if rest.contains('/') || rest == "**" { "" } else { "library/" };
             format!("docker.io/{library}{rest}")
         }
-        _ => lower.clone(),
+        _ => format!("{host}/{rest}"),
     };
     let glob = |reader: &mut Reader, text: &str| match Glob::new(text) {
         Ok(glob) => Some(glob),

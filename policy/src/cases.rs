@@ -579,6 +579,7 @@ fn approver(email: &str, policy: &Policy) -> SignerFacts {
 
 fn attested(predicate_type: &str, predicate: serde_json::Value) -> Content {
     let statement = json!({ "predicateType": predicate_type, "predicate": predicate });
+    let statement = crate::facts::Statement::new(statement);
     Content::Attestation { predicate_type: predicate_type.to_owned(), statement }
 }
 

@@ -14,7 +14,6 @@ use cel::common::types::CelBool;
 use cel::common::value::CowVal;
 use cel::parser::PrattParser;
 use cel::{Context, Env, ExecutionError, FunctionContext, extensions};
-use serde_json::Value as Json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -375,5 +374,5 @@ fn is_never_boolean(expression: &Expr) -> bool {
 
 /// An attestation whose statement was not kept.
 fn is_unknown(content: &Content) -> bool {
-    matches!(content, Content::Attestation { statement: Json::Null, .. })
+    matches!(content, Content::Attestation { statement, .. } if statement.is_unknown())
 }

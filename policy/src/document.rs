@@ -7,7 +7,7 @@ use crate::artifact::{Class, Namespaces, Site};
 use crate::claims::Claims;
 use crate::facts::Kind;
 use crate::import;
-use crate::pattern::Glob;
+use crate::pattern::{Glob, without_https};
 use crate::role::{Role, is_digest, read_date};
 use crate::rule::{Exception, May, Must, Names, Never, To};
 use crate::yaml::{Key, Map, Mistake, Mistakes, Node, Place, Reader, Value, documents};
@@ -188,11 +188,11 @@ impl Policy {
         if !import::is_cluster_image_policy(text) {
             return Ok((Self::parse(text)?, Vec::new()));
         }
-        let imported = import::cluster_image_policies(text, "imported")?;
-        let mut policy = Self::parse(&imported.policy)?;
+        let import::Imported { notes, parsed: mut policy, .. } =
+            import::cluster_image_policies(text, "imported")?;
         // As the webhook does that they are made for.
         policy.admission.pin_tags = true;
-        Ok((policy, imported.notes))
+        Ok((policy, notes))
     }
 
     /// The policy together with those that it includes. What is left out stays missing: what it would
@@ -582,10 +582,12 @@ fn read_include(reader: &mut Reader, node: &Node) -> Option<Include> {
     let Some(prefix) = prefix else {
         return reader.wrong(node.place, "speaks-for: expected a host and path with /** behind it, such as registry.example/acme/**");
     };
+    let prefix = prefix.to_ascii_lowercase();
+    let (host, path) = prefix.split_at(prefix.find('/').unwrap_or(prefix.len()));
     Some(Include {
         policy: policy?.to_owned(),
         min_serial: min_serial?,
-        prefix: prefix.to_ascii_lowercase(),
+        prefix: format!("{}{path}", without_https(host)),
     })
 }
 

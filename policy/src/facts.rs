@@ -10,9 +10,10 @@ use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::{Signer, Verified};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Largest statement that is kept for conditions, in bytes: as JSON values it takes ten times as much. GitHub's
 /// attestations end there; what is larger is a bill of material, whose kind and signer still count.
@@ -244,9 +245,43 @@ pub enum Content {
         /// Its predicate type, a URI.
         predicate_type: String,
         /// The statement, if it is known; conditions about one that is not are undecided.
-        #[serde(default, skip_serializing_if = "Value::is_null")]
-        statement: Value,
+        #[serde(default, skip_serializing_if = "Statement::is_unknown")]
+        statement: Statement,
     },
+}
+
+/// A statement as JSON. Clones share it: it may be large, and a decision has evidence of its own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statement(Arc<Value>);
+
+impl Statement {
+    /// A statement that was verified.
+    #[must_use]
+    pub fn new(json: Value) -> Self {
+        Self(Arc::new(json))
+    }
+
+    /// What it says; null if that is not known.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        &self.0
+    }
+
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.0.is_null()
+    }
+}
+
+impl Serialize for Statement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Statement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::new)
+    }
 }
 
 impl Evidence {
@@ -308,7 +343,7 @@ impl Content {
             "sign" => Self::Signature,
             other => Self::Attestation {
                 predicate_type: intent.predicate_type.as_deref().unwrap_or(other).to_owned(),
-                statement: Value::Null,
+                statement: Statement::default(),
             },
         }
     }
@@ -381,7 +416,7 @@ pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evi
         let payload = verified.payload().filter(|payload| payload.len() <= MAX_STATEMENT);
         let json = payload.and_then(|payload| serde_json::from_slice(payload).ok());
         let predicate_type = statement.predicate_type().to_owned();
-        Content::Attestation { predicate_type, statement: json.unwrap_or_default() }
+        Content::Attestation { predicate_type, statement: Statement::new(json.unwrap_or_default()) }
     });
     let (hash, digest) = verified.artifact();
     let subject = verified.statement().and_then(|statement| statement.subject(hash, digest));

@@ -13,14 +13,16 @@ pub use containers::containers_policy;
 pub use notation::trust_policy;
 
 use crate::document::Policy;
-use crate::yaml::{Mistakes, Node, Place, Reader};
+use crate::yaml::{Mistake, Mistakes, Node, Place, Reader};
 use std::fmt::Write as _;
 
 /// A policy of ours, made of somebody else's.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Imported {
     /// The policy, YAML.
     pub policy: String,
+    /// The same, read.
+    pub(crate) parsed: Policy,
     /// What it may mean that nobody thought of, and where it is stricter than the original: each a sentence.
     pub notes: Vec<String>,
 }
@@ -77,9 +79,20 @@ impl Out {
             }
         }
         let _ = writeln!(policy, "unmatched: {unmatched}");
-        Policy::parse(&policy)?;
-        Ok(Imported { policy, notes: self.notes })
+        let parsed = Policy::parse(&policy).map_err(|mistakes| as_written(&mistakes, &policy))?;
+        Ok(Imported { policy, parsed, notes: self.notes })
     }
+}
+
+/// Mistakes of what was written: their places are not those of the original, so each tells its line.
+fn as_written(mistakes: &Mistakes, policy: &str) -> Mistakes {
+    let told = |mistake: &Mistake| {
+        let line = policy.lines().nth(mistake.place.line.saturating_sub(1)).unwrap_or_default();
+        let line: String = line.trim().chars().take(200).collect();
+        let message = format!("written as ours, {line:?}: {}", mistake.message);
+        Mistake { place: Place { line: 1, column: 1 }, message, ..mistake.clone() }
+    };
+    Mistakes(mistakes.0.iter().map(told).collect())
 }
 
 /// The first document; that there is none is a mistake.

@@ -48,7 +48,7 @@ pub use document::{Admission, Include, IncludeError, Owners, Pem, Policy, Trust,
 pub use explain::{Code, Outcome, Step};
 pub use facts::{
     Artifact, Content, Context, Evidence, Facts, Kind, MAX_STATEMENT, Point, SignerFacts,
-    facts_from, package_name,
+    Statement, facts_from, package_name,
 };
 pub use flags::flags_for;
 pub use pattern::{Error as PatternError, Pattern, image_name};

@@ -239,7 +239,7 @@ pub fn image_name(text: &str) -> Result<ImageName, Error> {
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_./:".contains(&byte);
     let segments = |name: &str| name.split('/').all(|part| !matches!(part, "" | "." | ".."));
     let (host, rest) = match name.split_once('/') {
-        Some((host, rest)) if is_host(host) => (host.to_ascii_lowercase(), rest),
+        Some((host, rest)) if is_host(host) => (host_name(host).ok_or_else(bad)?, rest),
         _ => ("docker.io".to_owned(), name),
     };
     if !segments(rest)
@@ -259,6 +259,25 @@ pub fn image_name(text: &str) -> Result<ImageName, Error> {
         host => format!("{host}/{rest}"),
     };
     Ok(ImageName { repository, tag, digest })
+}
+
+/// A host as it is compared: without a port that all clients have anyway. Other spellings of one host, with a
+/// dot at its end or a port that begins with 0, are none.
+fn host_name(host: &str) -> Option<String> {
+    let host = host.to_ascii_lowercase();
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') => (name, Some(port)),
+        _ => (&*host, None),
+    };
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let port_fits = |port: &str| digits(port) && !port.starts_with('0') && !port.is_empty();
+    let fits = !name.is_empty() && !name.ends_with('.') && port.is_none_or(port_fits);
+    fits.then(|| without_https(&host).to_owned())
+}
+
+/// A host, or a pattern for one, without the port that is meant where there is none.
+pub(crate) fn without_https(host: &str) -> &str {
+    host.strip_suffix(":443").filter(|host| is_host(host)).unwrap_or(host)
 }
 
 /// Whether the first part of a reference names a host, by the rule that all clients have.
@@ -370,6 +389,9 @@ mod tests {
                 Some("sha256:aa"),
             ),
             ("localhost/a", "localhost/a", None, None),
+            ("r.example:443/a", "r.example/a", None, None),
+            ("Docker.io:443/pay", "docker.io/library/pay", None, None),
+            ("[::1]:5000/a", "[::1]:5000/a", None, None),
         ] {
             let owned = |text: Option<&str>| text.map(str::to_owned);
             let expected = ImageName {
@@ -388,6 +410,12 @@ mod tests {
             "r.example/a@b",
             "r.example/a%2fb",
             "r.example/a/",
+            "r.example./a",
+            "r.example.:443/a",
+            "r.example:/a",
+            "r.example:0443/a",
+            "r.example:+443/a",
+            ":443/a",
         ] {
             assert!(matches!(image_name(text), Err(Error::Image { .. })), "{text}");
         }

@@ -14,7 +14,7 @@ use countersign_ca::audit::{self, Audit, AuditLog};
 use countersign_ca::ceremony::{self, Ceremony};
 use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
-use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts, Refusal};
+use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts, Passed, Refusal};
 use countersign_ca::limits::Limits;
 use countersign_ca::signer::{FileSigner, Signer as _};
 use countersign_ca::timestamp::TimestampAuthority;
@@ -216,7 +216,8 @@ impl World {
                     roles,
                     serial,
                 };
-                if refused { Err(refusal()) } else { Ok(intent.map(assertion)) }
+                let passed = Passed { assertion: intent.map(assertion), despite: None };
+                if refused { Err(refusal()) } else { Ok(passed) }
             }),
             limits,
             audit: Audit::new(Arc::clone(&audit) as Arc<dyn AuditLog>),

@@ -16,6 +16,7 @@ use countersign_verify::Thresholds;
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -109,6 +110,14 @@ impl Judged {
             _ => self,
         }
     }
+}
+
+/// The files that are read again when they change: those of the configuration, and those that its policy
+/// names, if it can be read.
+pub(crate) fn watched(config: &Config) -> Vec<PathBuf> {
+    let policy = policy_file::parse(&config.policy[0]).ok();
+    let named = policy.map(|(policy, _)| policy_file::trust_files(&policy, &config.policy[0]));
+    config.files().cloned().chain(named.into_iter().flatten()).collect()
 }
 
 impl Rules {
@@ -269,10 +278,16 @@ impl Rules {
             return conclude(decided, None);
         }
         let mut last = Err("too many images are looked up at the moment".to_owned());
+        let mut seen: Option<Arc<Found>> = None;
         // Evidence of some minutes does if it lets the image in. If not, there may be more by now.
         for at_most in [self.cache.fresh(), self.cache.negative()] {
             let hit = self.evidence(reference, &digest, at_most).await;
             let Some(Hit { found, failed }) = hit else { break };
+            // What has just been fetched says the same once more.
+            if seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &found)) && failed.is_none() {
+                break;
+            }
+            seen = Some(Arc::clone(&found));
             last = match &found.gathered {
                 Ok(gathered) => {
                     let judged = conclude(decide(gathered), Some(&found));

@@ -66,6 +66,8 @@ pub(crate) enum Outcome {
     Issued,
     /// A request was refused or failed
     Refused,
+    /// A policy in a dry run would have refused a request, which was let through
+    WouldRefuse,
     /// Its operators had the instance do something
     Act,
 }

@@ -1,7 +1,7 @@
 //! `countersign serve --role admission`, and `countersign containerd-verify` for nodes.
 
 use super::serve::Signals;
-use crate::admission::{Admission, Deadline, Rules, Tags, http};
+use crate::admission::{Admission, Deadline, Rules, Tags, http, watched};
 use crate::args::admission::ContainerdVerify;
 use crate::config::admission::{Config, Server};
 use crate::failure::{Failure, NO, UNCLEAR, YES};
@@ -12,6 +12,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use countersign_policy::admission::Verdict;
 use metrics::{counter, gauge};
 use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -43,14 +44,14 @@ fn limits() -> Limits {
 
 /// Serves until it is told to stop.
 pub(super) async fn serve(path: PathBuf) -> Result<ExitCode, Failure> {
+    let begun = SystemTime::now();
     let config = Config::load(&path, true)?;
     let Some(Server { listen: address, tls: files }) = config.server.clone() else {
         return Err(Failure::unclear("expected listen and [tls] in the configuration"));
     };
-    let mut known = Seen::of(&path, &config);
-    let rules = blocking({
+    let (rules, watch) = blocking({
         let config = config.clone();
-        move || Rules::load(config)
+        move || Ok((Rules::load(config.clone())?, watched(&config)))
     })
     .await?;
     let tls = RustlsConfig::from_config(files.read()?);
@@ -63,6 +64,7 @@ pub(super) async fn serve(path: PathBuf) -> Result<ExitCode, Failure> {
     let mut signals = Signals::mind()?;
     let (name, serial) = rules.shown();
     let admission = Arc::new(Admission::new(rules));
+    let mut known = Seen::default().following(&path, watch, begun);
     let limits = limits();
     let routes = http::routes(Arc::clone(&admission));
     gauge!("countersign_admission_policy_serial").set(serial as f64);
@@ -100,17 +102,19 @@ pub(super) async fn serve(path: PathBuf) -> Result<ExitCode, Failure> {
 
 /// Decides by what the files have come to say; if that does not do, goes on as before and says so.
 async fn reload(path: &Path, known: Seen, admission: &Arc<Admission>) -> Seen {
-    // Before it is read: what changes meanwhile is read once more.
-    let mut seen = known.again();
+    // Before they are read: what changes meanwhile is read once more.
+    let (begun, mut seen) = (SystemTime::now(), known.again());
     let outcome = async {
         let config = {
             let path = path.to_owned();
             blocking(move || Config::load(&path, true)).await?
         };
-        // Also if they do not do: it is these that somebody mends.
-        let mut now = Seen::of(path, &config);
-        now.0[0] = seen.0[0].clone();
-        seen = now;
+        // Also those that do not do: it is these that somebody mends.
+        let files = {
+            let config = config.clone();
+            blocking(move || Ok(watched(&config))).await?
+        };
+        seen = seen.following(path, files, begun);
         let admission = Arc::clone(admission);
         blocking(move || admission.reload(config)).await
     };
@@ -134,17 +138,24 @@ async fn reload(path: &Path, known: Seen, admission: &Arc<Admission>) -> Seen {
     seen
 }
 
-/// Files, the configuration first, and when each was changed.
-struct Seen(Vec<(PathBuf, Option<SystemTime>)>);
+/// Files, and when each was changed.
+#[derive(Default)]
+struct Seen(BTreeMap<PathBuf, Option<SystemTime>>);
 
 impl Seen {
-    fn of(path: &Path, config: &Config) -> Self {
-        let files = std::iter::once(path.to_owned()).chain(config.files().cloned());
-        Self(files.map(|file| (file.clone(), changed(&file))).collect())
+    fn again(&self) -> Self {
+        Self(self.0.keys().map(|file| (file.clone(), changed(file))).collect())
     }
 
-    fn again(&self) -> Self {
-        Self(self.0.iter().map(|(file, _)| (file.clone(), changed(file))).collect())
+    /// The configuration at `path`, and `files`. One that was not known when reading began counts as seen if
+    /// it has not changed since then.
+    fn following(&self, path: &Path, files: Vec<PathBuf>, begun: SystemTime) -> Self {
+        let seen = |file: PathBuf| {
+            let new = || changed(&file).filter(|changed| *changed <= begun);
+            let then = self.0.get(&file).copied().unwrap_or_else(new);
+            (file, then)
+        };
+        Self(std::iter::once(path.to_owned()).chain(files).map(seen).collect())
     }
 
     fn changed(&self) -> bool {

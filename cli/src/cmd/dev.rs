@@ -3,7 +3,7 @@
 use crate::args::Dev;
 use crate::cmd::serve;
 use crate::failure::Failure;
-use crate::gate::InForce;
+use crate::gate::{InForce, Terms};
 use crate::instance::{Directory, Instance, development, production};
 use crate::output;
 use crate::server::{Limits, Role, Server};
@@ -33,7 +33,8 @@ async fn run_instance(args: Dev) -> Result<ExitCode, Failure> {
     }
     let others =
         args.fulcio_config.as_deref().map_or_else(|| Ok(Vec::new()), production::issuers)?;
-    let policy = args.policy.as_deref().map(InForce::read).transpose()?;
+    let policy = args.policy.as_deref();
+    let policy = policy.map(|path| InForce::read(path, Terms::default())).transpose()?;
     let (listener, url) = listen(address, args.url, remembered).await?;
     let witnesses = witness_policy::witnesses(&args.witnesses)?;
     let instance = development::open(directory, &url, others, policy, witnesses).await?;

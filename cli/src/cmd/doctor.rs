@@ -58,6 +58,7 @@ fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Resul
     match production::plan(config, passphrase.as_ref().map(|text| &text[..])) {
         Err(error) => findings.push(error.text()),
         Ok(plan) => {
+            findings.extend(plan.policy.as_ref().and_then(|policy| policy.warning()));
             for (role, all) in [("issuing", &plan.issuing), ("timestamps", &plan.timestamps)] {
                 let lifetimes = keys::lifetimes(role, all, now);
                 // What has handed over may end; what signs, and what will, must not.

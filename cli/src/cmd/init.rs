@@ -168,6 +168,13 @@ listen = "{listen}"
 
 # Whose identity tokens are accepted: a Fulcio configuration, YAML. Without it nobody gets a certificate.
 {issuers}
+# Who of them is given a certificate, and whose entries the logs take: docs/policy.md. A dry run lets everybody
+# through and puts on record whom it would refuse. require-intent: no certificate without a word about what it is for,
+# which only clients of this project say.
+# policy = "policy.yaml"
+# policy-dry-run = true
+# require-intent = true
+
 # TLS, PEM. The files are read again when they change.
 {tls}
 # Who cosigns the log's checkpoints before they are published, and what happens when too few do: docs/watching.md.

@@ -40,6 +40,19 @@ fn a_good_configuration_says_what_it_says() {
 }
 
 #[test]
+fn how_a_policy_is_in_force_is_said_of_one_that_is_there() {
+    let terms = "policy = \"chain.crt\"\npolicy-dry-run = true\nrequire-intent = true\nissuers";
+    let terms = parse(&GOOD.replacen("issuers", terms, 1)).unwrap().policy_terms;
+    assert!(terms.dry_run && terms.require_intent);
+    let terms = parse(&GOOD.replacen("issuers", "policy = \"chain.crt\"\nissuers", 1)).unwrap();
+    assert!(!terms.policy_terms.dry_run && !terms.policy_terms.require_intent);
+    for term in ["policy-dry-run = true", "require-intent = false"] {
+        let found = parse(&GOOD.replacen("issuers", &format!("{term}\nissuers"), 1));
+        assert_eq!(found.unwrap_err(), ["line 1: policy is missing"]);
+    }
+}
+
+#[test]
 fn witnesses_are_a_policy_file_a_time_and_what_happens_without_them() {
     let config = with("[witnesses]\npolicy = \"chain.crt\"").unwrap().witnesses.unwrap();
     assert_eq!(config.witness_timeout, Duration::from_secs(1));

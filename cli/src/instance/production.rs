@@ -43,7 +43,9 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
     let tokens = Verifier::new(issuers);
     let tokens = tokens.map_err(|error| Failure::unclear(format!("the issuers: {error}")))?;
     // One that has a mistake stops the start; a running instance keeps the one before.
-    let policy = config.policy.as_deref().map(InForce::read).transpose()?;
+    let policy = config.policy.as_deref();
+    let policy = policy.map(|path| InForce::read(path, config.policy_terms)).transpose()?;
+    let warning = policy.as_ref().and_then(|policy| policy.warning());
     Ok(Plan {
         organization: config.organization.clone(),
         issuing: credentials(&config.issuing)?,
@@ -58,7 +60,7 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
         },
         limits: limits(config.issuance),
         signers: Signers::read(&config.takes)?,
-        files: files(config)?,
+        files: files(config)?.into_iter().chain(warning).collect(),
     })
 }
 

@@ -3,9 +3,9 @@
 
 use super::*;
 use common::{certified_request, signing_certificate};
-use countersign_testkit::{Instance, SigningKey};
+use countersign_testkit::Instance;
 use countersign_verify::encoding::{base64, hex};
-use countersign_verify::key::{HashAlgorithm, KeyDetails};
+use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
 
 /// A pipeline that releases one image, by tags of one repository.

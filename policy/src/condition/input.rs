@@ -31,9 +31,11 @@ pub(super) fn value<'f>(
         ("artifact", _) => Of::Artifact(facts.artifact.as_ref()),
         ("signer", _) => Of::Signer(evidence, role),
         ("predicate", Content::Attestation { statement, .. }) => {
-            return json(statement.get("predicate").unwrap_or(&Json::Null), whole);
+            return json(statement.json().get("predicate").unwrap_or(&Json::Null), whole);
         }
-        ("statement", Content::Attestation { statement, .. }) => return json(statement, whole),
+        ("statement", Content::Attestation { statement, .. }) => {
+            return json(statement.json(), whole);
+        }
         ("predicate" | "statement", _) => return Box::new(CelNull),
         ("time", _) => Of::Times(facts.now, evidence.signed),
         _ => Of::Context(&facts.context),

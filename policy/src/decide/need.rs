@@ -251,7 +251,7 @@ impl Demand<'_, '_> {
         let Content::Attestation { statement, .. } = &evidence.content else {
             return (0, String::new());
         };
-        let predicate = statement.get("predicate");
+        let predicate = statement.json().get("predicate");
         let v1 = predicate.and_then(|predicate| predicate.pointer("/runDetails/builder/id"));
         let id = v1.or_else(|| predicate.and_then(|predicate| predicate.pointer("/builder/id")));
         let Some(id) = id.and_then(Value::as_str) else { return (0, "none".to_owned()) };

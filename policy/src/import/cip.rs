@@ -501,7 +501,7 @@ spec:
         ] {
             let text = POLICY.replace(from, to);
             assert_ne!(text, POLICY);
-            let Imported { notes, policy } = cluster_image_policies(&text, "acme").unwrap();
+            let Imported { notes, policy, .. } = cluster_image_policies(&text, "acme").unwrap();
             assert!(notes.iter().any(|note| note.contains(expected)), "{to}: {notes:#?}");
             assert!(policy.contains(written), "{policy}");
         }

@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_most_specific_scope_alone_decides() {
-        let Imported { policy, notes } = containers_policy(POLICY, "acme").unwrap();
+        let Imported { policy, notes, .. } = containers_policy(POLICY, "acme").unwrap();
         let read = Policy::parse(&policy).unwrap();
         assert_eq!((read.roles.len(), read.must.len()), (3, 4), "{policy}");
         for expected in [

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_notation_trusted_is_nobody_until_somebody_says_who() {
-        let Imported { policy, notes } = trust_policy(POLICY, "acme").unwrap();
+        let Imported { policy, notes, .. } = trust_policy(POLICY, "acme").unwrap();
         let read = Policy::parse(&policy).unwrap();
         assert_eq!((read.roles.len(), read.must.len()), (1, 2));
         assert!(

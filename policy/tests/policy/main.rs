@@ -8,7 +8,7 @@ mod traps;
 
 use countersign_policy::{
     Artifact, Cases, ClaimFact, Content, Context, Decision, Evidence, Facts, Kind, Point, Policy,
-    SignerFacts, decide,
+    SignerFacts, Statement, decide,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ pub(crate) fn signature(signer: SignerFacts) -> Evidence {
 }
 
 pub(crate) fn attestation(signer: SignerFacts, kind: &str, predicate: Value) -> Evidence {
-    let statement = json!({ "predicateType": kind, "predicate": predicate });
+    let statement = Statement::new(json!({ "predicateType": kind, "predicate": predicate }));
     evidence(signer, Content::Attestation { predicate_type: kind.to_owned(), statement })
 }
 

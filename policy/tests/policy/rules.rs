@@ -250,6 +250,20 @@ fn what_is_not_ascii_is_excluded_and_prohibited_as_if_it_matched() {
 }
 
 #[test]
+fn port_443_is_no_port_in_names_and_patterns() {
+    let mut facts = signed(Vec::new());
+    let text = simple("unmatched: allow\n");
+    for images in ["registry.example/acme/**", "Registry.Example:443/acme/**"] {
+        for name in ["registry.example/acme/pay", "registry.example:443/acme/pay"] {
+            let name = countersign_policy::image_name(name).unwrap().repository;
+            facts.artifact = Some(image(&name));
+            let text = text.replace("registry.example/acme/**", images);
+            refused(&facts, &policy(&text), "signature-missing");
+        }
+    }
+}
+
+#[test]
 fn a_digest_alone_is_of_no_class_that_is_chosen_by_name() {
     let mut facts = signed(vec![signature(ana())]);
     facts.artifact.as_mut().unwrap().name = String::new();
@@ -457,7 +471,7 @@ fn of_scans_the_newest_counts_and_a_prohibition_does_not_make_an_older_one_the_n
     let mut large = facts("good", "good");
     for evidence in &mut large.evidence {
         if let Content::Attestation { statement, .. } = &mut evidence.content {
-            *statement = Value::Null;
+            *statement = Statement::default();
         }
     }
     refused(&large, &scanned("", ""), "undecided:predicate");

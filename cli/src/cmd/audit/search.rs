@@ -59,6 +59,11 @@ fn matches(args: &Search, entry: &Entry) -> bool {
             facts.rules.extend(rule.as_deref());
             Outcome::Refused
         }
+        Event::WouldRefuse { rule, who, .. } => {
+            facts = Facts { who: who.as_ref(), ..facts };
+            facts.rules.extend([&rule[..], rule.split(": ").next().unwrap_or_default()]);
+            Outcome::WouldRefuse
+        }
         Event::Administered { about, .. } => {
             facts.keys.extend(about.iter().flat_map(|text| text.split(' ')));
             Outcome::Act
@@ -121,6 +126,10 @@ fn sentence(event: &Event) -> String {
             let whom = who.as_ref().map_or_else(|| "nobody known".to_owned(), by);
             let serial = serial.as_ref().map_or_else(String::new, |serial| format!(" {serial}"));
             format!("refused{serial} to {whom}: {reason}: {message}")
+        }
+        Event::WouldRefuse { message, who, .. } => {
+            let whom = who.as_ref().map_or_else(|| "nobody known".to_owned(), by);
+            format!("let through, for the policy runs dry, {whom}: {message}")
         }
         Event::Administered { act, about, failed } => {
             let failed = failed.as_ref().map_or_else(String::new, |why| format!(", failed: {why}"));

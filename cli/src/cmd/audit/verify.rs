@@ -231,6 +231,7 @@ impl Joined {
                     begun.refused = true;
                 }
             }
+            Event::WouldRefuse { .. } => {}
             Event::Administered { about, .. } => {
                 self.acts += 1;
                 // Those that were taken out of the configuration since.

@@ -3,7 +3,7 @@
 use crate::args::policy::Over;
 use crate::cmd::log::remote::{Remote, refused};
 use crate::failure::Failure;
-use crate::gate::{AtLog, InForce};
+use crate::gate::{AtLog, InForce, Terms};
 use crate::runtime::block_on;
 use countersign_log::face::accept::Asked;
 use countersign_log::read::Proven;
@@ -31,7 +31,7 @@ pub(super) fn decide(
 ) -> Result<Vec<Decided>, Failure> {
     let gate = |policy: &Path| {
         let authorities = root.certificate_authorities().to_vec();
-        Ok::<_, Failure>(AtLog::new(InForce::read(policy)?, authorities))
+        Ok::<_, Failure>(AtLog::new(InForce::read(policy, Terms::default())?, authorities))
     };
     let (old, new) = (gate(old)?, gate(new)?);
     let since = over.0;
