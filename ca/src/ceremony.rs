@@ -184,6 +184,18 @@ pub fn requested_key(request: &[u8]) -> Result<Vec<u8>, possession::Error> {
     }
 }
 
+/// What a request by [`request`] says that its key is for; nothing where others made it. For whoever answers it, to
+/// notice a mix-up.
+#[must_use]
+pub fn requested_role(request: &[u8]) -> Option<Role> {
+    let (_, der) = der::pem::decode_vec(request).ok()?;
+    let info: Info<'_> = SigningRequest::from_der(&der).ok()?.info.decode_as().ok()?;
+    let subject: x509_cert::name::Name = info.subject.decode_as().ok()?;
+    let subject = subject.to_string();
+    let named = |role: &Role| subject.contains(&format!(" {},O=", role.name()));
+    [Role::Issuing, Role::Timestamps].into_iter().find(named)
+}
+
 /// A certificate, DER, for the key `spki` in that role, by the root.
 ///
 /// # Errors
@@ -212,6 +224,10 @@ mod tests {
         let pem = request(Role::Issuing, "Acme", &key).unwrap();
         let spki = requested_key(pem.as_bytes()).unwrap();
         assert_eq!(spki, key.spki());
+        for role in [Role::Issuing, Role::Timestamps] {
+            let pem = request(role, "Acme issuing", &key).unwrap();
+            assert_eq!(requested_role(pem.as_bytes()), Some(role));
+        }
         let der = certify(Role::Issuing, &spki, "Acme", &root_key, &root, now).unwrap();
         assert_eq!(Certificate::parse(&der).unwrap().spki(), key.spki());
 

@@ -7,6 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// The least characters of a passphrase for new keys: NIST SP 800-63B, section 5.1.1.1.
+const LEAST: usize = 8;
+
 /// The credential's name, see systemd's `LoadCredential=` and `LoadCredentialEncrypted=`.
 const CREDENTIAL: &str = "countersign-passphrase";
 
@@ -26,6 +29,16 @@ pub(crate) fn find(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
 
 /// A passphrase for new keys: in `file`, else the systemd credential, else asked for twice.
 pub(crate) fn choose(file: Option<&Path>, what: &str) -> Result<Zeroizing<String>, Failure> {
+    let passphrase = chosen(file, what)?;
+    match passphrase.chars().count() {
+        found if found < LEAST => Err(Failure::unclear(format!(
+            "expected a passphrase of at least {LEAST} characters for {what}, found {found}"
+        ))),
+        _ => Ok(passphrase),
+    }
+}
+
+fn chosen(file: Option<&Path>, what: &str) -> Result<Zeroizing<String>, Failure> {
     if let Some(file) = file.map(Path::to_owned).or_else(credential) {
         return read(&file);
     }

@@ -4,7 +4,7 @@
 use crate::args::Output;
 use crate::failure::{Failure, NO, UNCLEAR, YES};
 use crate::judge::Gathered;
-use crate::{args, output};
+use crate::{args, output, trust};
 use console::style;
 use countersign_policy::{Decision, Facts, Outcome as Answer};
 use countersign_verify::certificate::{CLAIMS, Identity, Subject};
@@ -36,6 +36,9 @@ pub(crate) struct Results {
     refused: usize,
     undecided: usize,
     results: Vec<Result>,
+    /// By whose trust, to say what can be done about keys that it does not know.
+    #[serde(skip)]
+    trust: Option<args::Trust>,
 }
 
 /// The result of signing or verifying one artifact.
@@ -418,7 +421,12 @@ impl Results {
             _ => Verdict::Refused,
         };
         let accepted = count(Verdict::Accepted);
-        Self { schema: SCHEMA, verdict, accepted, refused, undecided, results }
+        Self { schema: SCHEMA, verdict, accepted, refused, undecided, results, trust: None }
+    }
+
+    /// The same, by the trust that these flags name.
+    pub(crate) fn trusting(self, flags: &args::Trust) -> Self {
+        Self { trust: Some(flags.clone()), ..self }
     }
 
     /// The facts that policies decided from, one JSON object a line.
@@ -450,6 +458,20 @@ impl Results {
                             let hint = "what was signed with --defer is completed by";
                             Failure::no(message)
                                 .hint(format!("{hint} `countersign log submit {bundle}`"))
+                        }
+                        (
+                            Verdict::Refused,
+                            Some(
+                                "TIMESTAMP_AUTHORITY_UNKNOWN"
+                                | "CERTIFICATE_AUTHORITY_UNKNOWN"
+                                | "CERTIFICATE_LOG_UNKNOWN"
+                                | "LOG_UNKNOWN",
+                            ),
+                            _,
+                        ) => {
+                            let failure = Failure::no(message);
+                            let hint = self.trust.as_ref().map(trust::renewal);
+                            hint.into_iter().fold(failure, Failure::hint)
                         }
                         (Verdict::Refused, Some("POLICY_REFUSED"), _) => {
                             let explain = "--explain tells all of why".to_owned();

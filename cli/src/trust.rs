@@ -173,6 +173,21 @@ impl Choice {
     }
 }
 
+/// What to do about keys that the trust which `flags` name does not know.
+pub(crate) fn renewal(flags: &Trust) -> String {
+    let newer = "if the instance has changed its keys since, get its newer client_trust_config.json (`countersign trust init --file FILE`, or --trust-config FILE)";
+    match Choice::of(flags) {
+        Ok(Choice::Stored(stored)) if stored.pin().is_ok_and(|pin| pin.root.is_some()) => {
+            format!(
+                "the keys known are those in {}; `countersign trust update` gets newer ones",
+                stored.dir().display()
+            )
+        }
+        Ok(choice) => format!("the keys known are those in {choice}; {newer}"),
+        Err(_) => newer.to_owned(),
+    }
+}
+
 impl std::fmt::Display for Choice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

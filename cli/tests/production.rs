@@ -67,8 +67,12 @@ impl Production {
         let url = format!("{scheme}://{address}");
         let init = ["init", "--dir", "server", "--url", &url, "--listen", &address];
         let rest = ["--organization", "Acme", "--issuers", "issuers.yaml"];
-        let sealed = ["--passphrase-file", "passphrase"];
-        done(countersign(folder, &[&init[..], &rest, &sealed, more].concat()));
+        done(countersign(
+            folder,
+            &[&init[..], &rest, &["--passphrase-file", "passphrase"], more].concat(),
+        ));
+        fs::write(folder.join("root-passphrase"), "battery staple\n").unwrap();
+        let sealed = ["--passphrase-file", "root-passphrase"];
         done(offline(
             folder,
             &["ca", "ceremony", "--out", "root", "--organization", "Acme", sealed[0], sealed[1]],
@@ -185,9 +189,12 @@ fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() 
     let mut server = Production::make(folder, &provider, &[]);
     let transcript = fs::read_to_string(folder.join("root/transcript.txt")).unwrap();
     assert_eq!(transcript.matches("Network: none is up but loopback").count(), 3, "{transcript}");
-    let key = ["pkey", "-passin", "file:passphrase", "-pubout", "-in"];
-    let public = |file: &str| openssl(folder, &[&key[..], &[file]].concat());
-    let root = public("root/root.pem");
+    assert!(transcript.contains("Key: ECDSA P-384, one key and whole"), "{transcript}");
+    let public = |file: &str, passphrase: &str| {
+        openssl(folder, &["pkey", "-passin", passphrase, "-pubout", "-in", file])
+    };
+    let root = public("root/root.pem", "file:root-passphrase");
+    let public = |file: &str| public(file, "file:passphrase");
     assert!(root.contains("PUBLIC KEY"));
     for entry in fs::read_dir(folder.join("server/keys")).unwrap() {
         let name = format!("server/keys/{}", entry.unwrap().file_name().to_str().unwrap());
@@ -217,7 +224,7 @@ fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() 
     assert_eq!(recorded(&["--issuer", &provider.url, "--since", "2020-01-01T00:00:00Z"]), 2);
     assert_eq!(recorded(&["--outcome", "act"]), 2, "the record begins, the instance starts");
     let nobody = ["audit", "search", "--dir", "server", "--identity", "them@example.com"];
-    assert_fails(&countersign(folder, &nobody), 1, "nothing on record");
+    assert_eq!(done(countersign(folder, &nobody)), "", "a search that was answered");
     done(countersign(folder, &["audit", "verify", "--dir", "server"]));
     server.signal("-TERM");
     assert!(server.child.as_mut().unwrap().wait().unwrap().success());
@@ -229,6 +236,61 @@ fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() 
     let import =
         countersign(folder, &["ca", "import", "--dir", "server", theirs.to_str().unwrap()]);
     assert_fails(&import, 1, "found one for another key");
+
+    // A mix-up of requests, and a file that is there.
+    let sign = ["ca", "ceremony", "sign", "--root", "root", "--as", "issuing", "--csr"];
+    let root_passphrase = ["--with-network-up", "--passphrase-file", "root-passphrase"];
+    for (request, out, status, expected) in [
+        ("timestamps", "new.crt", 1, "expected a request for issuing, found one for timestamps"),
+        ("issuing", "issuing.crt", 2, "issuing.crt is there already"),
+    ] {
+        let request = format!("server/requests/{request}.csr");
+        let args = [&sign[..], &[&request, "--out", out], &root_passphrase].concat();
+        assert_fails(&countersign(folder, &args), status, expected);
+    }
+    fs::write(folder.join("short"), "seven 7\n").unwrap();
+    let ceremony = ["ca", "ceremony", "--out", "weak", "--organization", "Acme"];
+    let weak = [&ceremony[..], &["--with-network-up", "--passphrase-file", "short"]].concat();
+    assert_fails(
+        &countersign(folder, &weak),
+        2,
+        "at least 8 characters for the root's key, found 7",
+    );
+    assert!(!folder.join("weak").exists());
+
+    // A rotation that cannot end well leaves nothing, and one that can says how to go on.
+    let files = || {
+        let names = ["keys", "requests"].map(|name| fs::read_dir(folder.join("server").join(name)));
+        names.into_iter().flat_map(Result::unwrap).count()
+    };
+    let before = files();
+    let rotate = ["ca", "rotate", "issuing", "--dir", "server", "--in", "90s"];
+    let by_root = ["--with-network-up", "--root", "root", "--root-passphrase-file"];
+    for (more, expected) in [
+        (&["--passphrase-file", "root-passphrase"][..], "passphrase"),
+        (&[&by_root[..], &["passphrase"]].concat(), "passphrase"),
+    ] {
+        assert_fails(&countersign(folder, &[&rotate[..], more].concat()), 2, expected);
+        assert_eq!(files(), before);
+    }
+    let told = done(countersign(folder, &rotate));
+    assert!(
+        told.contains("ca import --config server/countersign.toml issuing-2.crt --in 90s"),
+        "{told}"
+    );
+    let request = ["server/requests/issuing-2.csr", "--out", "issuing-2.crt"];
+    done(countersign(folder, &[&sign[..], &request, &root_passphrase].concat()));
+    let import = ["ca", "import", "--dir", "server", "issuing-2.crt", "--in", "90s"];
+    assert!(done(countersign(folder, &import)).contains("in 90s"));
+    assert_fails(&countersign(folder, &import), 2, "has issuing-2 already");
+    let sealed = fs::read_to_string(folder.join("server/keys/issuing-2.pem")).unwrap();
+    assert!(sealed.contains("ENCRYPTED PRIVATE KEY"));
+    let healthy = countersign(folder, &["doctor", "--dir", "server"]);
+    assert!(
+        healthy.status.success(),
+        "the server opens it: {}",
+        String::from_utf8_lossy(&healthy.stdout)
+    );
 
     // Findings, each by name.
     fs::write(folder.join("server/keys/root.pem"), "").unwrap();
@@ -249,6 +311,7 @@ fn keys_change_hands_and_the_configuration_is_read_again_while_everybody_is_serv
     let provider = Dev::start(&folder.join("provider"));
     let mut server = Production::make(folder, &provider, &[]);
     server.start();
+    fs::copy(folder.join("server/trust/trusted_root.json"), folder.join("old.json")).unwrap();
     let token = provider.token(EMAIL);
     let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -274,7 +337,7 @@ fn keys_change_hands_and_the_configuration_is_read_again_while_everybody_is_serv
         fs::write(&configuration, good).unwrap();
         for role in ["issuing", "timestamps"] {
             let rotate = ["ca", "rotate", role, "--dir", "server", "--in", "5s", "--root", "root"];
-            let sealed = ["--passphrase-file", "passphrase", "--with-network-up"];
+            let sealed = ["--root-passphrase-file", "root-passphrase", "--with-network-up"];
             done(countersign(folder, &[&rotate[..], &sealed].concat()));
         }
         let expected = server.told("is in use") + 1;
@@ -287,6 +350,14 @@ fn keys_change_hands_and_the_configuration_is_read_again_while_everybody_is_serv
         more(4);
         stop.store(true, Ordering::SeqCst);
     });
+    // A trusted root of before does not know who signed, which is not the same as a signature that does not hold.
+    let late = made.load(Ordering::SeqCst) - 1;
+    let whom = ["--certificate-identity", EMAIL, "--certificate-oidc-issuer", &provider.url];
+    let late = format!("{late}.txt");
+    let verify = ["verify-blob", "--trusted-root", "old.json", &late];
+    let refused = countersign(folder, &[&verify[..], &whom].concat());
+    assert_fails(&refused, 1, "1 in number, found");
+    assert_fails(&refused, 1, "old.json; if the instance has changed its keys since");
     let mut keys = BTreeSet::new();
     for number in 0..made.load(Ordering::SeqCst) {
         let file = folder.join(format!("{number}.txt"));

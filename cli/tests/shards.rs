@@ -89,6 +89,8 @@ fn assert_verifies_as(dev: &Dev, file: &Path, issuer: &str) {
 fn thirty_two_writers_and_signers_do_not_notice_a_rotation() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::start(&folder.path().join("dev"));
+    let old = folder.path().join("old.json");
+    fs::copy(dev.config(), &old).unwrap();
     let before = sign(&dev, folder.path(), "before");
     let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (signed, places) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
@@ -175,6 +177,24 @@ fn thirty_two_writers_and_signers_do_not_notice_a_rotation() {
     assert!(root["tlogs"][1]["publicKey"]["validFor"].get("end").is_none());
     for file in [&before, &after] {
         assert_verifies(&dev, file);
+    }
+    // Whoever knows the keys of before is told what is known, what was found, and what to do.
+    let with_old = |args: &[&OsStr]| {
+        let old = [OsStr::new("--trust-config"), old.as_ref()];
+        run(args.iter().chain(&old).copied())
+    };
+    let renewal = "old.json; if the instance has changed its keys since, get its newer";
+    let (whom, by) = ("--certificate-identity".as_ref(), "--certificate-oidc-issuer".as_ref());
+    let verify = [whom, EMAIL.as_ref(), by, dev.url.as_ref(), after.as_ref()];
+    let refused = with_old(&[&["verify-blob".as_ref()], &verify[..]].concat());
+    let id = place_in(&bundle(&after)).0;
+    let unknown = format!("one of the trusted root's logs, 2 in number, found one of log {id}");
+    let token = dev.token(EMAIL);
+    let sign = ["sign-blob", "--identity-token", &token].map(OsStr::new);
+    let frozen = with_old(&[&sign[..], &[after.as_ref()]].concat());
+    for (output, expected) in [(&refused, &*unknown), (&frozen, "answered 405")] {
+        assert_fails(output, 1, expected);
+        assert_fails(output, 1, renewal);
     }
     // A restart finds it all, and repeats are answered by the shard that has them.
     let dir = dev.dir.clone();
@@ -307,6 +327,8 @@ fn a_backup_under_load_is_whole_and_what_comes_back_from_it_cannot_fork() {
         1,
         "is no backup: its logs take entries",
     );
+    let old = folder.path().join("old.json");
+    fs::copy(dev.dir.join("trust/trusted_root.json"), &old).unwrap();
     dev.kill();
     assert_eq!(verdict(&run(["restore", target, "--dir", back_dir])), (0, String::new()));
     let old_note = fs::read(back.join("log/checkpoint")).unwrap();
@@ -318,6 +340,27 @@ fn a_backup_under_load_is_whole_and_what_comes_back_from_it_cannot_fork() {
     }
     let fresh = sign(&dev, folder.path(), "fresh");
     assert_verifies(&dev, &fresh);
+    // With the keys of before a signature is refused in time: nothing of it is logged.
+    let size = |dev: &Dev| dev.request("GET /shards/2/api/v2/checkpoint", "", "").1;
+    let (before, token, signing) =
+        (size(&dev), dev.token(EMAIL), back.join("trust/signing_config.json"));
+    let refused = run([
+        OsStr::new("sign-blob"),
+        "--trusted-root".as_ref(),
+        old.as_ref(),
+        "--signing-config".as_ref(),
+        signing.as_ref(),
+        "--identity-token".as_ref(),
+        token.as_ref(),
+        early.as_ref(),
+    ]);
+    assert_fails(
+        &refused,
+        1,
+        "nothing was logged: expected the certificate in one of the trusted root's certificate logs, 1 in number, found it in log ",
+    );
+    assert_fails(&refused, 1, "if the instance has changed its keys since");
+    assert_eq!(size(&dev), before);
     // What the copy has it answers for; what it lacks comes to be in another log.
     assert_eq!(submit(&dev, &known), known_place);
     let again = submit(&dev, &lost);

@@ -510,5 +510,5 @@ fn of_several_trusted_roots_each_stands_alone() {
     world.write("root.json", half.to_string());
     world.write("rest.json", rest.to_string());
     let refused = world.verify(&["--trusted-root", "rest.json", "file"]);
-    assert_fails(&refused, 1, "no log entry is of a log of the trusted root");
+    assert_fails(&refused, 1, "expected an entry of one of the trusted root's logs");
 }

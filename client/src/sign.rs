@@ -236,10 +236,10 @@ impl EphemeralKey {
     }
 }
 
-/// What the CA returned must be for our key and lead to an authority of the trusted root: an entry in
-/// the log is for ever, so none is made for a certificate that nobody here would accept. All else about
-/// it is checked with the whole bundle. The time is the certificate's own: our clock may differ. Returns when
-/// it expires.
+/// What the CA returned must be for our key, by an authority of the trusted root and in a certificate log of it:
+/// an entry in the log is for ever, so none is made for a certificate that nobody here would accept. All else
+/// about it is checked with the whole bundle. The time is the certificate's own: our clock may differ. Returns
+/// when it expires.
 fn check_certificate(
     der: &[u8],
     key: &EphemeralKey,
@@ -249,13 +249,9 @@ fn check_certificate(
     if certificate.spki() != key.spki {
         return Err(Error::CertificateForOtherKey);
     }
-    let times = [certificate.not_before()];
-    let mut authorities = root.certificate_authorities().iter();
-    if authorities.any(|authority| authority.verify(&certificate, &times).is_ok()) {
-        Ok(certificate.not_after())
-    } else {
-        Err(Error::CertificateUntrusted)
-    }
+    let checked = Verifier::new(root).certificate(&certificate, certificate.not_before());
+    checked.map_err(Error::CertificateUntrusted)?;
+    Ok(certificate.not_after())
 }
 
 /// The step of the flow that failed.
@@ -280,11 +276,9 @@ pub enum Error {
     /// The CA certified another key.
     #[error("the certificate authority's certificate is for another key than ours")]
     CertificateForOtherKey,
-    /// The CA is none of the trusted root's.
-    #[error(
-        "the certificate does not lead to an authority of the trusted root; nothing was logged"
-    )]
-    CertificateUntrusted,
+    /// The trusted root does not accept the certificate.
+    #[error("nothing was logged: {0}")]
+    CertificateUntrusted(countersign_verify::Error),
     /// No timestamp.
     #[error("no timestamp: {0}")]
     Timestamp(services::Error),
@@ -310,6 +304,20 @@ pub(crate) fn reason(report: &Report) -> String {
 }
 
 impl Error {
+    /// Whether services and trusted root do not fit: they are of two instances, or one of them is older.
+    #[must_use]
+    pub fn is_mismatch(&self) -> bool {
+        // A frozen log answers 405.
+        let frozen = |error: &services::Error| {
+            matches!(error, services::Error::Http(http::Error::Status { status: 405, .. }))
+        };
+        match self {
+            Self::CertificateUntrusted(_) | Self::Unverified(_) => true,
+            Self::Log(error) => frozen(error),
+            _ => false,
+        }
+    }
+
     /// Whether a service read the request and said no, as opposed to not being able to tell.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -12,7 +12,9 @@ use der::{Decode as _, Encode as _, Sequence};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
+};
 use x509_cert::time::Time;
 
 /// Extended key usage: code signing.
@@ -276,6 +278,20 @@ impl Certificate {
     #[must_use]
     pub fn extension(&self, id: ObjectIdentifier) -> Option<&Extension> {
         self.extensions.iter().find(|extension| extension.id == id)
+    }
+
+    /// The ID of its key, as its issuer gave it: RFC 5280, section 4.2.1.2.
+    #[must_use]
+    pub fn subject_key_id(&self) -> Option<Vec<u8>> {
+        let value = &self.extension(SUBJECT_KEY_ID)?.value;
+        Some(<&OctetStringRef>::from_der(value).ok()?.as_bytes().to_vec())
+    }
+
+    /// The ID of the key that signed it, as it claims: RFC 5280, section 4.2.1.1.
+    #[must_use]
+    pub fn authority_key_id(&self) -> Option<Vec<u8>> {
+        let value = &self.extension(AUTHORITY_KEY_ID)?.value;
+        Some(AuthorityKeyIdentifier::from_der(value).ok()?.key_identifier?.into_bytes().into_vec())
     }
 
     /// Basic constraints: whether this is a CA and how many CAs may stand below it.

@@ -223,10 +223,8 @@ impl<'a> Signer<'a> {
     /// Whether the signer identifier (issuer and serial number, or key identifier) names `certificate`.
     fn is(&self, certificate: &Certificate) -> bool {
         if self.id.tag() != Tag::Sequence {
-            let key_id = certificate.extension(crate::certificate::SUBJECT_KEY_ID);
-            let key_id = key_id.and_then(|id| <&OctetStringRef>::from_der(&id.value).ok());
             return self.id.tag().number() == TagNumber(0)
-                && key_id.is_some_and(|id| id.as_bytes() == self.id.value());
+                && certificate.subject_key_id().is_some_and(|id| id == self.id.value());
         }
         let Ok([issuer, serial]) =
             sequence("sid", self.id.value()).and_then(|sid| fixed("sid", sid))

@@ -269,7 +269,11 @@ impl<'a> Verifier<'a> {
         let times = self.trusted_times(bundle, &signer, root);
         let times = recorder.record(Check::Timestamp, times)?;
         if let Signer::Certificate { certificate, identity } = &signer {
-            let authority = issuing_authority(certificate, identity, &times, root);
+            let at: Vec<_> = times.iter().map(|trusted| trusted.time).collect();
+            let issuer = identity.issuer().unwrap_or("an issuer it does not name");
+            let authority = issuing_authority(certificate, &at, root).map(|authority| {
+                (authority, format!("{} according to {issuer}", identity.subject().as_str()))
+            });
             let authority = recorder.record(Check::Certificate, authority)?;
             let logged = self.logged_certificate(certificate, authority, root);
             recorder.record(Check::CertificateLog, logged)?;
@@ -299,6 +303,24 @@ impl<'a> Verifier<'a> {
         let artifact = (hash, digest);
         let root = place;
         Ok(Verified { signer, times, entries, witnesses, artifact, statement, payload, root })
+    }
+
+    /// Whether a trusted authority issued a signing certificate, and trusted certificate logs have it: what can
+    /// be told before anything is signed with it. `time` is one at which it must be valid.
+    ///
+    /// # Errors
+    /// With the first check that fails; of several roots with the last one's.
+    pub fn certificate(&self, certificate: &Certificate, time: Timestamp) -> Result<(), Error> {
+        let mut refusal = Error::NoRoot;
+        for root in self.roots {
+            let logged = issuing_authority(certificate, &[time], root)
+                .and_then(|authority| self.logged_certificate(certificate, authority, root));
+            match logged {
+                Ok(_) => return Ok(()),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
 
     /// From timestamp authorities and from the promises of Rekor v1 logs. Timestamps by authorities that
@@ -338,8 +360,11 @@ impl<'a> Verifier<'a> {
             let promised = bundle.entries().iter().any(|entry| entry.promise.is_some());
             return Err(match (found, bundle.timestamps().is_empty()) {
                 (1.., _) => Error::TooFewTimes { expected, found },
-                (0, false) => Error::UnknownTimestampAuthority,
-                (0, true) if promised => Error::UnknownLog,
+                (0, false) => {
+                    let known = root.timestamp_authorities().len();
+                    Error::UnknownTimestampAuthority { known }
+                }
+                (0, true) if promised => log::unknown(bundle, root),
                 (0, true) => Error::NoTimestamp,
             });
         }
@@ -392,7 +417,10 @@ impl<'a> Verifier<'a> {
             0 if expected == 0 => {
                 Ok(((), "by unknown logs only, and none was demanded".to_owned()))
             }
-            0 => Err(Error::UnknownCertificateLog),
+            0 => Err(Error::UnknownCertificateLog {
+                known: root.certificate_logs().len(),
+                found: log::named(scts.iter().map(|sct| &sct.log_id)),
+            }),
             found if found < expected => Err(Error::TooFewCertificateLogs { expected, found }),
             _ => Ok(((), found.join(", "))),
         }
@@ -523,11 +551,9 @@ fn check_signature(
 
 fn issuing_authority<'r>(
     certificate: &Certificate,
-    identity: &Identity,
-    times: &[TrustedTime],
+    times: &[Timestamp],
     root: &'r TrustedRoot,
-) -> Result<(&'r CertificateAuthority, String), Error> {
-    let times: Vec<Timestamp> = times.iter().map(|trusted| trusted.time).collect();
+) -> Result<&'r CertificateAuthority, Error> {
     // Several authorities may share a name across a key rotation: a time out of bounds says more than a
     // signature by the other key, and that more than another name.
     let telling = |reason: &chain::Error| match reason {
@@ -535,19 +561,31 @@ fn issuing_authority<'r>(
         chain::Error::Path(webpki::Error::InvalidSignatureForPublicKey) => 1,
         _ => 2,
     };
+    let authorities = root.certificate_authorities();
     let mut reason = chain::Error::OtherIssuer;
-    for authority in root.certificate_authorities() {
-        match authority.verify(certificate, &times) {
-            Ok(()) => {
-                let issuer = identity.issuer().unwrap_or("an issuer it does not name");
-                let found = format!("{} according to {issuer}", identity.subject().as_str());
-                return Ok((authority, found));
-            }
+    for authority in authorities {
+        match authority.verify(certificate, times) {
+            Ok(()) => return Ok(authority),
             Err(other) if telling(&other) > telling(&reason) => reason = other,
             Err(_) => {}
         }
     }
-    Err(Error::Chain(reason))
+    let key = certificate.authority_key_id();
+    let by = |authority: &CertificateAuthority| {
+        key.is_some() && authority.issuer().subject_key_id() == key
+    };
+    // That an authority's signature does not hold is only said of one whose key this claims to be.
+    match telling(&reason) {
+        2 => Err(Error::Chain(reason)),
+        1 if key.is_none() || authorities.iter().any(by) => Err(Error::Chain(reason)),
+        _ => Err(Error::UnknownAuthority {
+            known: authorities.len(),
+            found: match key {
+                Some(key) => format!("key {}", hex(&key)),
+                None => "a key without an ID".to_owned(),
+            },
+        }),
+    }
 }
 
 impl Bundle {

@@ -82,6 +82,9 @@ pub(crate) struct Init {
     /// Have the root in this directory certify the new keys at once; made if need be. Move it off this machine afterwards
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    /// A file with the passphrase of the root's key, which is another than the server's [default: ask]
+    #[arg(long, value_name = "FILE", requires = "root", conflicts_with = "unencrypted_keys")]
+    pub(crate) root_passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -192,9 +195,9 @@ pub(crate) struct Import {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Begin {
-    /// How long a key that is to take over is published before it signs
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = super::duration)]
-    pub(crate) r#in: Duration,
+    /// How long a key that is to take over is published before it signs [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    pub(crate) r#in: Option<Duration>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -208,11 +211,18 @@ pub(crate) struct Rotate {
     pub(crate) key: Option<String>,
     #[command(flatten)]
     pub(crate) begin: Begin,
-    #[command(flatten)]
-    pub(crate) sealing: Sealing,
+    /// A file with the passphrase of the server's keys [default: as the server finds it]
+    #[arg(long, value_name = "FILE", conflicts_with = "unencrypted_keys")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Do not encrypt the new key: whoever reads the disk can sign
+    #[arg(long)]
+    pub(crate) unencrypted_keys: bool,
     /// Have the root in this directory certify the new key at once
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    /// A file with the passphrase of the root's key [default: ask]
+    #[arg(long, value_name = "FILE", requires = "root")]
+    pub(crate) root_passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) network: Network,
 }

@@ -10,12 +10,11 @@ use crate::args::serve::{Curve, Init};
 use crate::config::{self, Config, Expected};
 use crate::failure::Failure;
 use crate::instance::{Directory, directory, keys};
-use crate::output;
+use crate::{output, passphrase};
 use console::Term;
 use countersign_ca::ceremony::{Role, requested_key};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 pub(crate) fn run(args: &Init) -> Result<ExitCode, Failure> {
     let file = args.dir.join(config::NAME);
@@ -48,6 +47,13 @@ pub(crate) fn run(args: &Init) -> Result<ExitCode, Failure> {
         return Err(Failure::unclear(format!("this would be no configuration:{}", all.concat())));
     }
     let passphrase = sealing(&args.sealing, "the server's keys")?;
+    let of_root = match &args.root {
+        Some(root) if !args.sealing.unencrypted_keys && !root.join("root.crt").exists() => {
+            let file = args.root_passphrase_file.as_deref();
+            Some(passphrase::choose(file, "the root's key: --root-passphrase-file")?)
+        }
+        _ => None,
+    };
     let sealed = passphrase.as_ref().map(|passphrase| &passphrase[..]);
     let folder = Directory::open(&args.dir)?;
     folder.settle(&url)?;
@@ -81,14 +87,14 @@ pub(crate) fn run(args: &Init) -> Result<ExitCode, Failure> {
     };
     if !root.join("root.crt").exists() {
         output::print("\n")?;
-        create(root, &organization, Curve::P384, passphrase.as_ref(), &network)?;
+        create(root, &organization, Curve::P384, of_root.as_ref(), &network)?;
     }
-    let root = Root::open(root, args.sealing.passphrase_file.as_deref())?;
+    let root = Root::open(root, args.root_passphrase_file.as_deref())?;
     for (role, request) in &requests {
         output::print("\n")?;
         let name = format!("{}.csr", role.name());
         let chain = root.certify(*role, request.as_bytes(), &name, &network)?;
-        import::install(&file, &chain, Duration::ZERO)?;
+        import::install(&file, &chain, None)?;
     }
     output::print(&format!(
         "\nNext: move {} off this machine, then\n  {serve} {dir}\n",

@@ -135,7 +135,9 @@ impl Prepared {
         let patience = Patience { defer, ..patience(args.timeout) };
         let Signed { bundle, report, deferred } = block_on(async {
             let token = identity.token().await?;
-            sign(subject, &token, &services, &root, patience, Some(intent)).await.map_err(failure)
+            sign(subject, &token, &services, &root, patience, Some(intent))
+                .await
+                .map_err(|error| failure(error, &args.trust))
         })??;
         new.finish(format!("{}\n", bundle.to_json()).as_bytes())?;
         let (name, path) = (file.display().to_string(), path.display().to_string());
@@ -222,12 +224,10 @@ pub(super) fn read_signing_config(path: &Path) -> Result<SigningConfig, Failure>
         .map_err(|error| Failure::unclear(format!("{}: {error}", path.display())))
 }
 
-pub(super) fn failure(error: sign::Error) -> Failure {
+pub(super) fn failure(error: sign::Error, trust: &Trust) -> Failure {
     let message = error.to_string();
-    match &error {
-        sign::Error::Unverified(_) | sign::Error::CertificateUntrusted => Failure::no(message)
-            .hint("trusted root and signing config are not of the same instance"),
-        error if error.is_refusal() => Failure::no(message),
-        _ => Failure::unclear(message),
+    if error.is_mismatch() {
+        return Failure::no(message).hint(trust::renewal(trust));
     }
+    if error.is_refusal() { Failure::no(message) } else { Failure::unclear(message) }
 }

@@ -114,7 +114,8 @@ fn run(
     let settle = |(file, result): (String, Result<_, Failure>)| {
         result.unwrap_or_else(|failure| report::Result::undecided(&file, &failure))
     };
-    Results::new(results.into_iter().map(settle).collect()).print(&evidence.output, "verified")
+    let results = Results::new(results.into_iter().map(settle).collect());
+    results.trusting(&evidence.trust).print(&evidence.output, "verified")
 }
 
 /// What the bundle for the first file claims; only read for the errors that show it.

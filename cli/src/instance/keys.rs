@@ -110,7 +110,7 @@ pub(crate) fn read(path: &Path, passphrase: Option<&str>) -> Result<Zeroizing<Ve
         let failure = Failure::unclear(format!("{}: {error}", path.display()));
         match error {
             countersign_ca::signer::Error::File => failure,
-            _ => failure.hint("give the passphrase with --passphrase-file FILE, as the systemd credential countersign-passphrase, or at the prompt"),
+            _ => failure.hint("the passphrase is the first line of a file (of a server's keys passphrase-file below [keys], of a root's --passphrase-file), else the systemd credential countersign-passphrase, else asked for"),
         }
     })
 }

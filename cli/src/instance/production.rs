@@ -22,16 +22,21 @@ use zeroize::Zeroizing;
 
 /// The passphrase of the encrypted keys, if there are any.
 pub(crate) fn passphrase(config: &Config) -> Result<Option<Zeroizing<String>>, Failure> {
+    match sealed(config) {
+        Some(_) => passphrase::find(config.passphrase_file.as_deref()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The first of the server's keys that is encrypted.
+pub(crate) fn sealed(config: &Config) -> Option<PathBuf> {
     let keys = config.issuing.iter().chain(&config.timestamps);
     let files = keys.filter_map(|key| match &key.key {
         KeyPlace::File(path) => Some(path.clone()),
         KeyPlace::Token(_) => None,
     });
     let logs = super::keys::LOGS.map(|(name, _)| config.directory.join(name));
-    if !files.chain(logs).any(|path| keys::is_sealed(&path)) {
-        return Ok(None);
-    }
-    passphrase::find(config.passphrase_file.as_deref()).map(Some)
+    files.chain(logs).find(|path| keys::is_sealed(path))
 }
 
 /// What the configuration asks for, with its keys opened.

@@ -72,15 +72,20 @@ pub enum Error {
     TooFewTimes { expected: usize, found: usize },
     /// Only authorities that are not trusted.
     #[error(
-        "no timestamp is by an authority of the trusted root: the bundle may be from another instance"
+        "expected a timestamp by one of the trusted root's timestamp authorities, {known} in number, found none"
     )]
-    UnknownTimestampAuthority,
+    UnknownTimestampAuthority { known: usize },
     /// The same timestamp again.
     #[error("timestamp {place} repeats an earlier one")]
     RepeatedTimestamp { place: usize },
     /// A timestamp does not hold.
     #[error("timestamp {place}: {reason}")]
     Timestamp { place: usize, reason: timestamp::Error },
+    /// By an authority that is not trusted, or by a key that it did not have when the trusted root was made.
+    #[error(
+        "expected a certificate by one of the trusted root's certificate authorities, {known} in number, found one by {found}"
+    )]
+    UnknownAuthority { known: usize, found: String },
     /// No path to a trusted authority.
     #[error(transparent)]
     Chain(chain::Error),
@@ -94,8 +99,10 @@ pub enum Error {
     #[error(transparent)]
     Sct(sct::Error),
     /// Only logs that are not trusted.
-    #[error("no signed certificate timestamp is by a certificate log of the trusted root")]
-    UnknownCertificateLog,
+    #[error(
+        "expected the certificate in one of the trusted root's certificate logs, {known} in number, found it in log {found}"
+    )]
+    UnknownCertificateLog { known: usize, found: String },
     /// The log's signature does not hold.
     #[error("the certificate log's receipt does not hold: {0}")]
     SctSignature(key::Error),
@@ -112,9 +119,9 @@ pub enum Error {
     TooFewLogs { expected: usize, found: usize },
     /// Only logs that are not trusted.
     #[error(
-        "no log entry is of a log of the trusted root: the bundle may be from another instance"
+        "expected an entry of one of the trusted root's logs, {known} in number, found one of log {found}"
     )]
-    UnknownLog,
+    UnknownLog { known: usize, found: String },
     /// The same entry again.
     #[error("log entry {place} repeats an earlier one")]
     RepeatedEntry { place: usize },
@@ -216,16 +223,16 @@ impl Error {
             Self::Statement(_) => "STATEMENT_MALFORMED",
             Self::NotASubject => "ARTIFACT_NOT_A_SUBJECT",
             Self::NoTimestamp | Self::TooFewTimes { .. } => "TIMESTAMP_MISSING",
-            Self::UnknownTimestampAuthority => "TIMESTAMP_AUTHORITY_UNKNOWN",
+            Self::UnknownTimestampAuthority { .. } => "TIMESTAMP_AUTHORITY_UNKNOWN",
             Self::RepeatedTimestamp { .. } | Self::Timestamp { .. } => "TIMESTAMP_INVALID",
-            Self::Chain(chain::Error::OtherIssuer) => "CERTIFICATE_AUTHORITY_UNKNOWN",
+            Self::UnknownAuthority { .. } => "CERTIFICATE_AUTHORITY_UNKNOWN",
             Self::Chain(chain::Error::OutsideValidity { .. }) => "CERTIFICATE_NOT_VALID_THEN",
             Self::Chain(_) => "CERTIFICATE_INVALID",
             Self::NoSct | Self::TooFewCertificateLogs { .. } => "SCT_MISSING",
             Self::Sct(_) | Self::SctSignature(_) | Self::SctTime { .. } => "SCT_INVALID",
-            Self::UnknownCertificateLog => "CERTIFICATE_LOG_UNKNOWN",
+            Self::UnknownCertificateLog { .. } => "CERTIFICATE_LOG_UNKNOWN",
             Self::NoEntry | Self::TooFewLogs { .. } => "LOG_ENTRY_MISSING",
-            Self::UnknownLog => "LOG_UNKNOWN",
+            Self::UnknownLog { .. } => "LOG_UNKNOWN",
             Self::RepeatedEntry { .. }
             | Self::UnsignedTime { .. }
             | Self::IntegratedTime { .. } => "LOG_ENTRY_INVALID",

@@ -100,7 +100,7 @@ pub(super) fn matching_entries<'a>(
     match logs.len() {
         0 if expected == 0 => return Ok((matching, "none, and none was demanded".to_owned())),
         0 if bundle.entries().is_empty() => return Err(Error::NoEntry),
-        0 => return Err(Error::UnknownLog),
+        0 => return Err(unknown(bundle, root)),
         found if found < expected => return Err(Error::TooFewLogs { expected, found }),
         _ => {}
     }
@@ -112,6 +112,17 @@ pub(super) fn matching_entries<'a>(
         })
         .collect();
     Ok((matching, found.join(", ")))
+}
+
+/// That none of the bundle's entries is of a trusted log.
+pub(super) fn unknown(bundle: &Bundle, root: &TrustedRoot) -> Error {
+    let found = named(bundle.entries().iter().map(|entry| &entry.log_id));
+    Error::UnknownLog { known: root.logs().len(), found }
+}
+
+/// Log IDs in base64, as trusted roots have them.
+pub(super) fn named<'a>(ids: impl Iterator<Item = &'a [u8; 32]>) -> String {
+    ids.map(|id| base64(id)).collect::<Vec<_>>().join(", ")
 }
 
 fn check_body(kind: Kind, body: &[u8], of: &Signature<'_>) -> Result<(), Error> {

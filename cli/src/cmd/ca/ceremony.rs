@@ -70,9 +70,9 @@ pub(in crate::cmd) fn create(
     }
     let failed = |error: &dyn std::fmt::Display| Failure::unclear(format!("the root: {error}"));
     let now = Timestamp::now();
-    let algorithm = match curve {
-        Curve::P256 => Algorithm::EcdsaP256Sha256,
-        Curve::P384 => Algorithm::EcdsaP384Sha384,
+    let (algorithm, kind) = match curve {
+        Curve::P256 => (Algorithm::EcdsaP256Sha256, "ECDSA P-256"),
+        Curve::P384 => (Algorithm::EcdsaP384Sha384, "ECDSA P-384"),
     };
     let key = FileSigner::generate_for(algorithm).map_err(|error| failed(&error))?;
     let certificate = ceremony::root(&key, &organization, now).map_err(|error| failed(&error))?;
@@ -88,7 +88,7 @@ pub(in crate::cmd) fn create(
         None => "NOT encrypted",
     };
     let text = format!(
-        "Root ceremony of {organization} at {now}, countersign {}\n{network}\nKey: {algorithm:?}, one key and whole, {kept}, in {KEY}\n{}",
+        "Root ceremony of {organization} at {now}, countersign {}\n{network}\nKey: {kind}, one key and whole, {kept}, in {KEY}\n{}",
         env!("CARGO_PKG_VERSION"),
         describe("Root certificate", &certificate)?,
     );
@@ -96,6 +96,10 @@ pub(in crate::cmd) fn create(
 }
 
 fn sign(args: &Sign) -> Result<(), Failure> {
+    if args.out.exists() {
+        let message = format!("{} is there already", args.out.display());
+        return Err(Failure::unclear(message).hint("name a new file with --out"));
+    }
     let network = offline(&args.network)?;
     let root = Root::open(&args.root, args.passphrase_file.as_deref())?;
     let request = fs::read(&args.csr).map_err(|error| Failure::file("read", &args.csr, &error))?;
@@ -151,6 +155,11 @@ impl<'a> Root<'a> {
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let refused = |error: &dyn std::fmt::Display| Failure::no(format!("{name}: {error}"));
         let spki = ceremony::requested_key(request).map_err(|error| refused(&error))?;
+        if let Some(asked) = ceremony::requested_role(request).filter(|asked| *asked != role) {
+            let (asked, role) = (asked.name(), role.name());
+            return Err(refused(&format!("expected a request for {role}, found one for {asked}"))
+                .hint("one key must not have both roles; is it the right file?"));
+        }
         let now = Timestamp::now();
         let (key, root) = (&*self.key, &self.certificate);
         let certificate = ceremony::certify(role, &spki, &self.organization, key, root, now);

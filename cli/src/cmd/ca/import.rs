@@ -15,6 +15,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+/// How long a key is published before it signs, unless told: clients refresh what they trust daily.
+const NOTICE: Duration = Duration::from_secs(24 * 3600);
+
 pub(super) fn run(args: &Import) -> Result<(), Failure> {
     let chain = production::read_chain(&args.certificates)?;
     let text = install(&args.place.file(), &chain, args.begin.r#in)?;
@@ -22,11 +25,11 @@ pub(super) fn run(args: &Import) -> Result<(), Failure> {
 }
 
 /// Puts `chain` beside the key that it is for, and into the configuration if that does not have it yet:
-/// the key then takes over after `notice`. Returns what to say.
+/// the key then takes over after `notice`, which only makes sense for such a key. Returns what to say.
 pub(in crate::cmd) fn install(
     configuration: &Path,
     chain: &[Vec<u8>],
-    notice: Duration,
+    notice: Option<Duration>,
 ) -> Result<String, Failure> {
     let folder = configuration.parent().unwrap_or(Path::new("."));
     let mut text = fs::read_to_string(configuration)
@@ -39,13 +42,23 @@ pub(in crate::cmd) fn install(
     let (name, role) = key_of(&config.directory, chain)?;
     check(role, chain)?;
     let certificates = config.directory.join("keys").join(format!("{name}.crt"));
+    let mut all = config.issuing.iter().chain(&config.timestamps);
+    let known = all.any(|key| key.certificates == certificates);
+    if known && notice.is_some() {
+        let message = format!(
+            "--in: {} has {name} already, and says when it signs from",
+            configuration.display()
+        );
+        let hint = format!("change \"from\" of {name} there, and have the server reload it");
+        return Err(Failure::unclear(message).hint(hint));
+    }
     directory::write(&certificates, production::write_chain(chain).as_bytes())?;
     // Restart finds a certificate that the configuration may not name yet: it is not used.
     let described = describe(&format!("The certificate of {name}"), &chain[0])?;
-    let all = config.issuing.iter().chain(&config.timestamps);
-    if all.into_iter().any(|key| key.certificates == certificates) {
+    if known {
         return Ok(described);
     }
+    let notice = notice.unwrap_or(NOTICE);
     let from = Timestamp::now().checked_add(notice);
     let from = from.map_err(|error| Failure::unclear(format!("--in: {error}")))?;
     let from = Timestamp::from_second(from.as_second() + 1).unwrap_or(from);

@@ -1,40 +1,82 @@
 //! `countersign ca rotate`: the next key of an authority.
+//!
+//! The new key is kept as the server's others are, because it opens all of them with one passphrase. What can fail
+//! is tried before a key is made, and what fails later leaves none behind.
 
-use super::ceremony::{Root, offline, sealing};
+use super::ceremony::{Root, offline};
 use super::import;
 use crate::args::serve::Rotate;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::instance::keys;
-use crate::output;
+use crate::instance::{keys, production};
+use crate::{output, passphrase};
 use countersign_ca::ceremony::Role;
+use std::fs;
+use std::path::Path;
+use zeroize::Zeroizing;
 
 pub(super) fn run(args: &Rotate) -> Result<(), Failure> {
     let path = args.place.file();
     let config = Config::load(&path)?;
     let role = Role::from(args.role);
-    let taken = |name: &String| config.directory.join(format!("requests/{name}.csr")).exists();
+    let (folder, token) = (&config.directory, args.key.as_deref());
+    let taken = |name: &String| folder.join(format!("requests/{name}.csr")).exists();
     let mut names = (2..).map(|number| format!("{}-{number}", role.name()));
     let name = names.find(|name| !taken(name)).expect("numbers do not end");
-    let passphrase = match args.key {
-        Some(_) => None,
-        None => sealing(&args.sealing, "the new key")?,
-    };
+    let passphrase = if token.is_some() { None } else { sealing(args, &config)? };
     let passphrase = passphrase.as_ref().map(|passphrase| &passphrase[..]);
-    let (folder, token) = (&config.directory, args.key.as_deref());
+    let root = match &args.root {
+        Some(root) => {
+            let network = offline(&args.network)?;
+            Some((Root::open(root, args.root_passphrase_file.as_deref())?, network))
+        }
+        None => None,
+    };
     let organization = &config.organization;
-    let request = keys::make_for_authority(folder, &name, role, organization, token, passphrase)?;
-    let Some(folder) = &args.root else {
-        let csr = config.directory.join(format!("requests/{name}.csr"));
+    let request = keys::make_for_authority(folder, &name, role, organization, token, passphrase)
+        .inspect_err(|_| forget(folder, &name))?;
+    let Some((root, network)) = root else {
+        let notice = args.begin.r#in.map_or_else(String::new, |notice| {
+            // Seconds, so that it is one word.
+            format!(" --in {}s", notice.as_secs())
+        });
         return output::print(&format!(
-            "Made the key {name}. Bring its signing request to the root, and the certificate back:\n  countersign ca ceremony sign --root DIR --csr {} --as {} --out {name}.crt\n  countersign ca import --config {} {name}.crt\n",
-            csr.display(),
+            "Made the key {name}. Bring its signing request to the root, and the certificate back:\n  countersign ca ceremony sign --root DIR --csr {} --as {} --out {name}.crt\n  countersign ca import --config {} {name}.crt{notice}\n",
+            folder.join(format!("requests/{name}.csr")).display(),
             role.name(),
             path.display(),
         ));
     };
-    let network = offline(&args.network)?;
-    let root = Root::open(folder, args.sealing.passphrase_file.as_deref())?;
-    let chain = root.certify(role, request.as_bytes(), &format!("{name}.csr"), &network)?;
-    output::print(&import::install(&path, &chain, args.begin.r#in)?)
+    let chain = root.certify(role, request.as_bytes(), &format!("{name}.csr"), &network);
+    let installed = chain.and_then(|chain| import::install(&path, &chain, args.begin.r#in));
+    output::print(&installed.inspect_err(|_| {
+        // Once the configuration names the key it stays, whatever failed then.
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if !text.contains(&format!("{name}.crt")) {
+            forget(folder, &name);
+        }
+    })?)
+}
+
+/// The passphrase that the server will open the new key with, unless it is to stay readable.
+fn sealing(args: &Rotate, config: &Config) -> Result<Option<Zeroizing<String>>, Failure> {
+    if args.unencrypted_keys {
+        return Ok(None);
+    }
+    let Some(key) = production::sealed(config) else {
+        let message = "the server's keys are not encrypted, and it takes one passphrase for all";
+        return Err(Failure::unclear(message).hint("give --unencrypted-keys"));
+    };
+    let file = args.passphrase_file.as_deref().or(config.passphrase_file.as_deref());
+    let passphrase = passphrase::find(file)?;
+    keys::read(&key, Some(&passphrase))?;
+    Ok(Some(passphrase))
+}
+
+/// Removes what was made of a key that nothing names.
+fn forget(folder: &Path, name: &str) {
+    for file in ["keys/NAME.pem", "keys/NAME.crt", "requests/NAME.csr", "requests/NAME.key"] {
+        // Some were not made yet.
+        let _ = fs::remove_file(folder.join(file.replace("NAME", name)));
+    }
 }

@@ -1,6 +1,7 @@
 //! `sign` and `attest`: many images with one token and one certificate, for as long as it lasts.
 
 use super::{AT_ONCE, annotations, failure, parts, registries};
+use crate::args::Trust;
 use crate::args::image::{Attest, ImageSigning, Sign};
 use crate::cmd::sign as blob;
 use crate::cmd::verify::predicate;
@@ -96,7 +97,7 @@ fn run(args: &ImageSigning, claim: &Claim) -> Result<ExitCode, Failure> {
         let results = stream::iter(targets).map(sign).buffered(AT_ONCE);
         Ok::<_, Failure>(results.collect::<Vec<_>>().await)
     })??;
-    Results::new(results).print(&signing.output, "signed")
+    Results::new(results).trusting(&signing.trust).print(&signing.output, "signed")
 }
 
 /// An image to sign.
@@ -163,6 +164,7 @@ struct Session<'a> {
     identity: Token,
     services: &'a Services,
     root: &'a TrustedRoot,
+    trust: &'a Trust,
     patience: Patience,
     /// Whether to look for what was signed before.
     resume: bool,
@@ -176,21 +178,23 @@ impl<'a> Session<'a> {
         identity: Token,
         services: &'a Services,
         root: &'a TrustedRoot,
-        args: &ImageSigning,
+        args: &'a ImageSigning,
         intent: Intent,
     ) -> Result<Self, Failure> {
         let (patience, resume) = (blob::patience(args.signing.timeout), args.resume);
-        let signer = certify(&identity, services, root, patience, &intent).await?;
+        let trust = &args.signing.trust;
+        let signer = certify(&identity, services, (root, trust), patience, &intent).await?;
         let signer = Mutex::new(Arc::new(signer));
-        Ok(Self { identity, services, root, patience, resume, intent, signer })
+        Ok(Self { identity, services, root, trust, patience, resume, intent, signer })
     }
 
     /// The signer; a new one when the certificate is about to expire.
     async fn signer(&self) -> Result<Arc<Signer<'a>>, Failure> {
         let mut signer = self.signer.lock().await;
         if signer.expires() < Timestamp::now() + MARGIN {
-            let Self { identity, services, root, patience, intent, .. } = self;
-            *signer = Arc::new(certify(identity, services, root, *patience, intent).await?);
+            let Self { identity, services, root, trust, patience, intent, .. } = self;
+            let by = (*root, *trust);
+            *signer = Arc::new(certify(identity, services, by, *patience, intent).await?);
         }
         Ok(Arc::clone(&signer))
     }
@@ -218,7 +222,7 @@ impl<'a> Session<'a> {
         let Target { reference, repository, stored } = target;
         let subject = &stored.descriptor;
         let artifact = subject.digest.artifact();
-        let not_signed = |error| ("NOT_SIGNED", blob::failure(error));
+        let not_signed = |error| ("NOT_SIGNED", blob::failure(error, self.trust));
         let not_stored = |error: oci::Error| (error.code(), failure(error));
         let signer = self.signer().await.map_err(|failure| ("NOT_SIGNED", failure))?;
         let statement =
@@ -292,12 +296,13 @@ impl<'a> Session<'a> {
 async fn certify<'a>(
     identity: &Token,
     services: &Services,
-    root: &'a TrustedRoot,
+    (root, trust): (&'a TrustedRoot, &Trust),
     patience: Patience,
     intent: &Intent,
 ) -> Result<Signer<'a>, Failure> {
     let token = identity.token().await?;
-    Signer::new(&token, services, root, patience, Some(intent)).await.map_err(blob::failure)
+    let signer = Signer::new(&token, services, root, patience, Some(intent)).await;
+    signer.map_err(|error| blob::failure(error, trust))
 }
 
 impl Claim {

@@ -64,7 +64,7 @@ fn run(args: &ImageVerification, wanted: Wanted) -> Result<ExitCode, Failure> {
         let verify = async |image: &Image| Ok(job.image(image).await);
         each(&images(args).await?, evidence.output.output, verify).await
     })??;
-    Results::new(results).print(&evidence.output, "verified")
+    Results::new(results).trusting(&evidence.trust).print(&evidence.output, "verified")
 }
 
 /// Whom the first bundle that refers to the first image claims to be by, for the flags to paste.
