@@ -24,8 +24,8 @@ use url::Url;
 
 /// Sign software without long-lived keys, and verify who signed it.
 ///
-/// Exit status: 0 yes; 1 no (the evidence does not hold, or a service refuses); 2 could not tell (wrong
-/// usage, unreadable input, a service that is away).
+/// Exit status: 0 yes; 1 no (the evidence does not hold or is none, or a service refuses); 2 could not tell (wrong
+/// usage, a file that cannot be read, a service that is away).
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, propagate_version = true)]
 pub(crate) struct Args {

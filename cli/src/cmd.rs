@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::runtime::block_on;
 use clap::CommandFactory as _;
-use countersign_client::http::Http;
+use countersign_client::http::{self, Http};
 use std::process::ExitCode;
 
 /// Runs a command.
@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Health(Deferred(args)) => health(&args.instance),
         Command::Completion { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut whole(), "countersign", &mut text);
+            clap_complete::generate(shell, &mut shown(), "countersign", &mut text);
             output::print(&String::from_utf8_lossy(&text))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -84,11 +84,21 @@ fn whole() -> clap::Command {
     })
 }
 
+/// All but the hidden commands, which are nobody's to complete.
+fn shown() -> clap::Command {
+    let all = whole();
+    let commands = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    clap::Command::new("countersign").args(all.get_arguments()).subcommands(commands)
+}
+
 fn health(instance: &url::Url) -> Result<ExitCode, Failure> {
     let unclear = |error: &dyn std::fmt::Display| Failure::unclear(error.to_string());
     let url = instance.join("/readyz").map_err(|error| unclear(&error))?;
     let http = Http::new([&url]).map_err(|error| unclear(&error))?;
-    block_on(http.once(&url))?.map_err(|error| Failure::no(format!("not ready: {error}")))?;
+    block_on(http.once(&url))?.map_err(|error| match error {
+        http::Error::Status { .. } => Failure::no(format!("not ready: {error}")),
+        _ => Failure::unclear(format!("cannot tell whether it is ready: {error}")),
+    })?;
     output::print("ready\n")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -322,7 +322,10 @@ fn keys(
                 .map_err(|wrong| Expected::new(&format!("the URI of a key in a token ({wrong})"))),
             false => file(text).map(KeyPlace::File),
         });
-        let certificates = table.required("certificates", file);
+        let certificates = table.required("certificates", |text| {
+            let expected = "the name of a file that is there (countersign ca import puts it there)";
+            file(text).map_err(|_| Expected::new(expected))
+        });
         let from = table.optional("from", |text| {
             text.parse::<Timestamp>()
                 .map_err(|_| Expected::new("a time, such as \"2027-01-31T12:00:00Z\""))

@@ -37,12 +37,19 @@ impl Failure {
 
     /// A file that could not be read or written.
     pub(crate) fn file(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::unclear(format!("cannot {what} {}: {error}", path.display()))
+        let failure = Self::unclear(format!("cannot {what} {}: {error}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => failure.hint("run it as the owner of the file"),
+            _ => failure,
+        }
     }
 
     /// Message and hint, for a table or a report.
     pub(crate) fn text(&self) -> String {
         match &self.hint {
+            Some(hint) if self.message.contains('\n') => {
+                format!("{}\n  next: {hint}", self.message.trim_end())
+            }
             Some(hint) => format!("{}; {hint}", self.message),
             None => self.message.clone(),
         }

@@ -22,10 +22,12 @@ impl Identity {
     /// By the flags, else by what the surroundings offer, else on a terminal by login.
     pub(crate) fn find(args: &Signing, config: &SigningConfig) -> Result<Self, Failure> {
         let unclear = |error: token::Error| Failure::unclear(error.to_string());
-        let how = match (args.login, &args.identity_token) {
+        // Set to nothing, as by a CI secret that does not exist, is not set.
+        let given = args.identity_token.as_deref().filter(|text| !text.trim().is_empty());
+        let how = match (args.login, given) {
             (Some(how), None) => how,
             (_, explicit) => {
-                let source = Source::find(explicit.as_deref(), |name| std::env::var(name).ok());
+                let source = Source::find(explicit, |name| std::env::var(name).ok());
                 match source {
                     Ok(source) => return Ok(Self::Source(source)),
                     Err(token::Error::None) if console::user_attended_stderr() => usual(),

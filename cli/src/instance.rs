@@ -327,7 +327,10 @@ impl Services {
     /// What the record says of them: keys, and the `files` of the configuration with their digests.
     fn in_force(&self, files: Vec<String>) -> Vec<String> {
         let keys = self.lifetimes(Timestamp::now()).into_iter();
-        let key = |key: keys::Lifetime| format!("{} key {} from {}", key.role, key.key, key.from);
+        let key = |keys::Lifetime { role, key, from, .. }| match from > Timestamp::MIN {
+            true => format!("{role} key {key} from {from}"),
+            false => format!("{role} key {key} from the beginning"),
+        };
         files.into_iter().chain(keys.map(key)).collect()
     }
 

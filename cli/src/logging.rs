@@ -1,7 +1,7 @@
 //! The program's own log, on standard error: text for people or JSON lines for machines.
 //!
-//! `COUNTERSIGN_LOG` filters it, as `RUST_LOG` does elsewhere; warnings and errors unless told otherwise, of `countersign serve` what it
-//! does, too.
+//! `COUNTERSIGN_LOG` filters it, as `RUST_LOG` does elsewhere; warnings and errors unless told otherwise, of
+//! `countersign serve` what it does, too, but not each request.
 //! Each line of a request has its ID.
 
 use clap::ValueEnum;
@@ -17,10 +17,9 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Begins to write what is of `level` or above, unless the environment says otherwise; once a process.
-pub(crate) fn init(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG");
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(level));
+/// Begins to write what passes `filter`, unless the environment has another; once a process.
+pub(crate) fn init(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| filter.into());
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     match format {
         LogFormat::Text => lines.with_ansi(console::user_attended_stderr()).init(),

@@ -21,8 +21,12 @@ impl NewFile {
         Self::begin_with(path, name, folder)
     }
 
-    /// Begins a file of evidence that will be at `path`.
+    /// Begins a file of evidence that will be at `path`, where nothing is yet: evidence is not written over.
     pub(crate) fn for_evidence(path: &Path) -> Result<Self, Failure> {
+        if path.exists() {
+            let message = format!("{} is there already", path.display());
+            return Err(Failure::unclear(message).hint("give the name of a new FILE"));
+        }
         Self::begin_with(
             path,
             "give the name of a file",
@@ -32,6 +36,11 @@ impl NewFile {
 
     /// With what to do when there can be no file of that name, or in that folder.
     fn begin_with(path: &Path, name_hint: &str, folder_hint: &str) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            return Err(Failure::unclear("expected the name of a file to write, found -").hint(
+                "standard output is for results: name a file (./- if it is to be called so)",
+            ));
+        }
         // Renaming replaces what is there, even a device such as /dev/null or another program's pipe.
         let path = match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => {

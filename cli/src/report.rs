@@ -176,7 +176,11 @@ impl Result {
             // What is missing is the caller's to give: another digest, the key.
             let missing = matches!(error, Error::DigestNeeded { .. } | Error::KeyNeeded);
             let verdict = if missing { Verdict::Undecided } else { Verdict::Refused };
-            (verdict, error.code(), error.to_string())
+            let reason = match error {
+                Error::Bundle(reason) => format!("{bundle}: {reason}"),
+                error => error.to_string(),
+            };
+            (verdict, error.code(), reason)
         });
         for Demand { name, expected, outcome } in demands {
             let (outcome, found) = match outcome {

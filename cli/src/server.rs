@@ -98,6 +98,11 @@ impl Server {
         &self.instance
     }
 
+    /// What cuts off requests when it is told to shut down.
+    pub(crate) fn handle(&self) -> Handle<SocketAddr> {
+        self.handle.clone()
+    }
+
     /// Takes no more connections, lets requests finish, and then the logs.
     pub(crate) async fn stop(self) -> Result<(), Failure> {
         if let Some(orders) = &self.orders {

@@ -63,6 +63,24 @@ pub(crate) enum Files {
     Parts { roots: Vec<Vec<u8>>, signing: Option<Vec<u8>> },
 }
 
+/// What a file of trust is, by its members.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// A ClientTrustConfig.
+    Config,
+    /// A trusted root.
+    TrustedRoot,
+}
+
+impl Kind {
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        let has = |member| json.get(member).is_some();
+        let root = has("tlogs") || has("certificateAuthorities");
+        if has("trustedRoot") { Some(Self::Config) } else { root.then_some(Self::TrustedRoot) }
+    }
+}
+
 impl Files {
     /// Reads and checks them.
     pub(crate) fn load(&self) -> Result<Loaded, countersign_client::trust::Error> {
@@ -76,6 +94,18 @@ impl Files {
                 let signing = signing.as_deref().map(SigningConfig::parse).transpose()?;
                 let roots = roots.iter().map(|root| TrustedRoot::parse(root));
                 Ok(Loaded { roots: roots.collect::<Result<_, _>>()?, signing })
+            }
+        }
+    }
+
+    /// What to do if one file was given for the other.
+    fn mistaken(&self) -> Option<&'static str> {
+        match self {
+            Self::Config(bytes) => (Kind::of(bytes) == Some(Kind::TrustedRoot))
+                .then_some("it is a trusted root: give it with --trusted-root"),
+            Self::Parts { roots, .. } => {
+                let config = roots.iter().any(|root| Kind::of(root) == Some(Kind::Config));
+                config.then_some("it is a client trust config: give it with --trust-config")
             }
         }
     }
@@ -153,7 +183,14 @@ impl Choice {
         if let Self::Stored(stored) = self {
             make_ready(stored, offline, Timestamp::now())?;
         }
-        self.files()?.load().map_err(|error| Failure::unclear(format!("{self}: {error}")))
+        let files = self.files()?;
+        files.load().map_err(|error| {
+            let failure = Failure::unclear(format!("{self}: {error}"));
+            match files.mistaken() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
     }
 
     /// Its files, of whatever age.
@@ -313,12 +350,15 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     read_bounded(path, MAX_TRUSTED_ROOT)
 }
 
-/// The bytes of a file that must have at most `limit`.
+/// The bytes of a file, or of standard input for `-`, that must have at most `limit`.
 pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let failed = |error| Failure::file("read", path, &error);
-    let file = std::fs::File::open(path).map_err(failed)?;
+    let input: Box<dyn std::io::Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+    };
     let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    input.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > limit {
         let message = format!("{} is larger than {limit} bytes, the limit for it", path.display());
         return Err(Failure::unclear(message));

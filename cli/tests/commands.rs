@@ -161,7 +161,10 @@ fn forgeries_are_refused_each_for_its_reason() {
             "not a Sigstore bundle: EOF",
         ),
         (signed.write("text.json", "hello"), "not a Sigstore bundle"),
-        (signed.write("empty.json", ""), "not a Sigstore bundle"),
+        (
+            signed.write("empty.json", ""),
+            "empty.json: the file is empty; expected a Sigstore bundle",
+        ),
     ] {
         assert_fails(&dev.verify(&signed.file, &bundle, EMAIL), 1, expected);
     }
@@ -297,7 +300,9 @@ fn what_a_token_would_get_is_explained_by_the_instance_or_by_a_configuration() {
     let (head, tail) = token.rsplit_once('.').unwrap();
     let forged = format!("{head}.A{tail}");
     assert_fails(&explain(&forged, &["--instance", &dev.url]), 1, "signature does not hold");
-    assert_fails(&explain("nonsense", &["--instance", &dev.url]), 2, "nonsense");
+    let refused = explain("nonsense", &["--instance", &dev.url]);
+    assert_fails(&refused, 2, "the value given is neither an identity token nor a file");
+    assert!(!verdict(&refused).1.contains("nonsense"), "it may be a secret");
     fs::write(&config, "oidc-issuers:\n  https://a.example: {client-id: a, type: emial}\n")
         .unwrap();
     assert_fails(
@@ -397,7 +402,7 @@ fn an_instance_that_is_away_is_undecided_and_health_says_so() {
     let url = signed.dev.url.clone();
     assert_eq!(verdict(&run(["health", "--instance", &url])).0, 0);
     signed.dev.kill();
-    assert_fails(&run(["health", "--instance", &url]), 1, "not ready");
+    assert_fails(&run(["health", "--instance", &url]), 2, "cannot tell whether it is ready");
     assert_fails(
         &run(["log", "info", "--instance", "https://example.com"]),
         2,

@@ -34,6 +34,7 @@ fn metrics_say_what_was_done() {
     assert_eq!(dev.request("GET /api/v2/tile/0/000.p/2", "", "").0, 200);
     let (status, text) = dev.request("GET /metrics", "", "");
     assert_eq!(status, 200);
+    assert_eq!(value(&text, "countersign_log_batches_failed_total{log=\"127.0.0.1\"}"), 0.0);
     let (log, shard) = ("{log=\"127.0.0.1\"}", "{log=\"127.0.0.1\",shard=\"1\"}");
     for (series, expected) in [
         (format!("countersign_log_entries{shard}"), 2.0),

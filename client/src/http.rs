@@ -304,7 +304,24 @@ async fn read_whole(
 }
 
 pub(crate) fn unreachable(url: &Url, error: reqwest::Error) -> Error {
-    Error::Unreachable { url: url.to_string(), reason: chain(&error.without_url()) }
+    let (url, reason) = (url.to_string(), chain(&error.without_url()));
+    // As rustls says it, behind what was tried.
+    match reason.split_once("invalid peer certificate: ") {
+        Some((_, wrong)) => Error::Certificate { url, reason: plain(wrong) },
+        None => Error::Unreachable { url, reason },
+    }
+}
+
+/// What is wrong with a server's TLS certificate, for people.
+fn plain(wrong: &str) -> String {
+    let known = if wrong.starts_with("UnknownIssuer") {
+        "it is by no authority that this system trusts; SSL_CERT_FILE can name a file with the authority's certificate"
+    } else if wrong.contains("CaUsedAsEndEntity") {
+        "it is an authority's own certificate; expected one for a server"
+    } else {
+        wrong
+    };
+    known.to_owned()
 }
 
 /// What the service says went wrong: `message` of the error body all Sigstore services use, with our
@@ -347,6 +364,14 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
+    /// TLS: who answers does not prove to be the service. It would not the next moment, either.
+    #[error("{url} shows a TLS certificate that is not accepted: {reason}")]
+    Certificate {
+        /// The service.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The service said no.
     #[error("{url} answered {status}: {message}")]
     Status {
@@ -384,7 +409,7 @@ impl Retryable for Error {
         match self {
             Self::Unreachable { .. } => true,
             Self::Status { status, .. } => is_passing(*status),
-            Self::Setup { .. } | Self::TooLong { .. } => false,
+            Self::Setup { .. } | Self::TooLong { .. } | Self::Certificate { .. } => false,
         }
     }
 

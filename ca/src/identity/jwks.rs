@@ -354,7 +354,7 @@ impl Shared {
     async fn document<T: for<'a> Deserialize<'a>>(&self, url: &Url) -> Result<T, JwksError> {
         let failed = |error: reqwest::Error| JwksError::Fetch {
             url: url.to_string(),
-            reason: error.without_url().to_string(),
+            reason: with_causes(&error.without_url()),
         };
         let mut response = self.http.get(url.clone()).send().await.map_err(failed)?;
         if response.status() != reqwest::StatusCode::OK {
@@ -374,6 +374,12 @@ impl Shared {
             reason: "not the JSON document expected".to_owned(),
         })
     }
+}
+
+/// An error with what led to it, such as a connection that was refused.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Whether `now` is no further than `span` from `start`; before it, too: who waited for a turn has an

@@ -66,7 +66,11 @@ const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The latest checkpoint of a shard, once its tree is in the files. Where only the files are, it is theirs.
-async fn head(dir: &Path, shard: &Stored, source: &Arc<dyn Source>) -> Result<String, Failure> {
+pub(in crate::cmd) async fn head(
+    dir: &Path,
+    shard: &Stored,
+    source: &Arc<dyn Source>,
+) -> Result<String, Failure> {
     let Stored { folder, key, format, .. } = shard;
     let stored = fsck::published(&**source).await.map_err(|error| failed(shard, &error))?;
     let open = |note: &str| key.open(note).map_err(|error| failed(shard, &error.into()));

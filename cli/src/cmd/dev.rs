@@ -18,7 +18,7 @@ use url::Url;
 const DEFAULT: &str = "127.0.0.1:8420";
 
 pub(crate) fn run(args: Dev) -> Result<ExitCode, Failure> {
-    serve::run_with_log(args.log_format, "warn", run_instance(args))
+    serve::run_with_log(args.log_format, "warn,countersign::cmd::serve=info", run_instance(args))
 }
 
 async fn run_instance(args: Dev) -> Result<ExitCode, Failure> {

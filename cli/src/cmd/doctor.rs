@@ -1,14 +1,20 @@
 //! `countersign doctor`: what is wrong with an instance, or soon will be, without its server.
 //!
-//! Exit status 0: nothing found; 1: findings, one a line; 2: it could not be found out.
+//! Exit status 0: nothing found, but perhaps warnings; 1: findings, one a line; 2: it could not be found out.
+
+mod logs;
 
 use crate::args::serve::Doctor;
 use crate::config::{Config, KeyPlace};
 use crate::failure::{self, Failure};
-use crate::instance::{keys, production};
+use crate::instance::{Settings, keys, production};
 use crate::output;
+use crate::runtime::block_on;
+use countersign_ca::identity::jwks::KeySource;
+use countersign_ca::identity::{Issuer, IssuerUrl};
 use countersign_verify::certificate::Certificate;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +27,7 @@ pub(crate) fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     let path = args.place.file();
     let text = fs::read_to_string(&path).map_err(|error| Failure::file("read", &path, &error))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut findings = Vec::new();
+    let mut findings: Vec<_> = writable(&path).into_iter().collect();
     match Config::parse(&text, folder, Path::is_file) {
         Err(mistakes) => {
             findings.extend(mistakes.iter().map(|mistake| format!("configuration, {mistake}")));
@@ -38,13 +44,24 @@ pub(crate) fn run(args: &Doctor) -> Result<ExitCode, Failure> {
 
 fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Result<(), Failure> {
     secrets(config, findings);
-    if let Some(issuers) = &config.issuers
-        && let Err(error) = production::issuers(issuers)
-    {
-        findings.push(error.text());
+    match Settings::read(&config.directory) {
+        Err(error) => findings.push(error.text()),
+        Ok(settings) => {
+            let fits = settings.map_or(Ok(()), |settings| settings.fit(&config.url));
+            findings
+                .extend(fits.err().map(|error| format!("configuration, url: {}", error.text())));
+        }
     }
-    if config.issuers.is_none() {
-        findings.push("configuration: without \"issuers\" nobody gets a certificate".to_owned());
+    let mut understood = true;
+    match config.issuers.as_deref().map(production::issuers) {
+        None => {
+            findings.push("configuration: without \"issuers\" nobody gets a certificate".to_owned())
+        }
+        Some(Ok(issuers)) => warn_of_silent(&issuers, now)?,
+        Some(Err(error)) => {
+            understood = false;
+            findings.push(error.text());
+        }
     }
     if let Some(files) = &config.tls {
         match files.read() {
@@ -55,7 +72,12 @@ fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Resul
     disk(&config.directory, findings)?;
     clock(&config.directory, now, findings);
     let passphrase = production::passphrase(config)?;
-    match production::plan(config, passphrase.as_ref().map(|text| &text[..])) {
+    let passphrase = passphrase.as_ref().map(|text| &text[..]);
+    logs::examine(&config.directory, passphrase, findings)?;
+    if !understood {
+        return Ok(());
+    }
+    match production::plan(config, passphrase) {
         Err(error) => findings.push(error.text()),
         Ok(plan) => {
             findings.extend(plan.policy.as_ref().and_then(|policy| policy.warning()));
@@ -83,8 +105,20 @@ fn secrets(config: &Config, findings: &mut Vec<String>) {
             KeyPlace::Token(uri) => uri.pin_file().to_owned(),
         })
         .collect();
-    secrets.extend(keys::LOGS.map(|(name, _)| config.directory.join(name)));
-    let keys = secrets.clone();
+    let mut keys: BTreeSet<PathBuf> = secrets.drain(..).collect();
+    keys.extend(keys::LOGS.map(|(name, _)| config.directory.join(name)));
+    let folder = config.directory.join("keys");
+    let others = fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
+    keys.extend(others.filter(|path| path.extension().is_some_and(|end| end == "pem")));
+    secrets.extend(keys.iter().cloned());
+    // Whoever can exchange one of these decides who signs.
+    let mut decisive = vec![config.directory.clone(), folder];
+    decisive.extend(config.issuers.iter().chain(&config.policy).cloned());
+    decisive.extend(config.tls.as_ref().map(|files| files.certificate.clone()));
+    for path in decisive {
+        findings.extend(writable(&path));
+    }
+    let owner = fs::metadata(&config.directory).map(|folder| folder.uid()).ok();
     secrets.extend(config.passphrase_file.clone());
     secrets.extend(config.tls.as_ref().map(|files| files.key.clone()));
     for path in &secrets {
@@ -95,6 +129,13 @@ fn secrets(config: &Config, findings: &mut Vec<String>) {
                 path.display(),
                 file.mode() & 0o777
             )),
+            Ok(file) if path.starts_with(&config.directory) && Some(file.uid()) != owner => {
+                findings.push(format!(
+                    "{}: belongs to another user ({}) than the directory; next: chown",
+                    path.display(),
+                    file.uid()
+                ));
+            }
             Ok(_) => {}
         }
     }
@@ -110,6 +151,35 @@ fn secrets(config: &Config, findings: &mut Vec<String>) {
             findings.push(format!("{}: a root's key does not belong here", path.display()));
         }
     }
+}
+
+/// Files and folders that others than their owner can write to.
+fn writable(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.mode();
+    (mode & 0o022 != 0).then(|| {
+        let path = path.display();
+        format!(
+            "{path}: others than its owner can write to it (mode {:o}); next: chmod go-w",
+            mode & 0o777
+        )
+    })
+}
+
+/// Issuers whose keys cannot be fetched now. That is none of the instance's faults, and may pass.
+fn warn_of_silent(issuers: &[Issuer], now: Timestamp) -> Result<(), Failure> {
+    let ask = async |issuer: &Issuer| {
+        let IssuerUrl::Exact(url) = &issuer.url else { return None };
+        let fetched = match KeySource::new(url, issuer.ca_cert.as_deref()) {
+            Ok(keys) => keys.candidates(None, now).await.map(drop),
+            Err(error) => Err(error),
+        };
+        fetched.err().map(|error| format!("{url}: {error}"))
+    };
+    let silent = block_on(futures_util::future::join_all(issuers.iter().map(ask)))?;
+    for message in silent.into_iter().flatten() {
+        failure::warn(&message, "nobody gets a certificate by its tokens until it answers");
+    }
+    Ok(())
 }
 
 fn tls_end(certificate: &Path, now: Timestamp) -> Option<String> {

@@ -109,7 +109,7 @@ fn failure(error: Error) -> Failure {
         Error::Redirect { .. } => "tell whoever runs the registry",
         Error::Contended { .. } => "try again when fewer sign the same image",
         Error::Http(http::Error::Status { status: 405, .. }) => "this registry does not allow it",
-        Error::Http(http::Error::Unreachable { .. }) => {
+        Error::Http(http::Error::Unreachable { .. } | http::Error::Certificate { .. }) => {
             "is it there? A registry without TLS beyond this machine needs --allow-http-registry, one with its own authority --registry-cacert"
         }
         _ => "",

@@ -17,6 +17,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// What the program's log has unless told otherwise: what the server does, but not each request, for probes alone would
+/// fill it.
+const LOG: &str = "info,countersign::server::request=warn";
+
 /// How often the program's log tells of what ends soon.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
 
@@ -24,7 +28,7 @@ pub(crate) fn run(args: Serve) -> Result<ExitCode, Failure> {
     match args.role.as_slice() {
         [Role::Admission] => {
             let server = super::admission::serve(args.place.file());
-            return run_with_log(args.log_format, "info", server);
+            return run_with_log(args.log_format, LOG, server);
         }
         roles if roles.contains(&Role::Admission) => {
             return Err(Failure::unclear("admission runs in a process of its own")
@@ -32,16 +36,16 @@ pub(crate) fn run(args: Serve) -> Result<ExitCode, Failure> {
         }
         _ => {}
     }
-    run_with_log(args.log_format, "info", serve(args))
+    run_with_log(args.log_format, LOG, serve(args))
 }
 
-/// Runs a server, with the program's log at `level` unless `COUNTERSIGN_LOG` differs.
+/// Runs a server, with the program's log by `filter` unless `COUNTERSIGN_LOG` has another.
 pub(super) fn run_with_log(
     format: LogFormat,
-    level: &str,
+    filter: &str,
     server: impl Future<Output = Result<ExitCode, Failure>>,
 ) -> Result<ExitCode, Failure> {
-    logging::init(format, level);
+    logging::init(format, filter);
     on_all_cores(server)?
 }
 
@@ -120,8 +124,19 @@ pub(super) async fn until_stopped(
             }
         }
     }
-    eprintln!("stopping: finishing what is under way");
-    server.stop().await?;
+    tracing::info!("stopping: finishing what is under way");
+    let at_once = server.handle();
+    let stopped = server.stop();
+    tokio::pin!(stopped);
+    let outcome = tokio::select! {
+        outcome = &mut stopped => outcome,
+        _ = interrupt.recv() => {
+            tracing::warn!("stopping at once: what is under way is cut off");
+            at_once.shutdown();
+            stopped.await
+        }
+    };
+    outcome?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -40,6 +40,14 @@ pub(crate) fn blob(args: &SignBlob) -> Result<ExitCode, Failure> {
 /// `attest-blob`
 pub(crate) fn attestation(args: &AttestBlob) -> Result<ExitCode, Failure> {
     let kind = predicate::uri(&args.kind)?;
+    let stdin = |path: &PathBuf| path == Path::new("-");
+    let also = args.files.iter().any(stdin) || args.signing.identity_token.as_deref() == Some("-");
+    if stdin(&args.predicate) && also {
+        return Err(Failure::unclear(
+            "standard input cannot be both the predicate and something else",
+        )
+        .hint("put the predicate into a file"));
+    }
     let json = read_bounded(&args.predicate, MAX_PAYLOAD / 2)?;
     let predicate: serde_json::Value = serde_json::from_slice(&json).map_err(|error| {
         Failure::unclear(format!("{}: not JSON: {error}", args.predicate.display()))

@@ -4,7 +4,7 @@ use crate::args::{Format, TrustCommand, TrustInit};
 use crate::failure::Failure;
 use crate::output;
 use crate::runtime::within;
-use crate::trust::{Choice, failure, read_bounded};
+use crate::trust::{Choice, Kind, failure, read_bounded};
 use countersign_client::embedded::embedded;
 use countersign_client::trust::ClientTrustConfig;
 use countersign_client::trust_store::{
@@ -85,6 +85,15 @@ fn start(args: &TrustInit) -> Result<Start, Failure> {
     };
     if let Some(path) = &args.root {
         let root = read_bounded(path, MAX_TRUSTED_ROOT)?;
+        if let Some(kind) = Kind::of(&root) {
+            let found = match kind {
+                Kind::Config => "a client trust config",
+                Kind::TrustedRoot => "a trusted root",
+            };
+            let path = path.display();
+            return Err(Failure::unclear(format!("{path}: expected the root.json of a TUF repository, found {found}"))
+                .hint(format!("countersign trust init --file {path} {url} keeps it as it is; without TUF nothing refreshes it")));
+        }
         return Ok(Start { url: url.clone(), root, source: Source::RootFile });
     }
     if let Some(fingerprint) = &args.fingerprint {

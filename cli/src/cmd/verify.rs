@@ -93,6 +93,11 @@ fn run(
 ) -> Result<ExitCode, Failure> {
     let files = targets::expand(&args.files)?;
     let first = args.checksums.as_ref().or(files.first());
+    let stdin = |path: &PathBuf| path == Path::new("-");
+    if args.bundle.as_ref().is_some_and(stdin) && files.iter().chain(&args.checksums).any(stdin) {
+        return Err(Failure::unclear("standard input cannot be both the bundle and the file")
+            .hint("put the bundle into a file"));
+    }
     let bundles = args.bundle.as_deref().map(Bundles::read).transpose()?;
     let claimed_identity = || claimed(bundles.as_ref(), first, Bundles::claimed_identity);
     let evidence = &args.evidence;

@@ -26,7 +26,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Those in a directory; `None` when there is no instance.
-    pub(super) fn read(directory: &Path) -> Result<Option<Self>, Failure> {
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, Failure> {
         let path = directory.join("instance.json");
         match fs::read(&path) {
             Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
@@ -38,11 +38,29 @@ impl Settings {
         }
     }
 
+    /// Whether the instance can be served at `url`.
+    pub(crate) fn fit(&self, url: &Url) -> Result<(), Failure> {
+        let (name, host) = (&self.log_origin, host(url)?);
+        if *name == host {
+            return Ok(());
+        }
+        let message =
+            format!("its log is named {name:?} for good; it cannot be served at host {host:?}");
+        Err(Failure::unclear(message)
+            .hint("leave that host in the URL, or make another instance in another directory"))
+    }
+
     pub(super) fn created(&self) -> Result<Timestamp, Failure> {
         self.created
             .parse()
             .map_err(|_| Failure::unclear("instance.json: \"created\" is not a time in RFC 3339"))
     }
+}
+
+/// The host of a URL, which names the logs.
+fn host(url: &Url) -> Result<String, Failure> {
+    let host = url.host_str().ok_or_else(|| Failure::unclear(format!("{url} has no host")))?;
+    Ok(host.trim_matches(['[', ']']).to_owned())
 }
 
 /// As it stands in tokens and certificates, so that whoever copies it from here gets it right.
@@ -94,20 +112,13 @@ impl Directory {
 
     /// The settings for `url`: those remembered, or new ones.
     pub(crate) fn settle(&self, url: &Url) -> Result<Settings, Failure> {
-        let host = url.host_str().ok_or_else(|| Failure::unclear(format!("{url} has no host")))?;
-        let host = host.trim_matches(['[', ']']).to_owned();
         let settings = match self.settings()? {
-            Some(settings) if settings.log_origin != host => {
-                let message = format!(
-                    "the log in {} is named {:?} for good; it cannot be served at host {host:?}",
-                    self.path.display(),
-                    settings.log_origin
-                );
-                return Err(Failure::unclear(message)
-                    .hint("use --url with that host, or start with another --dir"));
+            Some(settings) => {
+                settings.fit(url)?;
+                Settings { url: url.clone(), ..settings }
             }
-            Some(settings) => Settings { url: url.clone(), ..settings },
             None => {
+                let host = host(url)?;
                 let authority = url.as_str().split_once("://").map_or("", |(_, rest)| rest);
                 Settings {
                     url: url.clone(),

@@ -113,8 +113,12 @@ impl Instance {
 
     async fn freeze(&self, log: LogName, number: usize) -> Result<usize, Failure> {
         let mut shards = self.shards.read().clone();
-        let shard = number.checked_sub(1).and_then(|place| shards.of(log).get(place));
-        if shard.is_none_or(|shard| shard.ended.is_none()) {
+        let place = number.checked_sub(1).filter(|place| *place < shards.of(log).len());
+        let place = place.ok_or_else(|| {
+            let count = shards.of(log).len();
+            Failure::no(format!("there is no shard {number}: expected one of 1 to {count}"))
+        })?;
+        if shards.of(log)[place].ended.is_none() {
             return Err(Failure::no(format!("shard {number} has not ended"))
                 .hint("countersign log rotate ends the one that takes entries"));
         }

@@ -6,7 +6,7 @@
 use crate::instance::{Instance, LogName};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -74,6 +74,10 @@ fn describe() {
         "Requests for a certificate that were refused or failed, by code"
     );
     describe_counter!("countersign_timestamps_total", "Timestamps issued");
+    // There from the start, so that the first increment is one.
+    for name in ["countersign_certificates_issued_total", "countersign_timestamps_total"] {
+        counter!(name).increment(0);
+    }
     describe_gauge!("countersign_expiry_days", "Days until a certificate expires");
 }
 
@@ -93,6 +97,8 @@ pub(super) async fn answer(instance: Arc<Instance>) -> Response {
     for (number, log) in shards.into_iter().flatten() {
         let name = [("log", log.key().origin().to_owned()), ("shard", number.to_string())];
         let (load, size) = (log.load(), log.head().checkpoint().size);
+        let origin = log.key().origin().to_owned();
+        counter!("countersign_log_batches_failed_total", "log" => origin).increment(0);
         gauge!("countersign_log_entries", &name).set(size as f64);
         if let Some(indexed) = indexed.iter().find(|it| it.log_id == *log.key().log_id()) {
             let lag = size.saturating_sub(indexed.size);

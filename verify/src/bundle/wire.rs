@@ -91,7 +91,7 @@ impl Serialize for HashName {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a Sigstore bundle")]
 struct WireBundle<'a> {
     media_type: String,
     verification_material: WireMaterial,
@@ -294,6 +294,9 @@ fn decode_in_place(mut bytes: Vec<u8>, range: Range<usize>) -> Result<Vec<u8>, E
 
 /// All but an attestation's payload, which is left as text.
 fn read(json: &[u8]) -> Result<(Bundle, Option<Cow<'_, str>>), Error> {
+    if json.trim_ascii().is_empty() {
+        return Err(Error::Nothing);
+    }
     let wire: WireBundle = serde_json::from_slice(json).map_err(json_error)?;
     let version = Version::from_media_type(&wire.media_type)
         .ok_or_else(|| Error::MediaType { found: shortened(&wire.media_type) })?;
@@ -576,6 +579,9 @@ pub struct JsonError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// No bytes.
+    #[error("the file is empty; expected a Sigstore bundle")]
+    Nothing,
     /// Above the limit for the whole.
     #[error("{found} bytes are above the limit of {limit}")]
     TooLong {

@@ -89,9 +89,12 @@ fn tell(joined: &Joined, trees: &[Tree], format: Format) -> Result<ExitCode, Fai
             format!("whole: {folder}, {size} entries{key}\n")
         };
         let lines: String = trees.iter().map(line).collect();
+        // Each shard of the certificate log begins with an entry of its own.
+        let first = trees.iter().filter(|(stored, _)| stored.log == LogName::Ct).count() as u64;
+        let others = others.saturating_sub(first);
         output::print(&format!(
             "{lines}{issued} issued, each in the certificate log; {refused} refused, {unfinished} begun and given up, {acts} acts\n\
-             every certificate of this authority in the certificate log is on record; {others} are of others\n"
+             every certificate of this authority in the certificate log is on record; beside them are {first} first entries of the log's shards, and {others} of others\n"
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -182,7 +182,7 @@ impl Monitor {
     async fn alarm(&self, shard: usize, reason: &str, shown: &str) -> Failure {
         let log = &self.logs[shard];
         let seen = self.state(log).map(|state| self.states[state].note.clone());
-        let evidence = json!({ "schema": "countersign.evidence/1", "log": log.name(),
+        let evidence = json!({ "schema": "countersign.monitor-evidence/1", "log": log.name(),
             "logKey": log.key(), "time": Timestamp::now().to_string(), "reason": reason,
             "seen": seen, "shown": shown });
         let written = write_evidence(&self.path, &evidence);
