@@ -161,7 +161,10 @@ fn one_line(text: &str) -> String {
 
 /// The signature logs' gate. A reload changes what is behind it.
 #[derive(Clone, Default)]
-pub(crate) struct LogGate(Arc<RwLock<Option<Arc<(AtLog, Audit)>>>>);
+pub(crate) struct LogGate(Arc<RwLock<Option<Deciding>>>);
+
+/// What decides, and where a dry run's refusals go.
+type Deciding = Arc<(AtLog, Audit)>;
 
 /// What decides about entries.
 pub(crate) struct AtLog {

@@ -77,7 +77,7 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Policy, Failure> {
 
 /// The files of trust that `policy`, read from `path`, names.
 pub(crate) fn trust_files(policy: &Policy, path: &Path) -> Vec<PathBuf> {
-    let named = policy.trust.iter().filter_map(|(_, trust)| match trust {
+    let named = policy.trust.values().filter_map(|trust| match trust {
         Trust::File(file) | Trust::Key { pem: Pem::File(file), .. } => Some(beside(path, file)),
         Trust::Key { .. } | Trust::Tuf { .. } => None,
     });
