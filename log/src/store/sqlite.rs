@@ -38,7 +38,7 @@ struct Database {
 /// Bytes of a page. At SQLite's own 4096 a commit writes four times as much.
 const PAGE: u32 = 1024;
 
-/// Cache of the connection that adds entries, in KiB: the inner pages of 10 million.
+/// Cache of the connection that adds entries, in KiB: most inner pages of a table of 10 million rows.
 const CACHE: &str = "-16384";
 
 /// Pages in the write-ahead log from which on it is moved: 64 MiB.
