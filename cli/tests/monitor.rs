@@ -200,6 +200,46 @@ fn a_tree_put_back_and_a_fork_are_lies_with_both_checkpoints_as_evidence() {
 }
 
 #[test]
+fn after_a_restore_the_alarm_stays_until_it_is_accepted_and_the_other_shards_are_followed() {
+    let mut case = Case::new();
+    let (dev, backup) = (case.path("dev"), case.path("backup"));
+    let (dev, backup) = (dev.to_str().unwrap(), backup.to_str().unwrap());
+    case.sign(EMAIL);
+    assert_eq!(verdict(&run(["backup", backup, "--dir", dev])).0, 0);
+    case.sign(EMAIL);
+    case.sign(EMAIL);
+    case.consistent(&[]);
+    case.dev.kill();
+    fs::remove_dir_all(dev).unwrap();
+    assert_eq!(verdict(&run(["restore", backup, "--dir", dev])).0, 0);
+    case.dev = Dev::start(&case.path("dev"));
+    case.sign(EMAIL);
+    let url = case.dev.url.clone();
+    for (from, found) in [(0, 1), (2, 0)] {
+        let output = case.look(&["--identity", EMAIL]);
+        assert_fails(
+            &output,
+            1,
+            &format!("{url} lied: it shows a tree of 2 entries, after one of 4"),
+        );
+        let told = events(&output);
+        let checked = told.last().unwrap();
+        assert_eq!(told[0]["event"], "alarm");
+        assert_eq!(
+            (&checked["log"], &checked["event"]),
+            (&format!("{url}/shards/2").into(), &"checked".into())
+        );
+        assert_eq!((&checked["from"], &checked["matches"]), (&from.into(), &found.into()));
+    }
+    assert!(!case.path("state.evidence-2.json").exists(), "the same is in evidence already");
+    assert_fails(&case.look(&["--accept-shorter", "https://other.test"]), 2, "there is no log");
+    let accepted = case.consistent(&["--accept-shorter", &url]);
+    assert_eq!((&accepted[0]["from"], &accepted[0]["size"]), (&0.into(), &2.into()));
+    case.consistent(&[]);
+    assert!(case.path("state.evidence-1.json").exists());
+}
+
+#[test]
 fn an_entry_that_cannot_be_read_is_told_and_stops_nothing() {
     let mut case = Case::new();
     case.consistent(&[]);

@@ -28,6 +28,10 @@ pub(crate) struct Monitor {
     /// Post what is told, and alarms, to this URL, too, as JSON
     #[arg(long, env = "COUNTERSIGN_MONITOR_WEBHOOK", hide_env_values = true, value_name = "URL")]
     pub(crate) webhook: Option<Url>,
+    /// Accept that this log, by the URL that the alarm names, shows a smaller tree than before: its operator has
+    /// restored it from a backup. It is read from its beginning again; more than once for several
+    #[arg(long, value_name = "URL", requires = "once")]
+    pub(crate) accept_shorter: Vec<String>,
     /// Look once, and end
     #[arg(long)]
     pub(crate) once: bool,

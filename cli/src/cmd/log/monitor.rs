@@ -2,9 +2,10 @@
 //!
 //! At each look the newest checkpoint must be the log's and contain the one before; every new entry is
 //! hashed into the tree before it is looked at. What is found is printed, and posted, before the state moves
-//! on: it is told at least once. A log that lies is never followed further: the state stays as it is, and
+//! on: it is told at least once. A shard that lies is never followed further: its state stays as it is, and
 //! both checkpoints are written to a file that proves it. All shards of a log are followed, those that begin
-//! meanwhile as well: each is a tree of its own, and the trusted root lists them.
+//! meanwhile as well: each is a tree of its own, and the trusted root lists them. A shard that comes back from a
+//! backup with less than before lies, too, as far as an outsider can tell; who knows better says so.
 
 mod log;
 mod older;
@@ -45,17 +46,42 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let watch = Watch::new(args)?;
     let states = State::load(&args.state, &logs)?;
     let teller = Teller { webhook: args.webhook.clone(), output: args.output };
-    let mut monitor = Monitor { logs, watch, teller, path: args.state.clone(), states };
+    for name in &args.accept_shorter {
+        if logs.iter().all(|log| log.name() != name) {
+            let names: Vec<_> = logs.iter().map(Log::name).collect();
+            return Err(Failure::unclear(format!("there is no log {name}"))
+                .hint(format!("give one of {}", names.join(", "))));
+        }
+    }
+    let mut monitor = Monitor {
+        logs,
+        watch,
+        teller,
+        path: args.state.clone(),
+        states,
+        accepted: args.accept_shorter.clone(),
+        lied: Vec::new(),
+    };
     block_on(async {
         loop {
-            let mut unclear = None;
+            let (mut lied, mut unclear) = (None, None);
+            // One that lies or is away does not keep the others from being looked at.
             for shard in 0..monitor.logs.len() {
+                let (key, name) = (monitor.logs[shard].key(), monitor.logs[shard].name());
+                if monitor.lied.contains(&key) {
+                    let next =
+                        "the others are; a look with --once, or a restart, looks at it again";
+                    failure::warn(&format!("{name} lied and is not followed"), next);
+                    continue;
+                }
                 match monitor.look(shard).await {
                     Ok(()) => {}
                     Err(Trouble::Lied { reason, shown }) => {
-                        return Err(monitor.alarm(shard, &reason, &shown).await);
+                        let failure = monitor.alarm(shard, &reason, &shown).await;
+                        if let Some(before) = lied.replace(failure) {
+                            failure::warn(&before.text(), "this is one of several");
+                        }
                     }
-                    // One that is away does not keep the others from being looked at.
                     Err(Trouble::Unclear(failure)) if args.once => {
                         unclear.get_or_insert(failure);
                     }
@@ -65,7 +91,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 }
             }
             if args.once {
-                return unclear.map_or(Ok(ExitCode::SUCCESS), Err);
+                return lied.or(unclear).map_or(Ok(ExitCode::SUCCESS), Err);
+            }
+            if let Some(failure) = lied {
+                failure::warn(&failure.text(), "the other shards are followed on");
             }
             tokio::time::sleep(args.interval).await;
             if let Err(failure) = monitor.learn(args).await {
@@ -82,6 +111,10 @@ struct Monitor {
     path: PathBuf,
     /// Of those that were looked at.
     states: Vec<State>,
+    /// The names of those that may show less than before, by their operator's word.
+    accepted: Vec<String>,
+    /// The keys of those whose lie was told in this run.
+    lied: Vec<String>,
 }
 
 /// Why a look did not end well.
@@ -134,7 +167,13 @@ impl Monitor {
         let shard = match known {
             Some(known) => {
                 let state = &mut self.states[known];
-                continues(&*view, &state.checkpoint).await.map_err(trouble)?;
+                match continues(&*view, &state.checkpoint).await {
+                    // It is read from its beginning again.
+                    Err(Error::Shrunk { .. }) if self.accepted.contains(&name) => {
+                        *state = State::new(log, view.checkpoint().clone(), note.clone());
+                    }
+                    continued => continued.map_err(trouble)?,
+                }
                 (state.checkpoint, state.note) = (view.checkpoint().clone(), note.clone());
                 known
             }
@@ -178,8 +217,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Writes the evidence and tells of it.
-    async fn alarm(&self, shard: usize, reason: &str, shown: &str) -> Failure {
+    /// Writes the evidence, unless it is there already, and tells of it.
+    async fn alarm(&mut self, shard: usize, reason: &str, shown: &str) -> Failure {
         let log = &self.logs[shard];
         let seen = self.state(log).map(|state| self.states[state].note.clone());
         let evidence = json!({ "schema": "countersign.monitor-evidence/1", "log": log.name(),
@@ -189,13 +228,14 @@ impl Monitor {
         let file = written.map(|path| path.display().to_string()).map_err(|failure| failure.text());
         let event = json!({ "event": "alarm", "reason": reason, "evidence": file.as_ref().ok(),
             "seen": seen, "shown": shown });
-        if let Err(failure) = self.teller.tell(log.name(), &[event]).await {
-            failure::warn(&failure.text(), "tell of the alarm yourself");
+        match self.teller.tell(log.name(), &[event]).await {
+            Ok(()) => self.lied.push(log.key()),
+            Err(failure) => failure::warn(&failure.text(), "tell of the alarm yourself"),
         }
         let message = format!("{} lied: {reason}", log.name());
         Failure::no(message).hint(match file {
             Ok(file) => format!(
-                "{file} holds what was seen before and what is shown now, both signed by the log; tell its operator and all who rely on it"
+                "{file} holds what was seen before and what is shown now, both signed by the log; tell its operator and all who rely on it; if the operator restored it from a backup, see --accept-shorter"
             ),
             Err(reason) => format!("the evidence could not be written, keep it: {reason}\n{shown}"),
         })
@@ -217,11 +257,22 @@ fn events(watch: &Watch, batch: &Batch) -> Vec<Value> {
     entries.filter_map(event).collect()
 }
 
-/// Beside the state, under a name that is not taken: evidence is never written over.
+/// Beside the state, under a name that is not taken: evidence is never written over. What is in evidence already
+/// is not written again.
 fn write_evidence(state: &Path, evidence: &Value) -> Result<PathBuf, Failure> {
     let stem = state.display();
     let name = (1..).map(|number| PathBuf::from(format!("{stem}.evidence-{number}.json")));
-    let path = name.into_iter().find(|path| !path.exists()).expect("numbers do not end");
+    let same = |path: &PathBuf| {
+        let read = std::fs::read(path).ok();
+        let read = read.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+        let read = read.unwrap_or_default();
+        ["logKey", "reason", "seen", "shown"].iter().all(|member| read[member] == evidence[member])
+    };
+    let place = name.into_iter().find(|path| !path.exists() || same(path));
+    let path = place.expect("numbers do not end");
+    if path.exists() {
+        return Ok(path);
+    }
     NewFile::begin(&path)?.finish(format!("{evidence:#}\n").as_bytes())?;
     Ok(path)
 }
@@ -261,13 +312,13 @@ impl Teller {
                 line.as_object_mut().expect("an object").extend(members);
                 print(&format!("{line}\n"))
             }
-            Format::Text => print(&text(event)),
+            Format::Text => print(&text(log, event)),
         }
     }
 }
 
 /// An event for people.
-fn text(event: &Value) -> String {
+fn text(log: &str, event: &Value) -> String {
     let list = |member: &str| {
         let values = event[member].as_array().into_iter().flatten();
         visible(&values.filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
@@ -275,17 +326,19 @@ fn text(event: &Value) -> String {
     let word = |member: &str| visible(event[member].as_str().unwrap_or_default());
     match event["event"].as_str() {
         Some("match") => format!(
-            "found: entry {} by {} ({}) about {}; matched {}\n",
+            "found: entry {} of {log} by {} ({}) about {}; matched {}\n",
             event["index"],
             list("identities"),
             list("issuers"),
             list("digests"),
             list("matched")
         ),
-        Some("unreadable") => format!("unreadable: entry {}: {}\n", event["index"], word("reason")),
-        Some("alarm") => format!("ALARM: {}\n", word("reason")),
+        Some("unreadable") => {
+            format!("unreadable: entry {} of {log}: {}\n", event["index"], word("reason"))
+        }
+        Some("alarm") => format!("ALARM: {log}: {}\n", word("reason")),
         _ => format!(
-            "consistent: {} entries, {} of them new, {} found, {} unreadable, root {}\n",
+            "consistent: {log}, {} entries, {} of them new, {} found, {} unreadable, root {}\n",
             event["size"],
             event["entries"],
             event["matches"],
