@@ -44,6 +44,11 @@ impl Failure {
         }
     }
 
+    /// Whether the answer is no.
+    pub(crate) const fn is_no(&self) -> bool {
+        self.status == NO
+    }
+
     /// Message and hint, for a table or a report.
     pub(crate) fn text(&self) -> String {
         match &self.hint {

@@ -159,6 +159,10 @@ impl Choice {
 
     /// The instance kept for `url`; else it is one for development.
     fn instance(url: Url, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, Failure> {
+        if url.path().starts_with("/shards/") {
+            return Err(Failure::unclear(format!("{url} is a shard of a log, and no instance"))
+                .hint("give the URL before /shards/; commands that read a log name a shard with --shard"));
+        }
         let stored = Store::find(env).map(|store| store.by_url(&url)).transpose();
         Ok(stored.map_err(failure)?.flatten().map_or(Self::Instance(url), Self::Stored))
     }

@@ -45,13 +45,23 @@ pub(crate) enum Log {
     Hammer(Hammer),
 }
 
+/// Which log is read, as an outsider does.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct Info {
+pub(crate) struct Which {
     #[command(flatten)]
     pub(crate) trust: Trust,
     /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
     #[arg(long)]
     pub(crate) rekor_v1: bool,
+    /// A shard of the log, 1 for the oldest [default: the newest; of fsck all]
+    #[arg(long, value_name = "N")]
+    pub(crate) shard: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) which: Which,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,
@@ -62,25 +72,19 @@ pub(crate) struct Entry {
     /// The entry's index
     pub(crate) index: u64,
     #[command(flatten)]
-    pub(crate) trust: Trust,
-    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
-    #[arg(long)]
-    pub(crate) rekor_v1: bool,
+    pub(crate) which: Which,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Fsck {
     /// A directory of `countersign dev`, read without the server
-    #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root", "certificates", "rekor_v1"])]
+    #[arg(long, conflicts_with_all = ["instance", "trust_config", "trusted_root", "certificates", "rekor_v1", "shard"])]
     pub(crate) dir: Option<PathBuf>,
     /// Read the certificate log instead of the signature log
     #[arg(long, conflicts_with = "rekor_v1")]
     pub(crate) certificates: bool,
-    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
-    #[arg(long)]
-    pub(crate) rekor_v1: bool,
     #[command(flatten)]
-    pub(crate) trust: Trust,
+    pub(crate) which: Which,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,

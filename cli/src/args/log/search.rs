@@ -1,5 +1,6 @@
 //! `countersign log search`, and what goes with it.
 
+use super::Which;
 use crate::args::{Format, Trust};
 use clap::Args as ClapArgs;
 use std::path::PathBuf;
@@ -67,10 +68,7 @@ pub(crate) struct Consistency {
     #[arg(long, value_name = "CHECKPOINT|SIZE")]
     pub(crate) to: Option<String>,
     #[command(flatten)]
-    pub(crate) trust: Trust,
-    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
-    #[arg(long)]
-    pub(crate) rekor_v1: bool,
+    pub(crate) which: Which,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,
@@ -87,10 +85,7 @@ pub(crate) struct Export {
     /// Where to write the evidence
     pub(crate) file: PathBuf,
     #[command(flatten)]
-    pub(crate) trust: Trust,
-    /// The log that speaks Rekor v1, by the tiles that an instance serves of it, instead of the newer one
-    #[arg(long)]
-    pub(crate) rekor_v1: bool,
+    pub(crate) which: Which,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -6,7 +6,7 @@ use crate::args::log::Consistency as Args;
 use crate::failure::{Failure, NO};
 use crate::output;
 use crate::runtime::block_on;
-use crate::trust::{self, read_bounded};
+use crate::trust::read_bounded;
 use countersign_log::read::Reader;
 use countersign_log::{LogKey, proof};
 use countersign_verify::limits::MAX_CHECKPOINT;
@@ -22,7 +22,7 @@ struct Tree {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?;
+    let remote = Remote::named(&args.which)?;
     let key = remote.key();
     let reader = remote.read()?;
     let latest = reader.head().checkpoint();

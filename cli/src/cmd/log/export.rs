@@ -5,13 +5,12 @@ use crate::args::log::Export as Args;
 use crate::failure::Failure;
 use crate::output::{self, NewFile};
 use crate::runtime::block_on;
-use crate::trust;
 use countersign_log::evidence::Writer;
 use countersign_verify::tile::FULL;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?;
+    let remote = Remote::named(&args.which)?;
     let key = remote.key();
     let reader = remote.read()?;
     let size = reader.head().checkpoint().size;

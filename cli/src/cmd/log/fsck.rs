@@ -4,7 +4,7 @@ use super::remote::Remote;
 use crate::args::Format;
 use crate::args::log::Fsck as Args;
 use crate::failure::Failure;
-use crate::instance::{self, Stored};
+use crate::instance::{self, Stored, known};
 use crate::runtime::on_all_cores;
 use crate::{output, trust};
 use countersign_log::fsck::{self, Report, fsck};
@@ -12,24 +12,47 @@ use countersign_log::store::{Folder, Source};
 use countersign_log::{Format as Records, LogKey};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let Some(dir) = &args.dir else {
-        let root = trust::load(&args.trust)?.root()?.0;
-        let remote = match args.certificates {
-            true => Remote::of_certificates(&root)?,
-            false => Remote::new(&root, args.rekor_v1)?,
-        };
-        let (name, key, format) = (remote.log.base_url().to_owned(), remote.key(), remote.format);
-        check(&name, Arc::new(remote), &key, format, args.output)?;
+    let mut failures = Vec::new();
+    match &args.dir {
+        None => {
+            let root = trust::load(&args.which.trust)?.root()?.0;
+            let mut shards = match args.certificates {
+                true => Remote::certificates(&root)?,
+                false => Remote::signatures(&root, args.which.rekor_v1)?,
+            };
+            if args.which.shard.is_some() {
+                shards = vec![Remote::shard(shards, args.which.shard)?];
+            }
+            for remote in shards {
+                let (name, key, format) = (remote.name(), remote.key(), remote.format);
+                let whole = check(&name, Arc::new(remote), &key, format, None, args.output);
+                failures.extend(whole.err());
+            }
+        }
+        Some(dir) => {
+            for Stored { folder, key, format, .. } in instance::stored_logs(dir)? {
+                let path = dir.join(&folder);
+                let source = Arc::new(Folder::new(path.clone()));
+                let whole = check(&folder, source, &key, format, Some(&path), args.output);
+                failures.extend(whole.err());
+            }
+        }
+    }
+    // One that is damaged does not keep the others from being read, and says more than one that is away.
+    let Some(last) = failures.iter().position(Failure::is_no).or(failures.len().checked_sub(1))
+    else {
         return Ok(ExitCode::SUCCESS);
     };
-    for Stored { folder, key, format, .. } in instance::stored_logs(dir)? {
-        check(&folder, Arc::new(Folder::new(dir.join(&folder))), &key, format, args.output)?;
+    let last = failures.swap_remove(last);
+    for failure in failures {
+        let _ = failure.exit(); // prints; the status is that of the last
     }
-    Ok(ExitCode::SUCCESS)
+    Err(last)
 }
 
 /// On all cores: a log of a million entries is read in seconds.
@@ -38,6 +61,7 @@ fn check(
     source: Arc<dyn Source>,
     key: &LogKey,
     format: Records,
+    folder: Option<&Path>,
     output: Format,
 ) -> Result<(), Failure> {
     let bar = bar(name);
@@ -67,9 +91,13 @@ fn check(
                 output::print(&format!("{json}\n"))?;
             }
             let message = format!("{name}: {error}");
-            Err(match error {
+            let failure = match error {
                 fsck::Error::Source(_) => Failure::unclear(message),
                 _ => Failure::no(message),
+            };
+            Err(match (folder, error.path()) {
+                (Some(folder), Some(path)) => failure.hint(known::damaged(folder, path)),
+                _ => failure,
             })
         }
     }

@@ -4,14 +4,14 @@ use super::remote::Remote;
 use crate::args::Format;
 use crate::args::log::Info as Args;
 use crate::failure::Failure;
-use crate::{output, trust};
+use crate::output;
 use countersign_verify::encoding::base64;
 use countersign_verify::note::Note;
 use serde_json::json;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let remote = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?;
+    let remote = Remote::named(&args.which)?;
     let (log, key) = (remote.log.clone(), remote.key());
     let key = key.verifier_key().map(|key| key.to_string()).unwrap_or_default();
     let reader = remote.read()?;

@@ -5,7 +5,6 @@ use crate::args::log::Entry as Args;
 use crate::failure::Failure;
 use crate::output;
 use crate::runtime::block_on;
-use crate::trust;
 use countersign_log::read::Proven;
 use std::process::ExitCode;
 
@@ -31,7 +30,7 @@ fn proof_file(proven: &Proven, note: &str) -> String {
 /// The entry at `index`, proven, and the checkpoint that the proof leads to.
 fn prove(args: &Args) -> Result<(Proven, String), Failure> {
     let index = args.index;
-    let reader = Remote::new(&trust::load(&args.trust)?.root()?.0, args.rekor_v1)?.read()?;
+    let reader = Remote::named(&args.which)?.read()?;
     let size = reader.head().checkpoint().size;
     let proven = block_on(reader.prove_inclusion(index))?;
     let proven = proven.map_err(refused)?;

@@ -1,7 +1,9 @@
 //! A log of tiles over HTTP, as any outsider reaches it.
 
+use crate::args::log::Which;
 use crate::failure::Failure;
 use crate::runtime::block_on;
+use crate::trust;
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_client::http::{self, Http};
@@ -43,14 +45,47 @@ impl Source for Remote {
 impl Remote {
     /// The newest Rekor v2 log of the trusted root, or its newest Rekor v1 log.
     pub(in crate::cmd) fn new(root: &TrustedRoot, rekor_v1: bool) -> Result<Self, Failure> {
+        Self::shard(Self::signatures(root, rekor_v1)?, None)
+    }
+
+    /// The log that the flags name.
+    pub(super) fn named(which: &Which) -> Result<Self, Failure> {
+        let root = trust::load(&which.trust)?.root()?.0;
+        Self::shard(Self::signatures(&root, which.rekor_v1)?, which.shard)
+    }
+
+    /// One of the shards of a log, from 1; the newest if no number is given.
+    pub(super) fn shard(mut shards: Vec<Self>, number: Option<usize>) -> Result<Self, Failure> {
+        let count = shards.len();
+        let number = number.unwrap_or(count);
+        if !(1..=count).contains(&number) {
+            let message =
+                format!("the trusted root lists {count} shards of the log, and no shard {number}");
+            return Err(Failure::no(message).hint("shards count from 1, the oldest"));
+        }
+        Ok(shards.swap_remove(number - 1))
+    }
+
+    /// The shards of the Rekor v2 log of the trusted root, or of its Rekor v1 log, the oldest first.
+    pub(super) fn signatures(root: &TrustedRoot, rekor_v1: bool) -> Result<Vec<Self>, Failure> {
         let (kind, name) = match rekor_v1 {
             false => (KeyKind::Ed25519, "Rekor v2"),
             true => (KeyKind::P256, "Rekor v1"),
         };
-        let newest = of_kind(root, kind).pop();
-        let newest = newest
-            .ok_or_else(|| Failure::unclear(format!("the trusted root lists no {name} log")))?;
-        Self::of(newest.clone())
+        let shards = of_kind(root, kind);
+        if shards.is_empty() {
+            return Err(Failure::unclear(format!("the trusted root lists no {name} log")));
+        }
+        shards.into_iter().map(|log| Self::of(log.clone())).collect()
+    }
+
+    /// Its URL; of Rekor v1, whose shards have one, that of its tiles.
+    pub(super) fn name(&self) -> String {
+        let base = self.log.base_url();
+        match self.format {
+            Format::Timed => format!("{}{}", base.trim_end_matches('/'), self.prefix),
+            _ => base.to_owned(),
+        }
     }
 
     /// That log of signatures.
@@ -69,22 +104,28 @@ impl Remote {
         Self::below(log.clone(), key, format, prefix)
     }
 
-    /// The newest certificate log of the trusted root, which does not know its origin: it is what the
-    /// log's checkpoint says, and part of what its key ID is made of.
-    pub(super) fn of_certificates(root: &TrustedRoot) -> Result<Self, Failure> {
-        let newest = root.certificate_logs().iter().max_by_key(|log| log.valid_for().start);
-        let newest =
-            newest.ok_or_else(|| Failure::unclear("the trusted root lists no certificate log"))?;
-        let key = |origin| LogKey::from_spki(origin, newest.key().spki());
-        let remote = Self::below(newest.clone(), key("unknown"), Format::Data, String::new())?;
-        let name = newest.base_url();
-        let note = block_on(remote.get("checkpoint"))?;
-        let note = note.map_err(|error| Failure::unclear(format!("{name}: {error}")))?;
-        let note = note.ok_or_else(|| {
-            Failure::unclear(format!("{name} has no checkpoint: it is no log of tiles"))
-        })?;
-        let origin = String::from_utf8_lossy(&note).lines().next().unwrap_or_default().to_owned();
-        Self::below(newest.clone(), key(&origin), Format::Data, String::new())
+    /// The shards of the certificate log of the trusted root, the oldest first. The trusted root does not know
+    /// their origins: each is what the log's checkpoint says, and part of what its key ID is made of.
+    pub(super) fn certificates(root: &TrustedRoot) -> Result<Vec<Self>, Failure> {
+        let mut logs: Vec<_> = root.certificate_logs().iter().collect();
+        logs.sort_by_key(|log| log.valid_for().start);
+        if logs.is_empty() {
+            return Err(Failure::unclear("the trusted root lists no certificate log"));
+        }
+        let of = |log: &Log| {
+            let key = |origin| LogKey::from_spki(origin, log.key().spki());
+            let remote = Self::below(log.clone(), key("unknown"), Format::Data, String::new())?;
+            let name = log.base_url();
+            let note = block_on(remote.get("checkpoint"))?;
+            let note = note.map_err(|error| Failure::unclear(format!("{name}: {error}")))?;
+            let note = note.ok_or_else(|| {
+                Failure::unclear(format!("{name} has no checkpoint: it is no log of tiles"))
+            })?;
+            let note = String::from_utf8_lossy(&note).into_owned();
+            let origin = note.lines().next().unwrap_or_default();
+            Self::below(log.clone(), key(origin), Format::Data, String::new())
+        };
+        logs.into_iter().map(of).collect()
     }
 
     fn below(

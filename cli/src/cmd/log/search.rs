@@ -18,7 +18,7 @@ use countersign_verify::TrustedRoot;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::encoding::{base64, from_base64, hex};
 use countersign_verify::entry::{Kind, promise_signed_data};
-use countersign_verify::key::{HashAlgorithm, PublicKey};
+use countersign_verify::key::{HashAlgorithm, KeyKind, PublicKey};
 use countersign_verify::limits::MAX_CERTIFICATE;
 use countersign_verify::merkle::{Hash, InclusionProof};
 use countersign_verify::trusted_root::Log;
@@ -172,6 +172,16 @@ struct Tree {
     checkpoint: Checkpoint,
 }
 
+impl Tree {
+    /// What tells shards apart: the URL of a Rekor v2 log, the tree of a Rekor v1 log.
+    fn name(&self) -> &str {
+        match self.log.key().kind() {
+            KeyKind::Ed25519 => self.log.base_url(),
+            _ => &self.checkpoint.origin,
+        }
+    }
+}
+
 impl WireTree {
     fn open(&self, root: &TrustedRoot) -> Result<Tree, Failure> {
         let log = root.logs().iter().find(|log| base64(log.id()) == self.log_id);
@@ -276,12 +286,13 @@ impl Found<'_> {
             (names, _) => names.to_vec(),
         });
         let line = format!(
-            "{:>8}  {:20}  {:18}  {whom}  {}  {}",
+            "{:>8}  {:20}  {:18}  {whom}  {}  {}  {}",
             self.index,
             or_dash(self.time().unwrap_or_default()),
             self.facts.kind.map_or("unknown", Kind::name),
             all(&|signer| signer.issuers.clone()),
             or_dash(self.digests().join(",")),
+            self.tree.name(),
         );
         format!("{}\n", visible(&line).replace('\n', "\u{fffd}"))
     }
@@ -307,10 +318,13 @@ fn end(args: &Args, page: &Page, trees: &[Tree], shown: u64) -> Result<ExitCode,
         Format::Text => {
             let noun = if shown == 1 { "entry" } else { "entries" };
             let mut text = format!("{shown} {noun}, each proven to be in its log\n");
-            for Tree { checkpoint, .. } in trees {
-                let (origin, size, root) = (&checkpoint.origin, checkpoint.size, checkpoint.root);
+            for tree in trees {
+                let Checkpoint { origin, size, root, .. } = &tree.checkpoint;
                 let so_far = if complete { "complete up to" } else { "there may be more, up to" };
-                text.push_str(&format!("{so_far} {size} entries of {origin:?}, root {root}\n"));
+                let name = tree.name();
+                text.push_str(&format!(
+                    "{so_far} {size} entries of {origin:?} ({name}), root {root}\n"
+                ));
             }
             if !complete {
                 text.push_str(&format!("go on with --resume {}\n", visible(&page.resume)));
