@@ -367,6 +367,12 @@ impl Reply {
             Error::Profile(profile::Error::Signer(signer::Error::Token)) => {
                 reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
             }
+            // Neither the client nor time mends it, but it is no secret.
+            Error::Profile(profile::Error::IssuerValidity { .. }) => {
+                tracing::error!(request_id = id, %error, "nothing is issued");
+                let next = "tell the operator that the issuing CA needs its next certificate: countersign ca rotate issuing";
+                reply(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message, next)
+            }
             // Not what the client did: the record's disk is full or away, and comes back.
             Error::Audit(error) => {
                 tracing::error!(request_id = id, %error, "nothing is issued");

@@ -379,6 +379,7 @@ impl Error {
             Self::Log(_) | Self::Receipt => "CERTIFICATE_LOG",
             Self::Audit(_) => "AUDIT_LOG",
             Self::Profile(profile::Error::Signer(signer::Error::Token)) => "SIGNER_UNAVAILABLE",
+            Self::Profile(profile::Error::IssuerValidity { .. }) => "ISSUER_VALIDITY",
             Self::Profile(_)
             | Self::Sct(_)
             | Self::Correspondence(_)

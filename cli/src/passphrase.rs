@@ -27,6 +27,11 @@ pub(crate) fn find(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     ask(&terminal, "Passphrase of the keys: ")
 }
 
+/// Whether it need not be asked for.
+pub(crate) fn is_at_hand(file: Option<&Path>) -> bool {
+    file.is_some() || credential().is_some()
+}
+
 /// A passphrase for new keys: in `file`, else the systemd credential, else asked for twice.
 pub(crate) fn choose(file: Option<&Path>, what: &str) -> Result<Zeroizing<String>, Failure> {
     let passphrase = chosen(file, what)?;

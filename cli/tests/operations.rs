@@ -107,6 +107,33 @@ fn a_failure_is_one_json_line_with_the_id_that_the_client_got() {
 }
 
 #[test]
+fn an_instance_whose_log_cannot_write_is_not_ready_until_it_can_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(folder.path());
+    let until_ready = |ready: bool| {
+        loop {
+            let (status, body) = dev.request("GET /readyz", "", "");
+            if (status == 200) == ready {
+                return body;
+            }
+            thread::sleep(std::time::Duration::from_millis(100)); // an answer holds for a second
+        }
+    };
+    let submit =
+        |message: &[u8]| dev.request("POST /api/v2/log/entries", "", &entry_request(message)).0;
+    let tiles = folder.path().join("log/tile");
+    fs::rename(&tiles, folder.path().join("away")).unwrap();
+    fs::write(&tiles, "no folder").unwrap();
+    assert!(submit(b"lost") >= 500);
+    let reason = until_ready(false);
+    assert!(reason.contains("could not write its last batch: "), "{reason}");
+    fs::remove_file(&tiles).unwrap();
+    fs::rename(folder.path().join("away"), &tiles).unwrap();
+    assert_eq!(submit(b"found"), 201);
+    until_ready(true);
+}
+
+#[test]
 fn a_server_that_stops_finishes_what_it_took_and_publishes_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut dev = Dev::start(folder.path());

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -93,7 +93,13 @@ pub(crate) struct Shared {
     pub(crate) halted: AtomicBool,
     /// The latest tree waits for its witnesses.
     pub(crate) held: AtomicBool,
+    /// When the last batch failed, and why; `None` once one has come through.
+    pub(crate) failed: Mutex<Option<(Instant, String)>>,
 }
+
+/// How long after a batch has failed a log says so. Whoever sends no entries to a log that says so would
+/// otherwise never find out that it is well again.
+const FAILING: Duration = Duration::from_secs(30);
 
 /// A tree: its checkpoint, and its right edge for proofs.
 #[derive(Clone, Debug)]
@@ -180,6 +186,7 @@ impl Log {
             published: RwLock::new(head),
             halted: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            failed: Mutex::default(),
             options,
             signer,
             tiles: Arc::new(Tiles::new(Arc::clone(&store) as Arc<dyn Source>)),
@@ -228,6 +235,14 @@ impl Log {
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.0.shared.held.load(Ordering::Relaxed)
+    }
+
+    /// Why the last batch failed, if that was within half a minute.
+    #[must_use]
+    pub fn failing(&self) -> Option<String> {
+        let failed = self.0.shared.failed.lock();
+        let recent = failed.as_ref().filter(|(when, _)| when.elapsed() < FAILING);
+        recent.map(|(_, error)| error.clone())
     }
 
     /// What it has to do just now.

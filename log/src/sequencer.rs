@@ -340,6 +340,9 @@ async fn settle_known(
 fn fail(shared: &Shared, identities: &[Hash], error: &AppendError) {
     let log = [("log", shared.signer.key().origin().to_owned())];
     counter!("countersign_log_batches_failed_total", &log).increment(1);
+    if !matches!(error, AppendError::Held(_)) {
+        *shared.failed.lock() = Some((Instant::now(), error.to_string()));
+    }
     send(shared, identities, |pool, identity| pool.fail(*identity, error.clone()));
 }
 
@@ -385,6 +388,7 @@ async fn reload(shared: &Shared, identities: &[Hash], unsettled: &mut Unsettled)
 fn answer(shared: &Shared, published: &Published) -> Arc<Head> {
     let head = Arc::clone(&published.head);
     *shared.published.write() = Arc::clone(&head);
+    *shared.failed.lock() = None;
     let entries = published.leaves.iter().zip(&published.records);
     send(shared, entries, |pool, ((identity, index), record)| {
         let (index, record, head) = (*index, Some(record.clone()), Arc::clone(&head));

@@ -86,7 +86,8 @@ async fn serve(args: Serve) -> Result<ExitCode, Failure> {
         let outcome = async || {
             let new = Config::load(&path)?;
             new.fits(&config)?;
-            let plan = production::plan(&new, passphrase)?;
+            let passphrase = production::passphrase_again(&new, passphrase)?;
+            let plan = production::plan(&new, passphrase.as_ref().map(|text| &text[..]))?;
             let certificate = new.tls.as_ref().map(crate::server::tls::Files::read).transpose()?;
             server.reload(plan).await?;
             if let (Some(certificate), Some((server, _))) = (certificate, &tls) {

@@ -39,6 +39,23 @@ pub(crate) fn sealed(config: &Config) -> Option<PathBuf> {
     files.chain(logs).find(|path| keys::is_sealed(path))
 }
 
+/// The passphrase as a restart would find it, which must be the one that was found at the start. One that was
+/// typed then is not asked for again.
+pub(crate) fn passphrase_again(
+    config: &Config,
+    known: Option<&str>,
+) -> Result<Option<Zeroizing<String>>, Failure> {
+    if !passphrase::is_at_hand(config.passphrase_file.as_deref()) {
+        return Ok(known.map(|known| Zeroizing::new(known.to_owned())));
+    }
+    let again = passphrase(config)?;
+    if again.as_ref().map(|text| &text[..]) != known {
+        return Err(Failure::unclear("the passphrase of the keys is not the one of the start")
+            .hint("put it back, or restart the server to change it"));
+    }
+    Ok(again)
+}
+
 /// What the configuration asks for, with its keys opened.
 pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Failure> {
     let credentials = |all: &[Key]| {

@@ -1,7 +1,8 @@
 //! Whether an instance can do its work: every signer signs, every log takes entries, the disk can be written.
 
-use super::Instance;
-use jiff::Timestamp;
+use super::{Instance, Services, keys};
+use countersign_ca::profile::LIFETIME;
+use jiff::{SignedDuration, Timestamp};
 use std::io::Write as _;
 
 /// Free space below which the instance is not ready: what a busy log writes in some minutes.
@@ -24,7 +25,12 @@ impl Instance {
                 reasons.push(format!("{what} cannot sign: {error}"));
             }
         }
+        reasons.extend(services.ending(now));
         for log in self.logs.active() {
+            if let Some(error) = log.failing() {
+                let origin = log.key().origin();
+                reasons.push(format!("log {origin:?} could not write its last batch: {error}"));
+            }
             if log.is_halted() {
                 let origin = log.key().origin();
                 reasons.push(format!("log {origin:?} is halted; this program's log has the cause"));
@@ -57,5 +63,55 @@ impl Instance {
             ));
         }
         Ok(())
+    }
+}
+
+impl Services {
+    /// Which authorities' certificates do not last as long as what they are to sign now.
+    fn ending(&self, now: Timestamp) -> Vec<String> {
+        let mut ending = Vec::new();
+        for (role, all, needed) in [
+            ("issuing", &self.issuing, LIFETIME),
+            ("timestamps", &self.stamping, SignedDuration::ZERO),
+        ] {
+            let current = keys::lifetimes(role, all, now).into_iter().find(|each| each.in_use);
+            if let Some(until) = current.map(|current| current.until)
+                && until < now + needed
+            {
+                ending.push(format!(
+                    "the certificate for {role} ends at {until}, too soon to sign anything; next: countersign ca rotate {role}"
+                ));
+            }
+        }
+        ending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::{Directory, development};
+
+    #[tokio::test]
+    async fn an_authority_whose_certificate_ends_before_what_it_signs_is_not_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open(folder.path()).unwrap();
+        let url = "http://127.0.0.1:1".parse().unwrap();
+        let instance = development::open(directory, &url, Vec::new(), None, None).await.unwrap();
+        let services = instance.services();
+        let second = SignedDuration::from_secs(1);
+        let end = services.lifetimes(Timestamp::now())[0].until;
+        let roles = |now| {
+            let name = |text: String| text.split(' ').nth(3).unwrap().to_owned();
+            services.ending(now).into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(roles(end - LIFETIME), [""; 0]);
+        assert_eq!(roles(end - LIFETIME + second), ["issuing"]);
+        assert_eq!(
+            roles(end + second),
+            ["issuing", "timestamps"],
+            "made at once, they end at once"
+        );
+        instance.close().await;
     }
 }
