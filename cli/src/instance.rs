@@ -23,6 +23,7 @@ pub(crate) mod audit;
 pub(crate) mod development;
 pub(crate) mod directory;
 pub(crate) mod keys;
+pub(crate) mod known;
 mod logs;
 pub(crate) mod production;
 mod readiness;
@@ -55,6 +56,9 @@ use logs::Opening;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use zeroize::Zeroizing;
+
+/// The file of the logs' checkpoints and the table of their entries.
+pub(crate) const DATABASE: &str = "countersign.db";
 
 /// The file of the search index.
 pub(crate) const INDEX: &str = "index.db";
@@ -134,14 +138,16 @@ impl Instance {
         plan: Plan,
         passphrase: Option<&str>,
     ) -> Result<Self, Failure> {
-        let database = Sqlite::open(&directory.file("countersign.db")).await;
+        let database = Sqlite::open(&directory.file(DATABASE)).await;
         let database = database.map_err(|error| {
             let path = directory.path().display();
-            Failure::unclear(format!("the logs in {path} do not open: {error}"))
+            Failure::unclear(format!("the logs in {path} do not open: {error}")).hint(known::BROKEN)
         })?;
         let chain = plan.issuing.first().map(|credential| credential.chain.clone());
         let chain = chain.ok_or_else(|| Failure::unclear("there is no issuing CA"))?;
-        let shards = Shards::read(directory.path(), settings.created()?)?;
+        let shards = known::shards(directory.path()).await?;
+        let shards =
+            shards.map_or_else(|| Ok(Shards::first(settings.created()?)), Ok::<_, Failure>)?;
         let log_gate = LogGate::default();
         let own = accepted::authorities(&plan.issuing)?;
         let (logs, shards) = {
@@ -203,6 +209,7 @@ impl Instance {
             return Err(Failure::unclear("the certificate log does not know this root yet")
                 .hint("restart the server to have its certificate log take a new root"));
         }
+        self.check_keys()?;
         let own = accepted::authorities(&plan.issuing)?;
         let accepted = plan.signers.accepted(&own, &self.log_gate);
         plan.limits = plan.limits.following(&self.services().limits);
@@ -225,7 +232,20 @@ impl Instance {
         .await
     }
 
-    /// Puts an act of the operators on record.
+    /// Whether a restart can open the logs' keys, too.
+    fn check_keys(&self) -> Result<(), Failure> {
+        let shards = self.shards.read();
+        let passphrase = self.passphrase.as_ref().map(|text| &text[..]);
+        for log in LogName::ALL {
+            for number in 1..=shards.of(log).len() {
+                let key = format!("keys/{}.pem", folder(log, number));
+                keys::read(&self.directory.file(&key), passphrase)?;
+            }
+        }
+        drop(shards);
+        Ok(())
+    }
+
     /// Has an act on record before it is done, and again when it failed.
     async fn on_record<T>(
         &self,

@@ -322,6 +322,7 @@ fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() 
         ("keys/log.pem", Some(&other_key), "expected the key of this log, found another"),
         ("countersign.db", Some(&b"no database".repeat(999)), "not a database"),
         ("countersign.db", None, "countersign.db: is missing"),
+        ("shards.json", None, "shards.json is missing, but countersign.db knows audit, ct, log"),
         ("log/tile/0/000.part", None, "log: "),
         ("ct/checkpoint", Some(&lost), "ct: "),
         ("countersign.toml", Some(&elsewhere.into_bytes()), "cannot be served at host"),
@@ -376,8 +377,20 @@ fn keys_change_hands_and_the_configuration_is_read_again_while_everybody_is_serv
         fs::write(&configuration, good.replace("organization", "organisation")).unwrap();
         server.signal("-HUP");
         server.until("it refuses", |it| it.told("did you mean \"organization\"?") == 1);
-        more(2);
         fs::write(&configuration, good).unwrap();
+        // What a restart would not open is no reload either.
+        let passphrase = folder.join("passphrase");
+        let log_key = folder.join("server/keys/log.pem");
+        for (file, says) in [(&passphrase, "is not the one of the start"), (&log_key, "log.pem: ")]
+        {
+            let (whole, refused) = (fs::read(file).unwrap(), server.told("stays in use"));
+            fs::write(file, "another\n").unwrap();
+            server.signal("-HUP");
+            server
+                .until("it refuses", |it| it.told("stays in use") > refused && it.told(says) == 1);
+            fs::write(file, whole).unwrap();
+        }
+        more(2);
         for role in ["issuing", "timestamps"] {
             let rotate = ["ca", "rotate", role, "--dir", "server", "--in", "5s", "--root", "root"];
             let sealed = ["--root-passphrase-file", "root-passphrase", "--with-network-up"];

@@ -4,14 +4,16 @@
 mod common;
 
 use common::{Dev, assert_fails, clean, entry_request, run, verdict};
+use countersign_log::store::{Files, Sqlite};
+use countersign_log::{Candidate, Format, Log, Options, Signer};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 const EMAIL: &str = "you@example.com";
@@ -210,11 +212,25 @@ fn thirty_two_writers_and_signers_do_not_notice_a_rotation() {
     let checked = String::from_utf8(checked.stdout).unwrap();
     let whole: Vec<_> = checked.lines().map(|line| line.split(',').next().unwrap()).collect();
     assert_eq!(whole, ["whole: log", "whole: log-2", "whole: log-v1", "whole: ct", "whole: audit"]);
-    let config = dev.config();
-    let info = run(["log", "info", "--trust-config", config.to_str().unwrap()]);
-    assert!(
-        String::from_utf8(info.stdout).unwrap().starts_with(&format!("{}/shards/2\n", dev.url))
-    );
+    // An outsider reads the newest shard, or the one that is named; all of them when all is to be whole.
+    let read = |args: &[&str]| {
+        let output = run([&["log"][..], args, &["--instance", &dev.url]].concat());
+        assert_eq!(verdict(&output).0, 0, "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(read(&["info"]).starts_with(&format!("{}/shards/2\n", dev.url)));
+    assert!(read(&["info", "--shard", "1"]).starts_with(&format!("{}\n", dev.url)));
+    assert_ne!(read(&["get", "0", "--shard", "1"]), read(&["get", "0"]));
+    let shards = [&*dev.url, &format!("{}/shards/2", dev.url)].map(|url| format!("whole: {url},"));
+    let whole = read(&["fsck"]);
+    assert!(whole.lines().zip(&shards).all(|(line, shard)| line.starts_with(shard)), "{whole}");
+    assert_eq!((whole.lines().count(), read(&["fsck", "--shard", "2"]).lines().count()), (2, 1));
+    let found = read(&["search", "--identity", EMAIL]);
+    assert!(found.contains(&format!("  {}/shards/2\n", dev.url)), "{found}");
+    assert!(found.contains(&format!("({}/shards/2), root", dev.url)), "{found}");
+    assert_fails(&run(["log", "info", "--shard", "3", "--instance", &dev.url]), 1, "no shard 3");
+    let shard = format!("{}/shards/2", dev.url);
+    assert_fails(&run(["log", "info", "--instance", &shard]), 2, "is a shard of a log");
 }
 
 struct Stop<'a>(&'a AtomicBool);
@@ -392,6 +408,132 @@ fn a_backup_under_load_is_whole_and_what_comes_back_from_it_cannot_fork() {
     assert_ne!(submit(&dev, &lost).0, lost_place.0);
     assert_eq!(fs::read(backup.join("log/checkpoint")).unwrap(), old_note);
     dev.kill();
+}
+
+/// Starts an instance where there must be none that can; what it says.
+fn assert_does_not_start(dir: &Path, expected: &str) {
+    assert_fails(&run(["dev", "--dir", dir.to_str().unwrap()]), 2, expected);
+}
+
+#[test]
+fn without_its_list_of_shards_or_with_an_older_one_an_instance_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("dev");
+    let mut dev = Dev::start(&dir);
+    let (backup, back) = (folder.path().join("backup"), folder.path().join("back"));
+    let (list, settings) = (dir.join("shards.json"), dir.join("instance.json"));
+    let before = fs::read(&list).unwrap();
+    done(&order(&dev, &["log", "rotate"], &["--output", "json"]));
+    let place = submit(&dev, &entry_request(b"in the second shard"));
+    done(&order(&dev, &["backup"], &[backup.to_str().unwrap(), "--output", "json"]));
+    dev.kill();
+    let whole = [&list, &settings].map(|path| fs::read(path).unwrap());
+    let known = "shards.json is missing, but countersign.db knows audit, ct, log, log-2, log-v1";
+    let old = "does not say that log-2 has begun, but countersign.db knows 2 entries of it";
+    fs::remove_file(&list).unwrap();
+    assert_does_not_start(&dir, known);
+    assert_fails(&run(["log", "fsck", "--dir", dir.to_str().unwrap()]), 2, "is missing");
+    assert!(!list.exists(), "nothing was made");
+    fs::write(&list, before).unwrap();
+    assert_does_not_start(&dir, old);
+    fs::write(&list, &whole[0]).unwrap();
+    fs::remove_file(&settings).unwrap();
+    assert_does_not_start(&dir, "instance.json is missing, but there is a countersign.db");
+    fs::write(&settings, &whole[1]).unwrap();
+
+    // What comes back from a backup would fork, so it asks for the list as well.
+    let restore = ["restore", backup.to_str().unwrap(), "--dir", back.to_str().unwrap()];
+    assert_eq!(verdict(&run(restore)), (0, String::new()));
+    fs::remove_file(back.join("shards.json")).unwrap();
+    assert_does_not_start(&back, known);
+    // That of a backup is one to go on with: all that it lists has ended.
+    fs::copy(backup.join("shards.json"), &list).unwrap();
+    let dev = Dev::start(&dir);
+    assert_ne!(submit(&dev, &entry_request(b"in the third shard")).0, place.0);
+    let services = fs::read_to_string(dir.join("trust/signing_config.json")).unwrap();
+    assert!(services.contains("/shards/3"), "{services}");
+}
+
+#[test]
+fn a_backup_waits_for_an_order_that_lists_a_shard_and_has_not_told_clients_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&folder.path().join("dev"));
+    let root = dev.dir.join("trust/trusted_root.json");
+    let before = fs::read(&root).unwrap();
+    done(&order(&dev, &["log", "rotate"], &["--output", "json"]));
+    let after = fs::read(&root).unwrap();
+    // As it is between the two writes of the order.
+    fs::write(&root, before).unwrap();
+    let (backup, back) = (folder.path().join("backup"), folder.path().join("back"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.arg("backup").arg(&backup).arg("--dir").arg(&dev.dir);
+    let taking = clean(&mut command).stdout(Stdio::null()).spawn().unwrap();
+    let begun = || {
+        fs::read_dir(folder.path()).unwrap().any(|entry| {
+            let path = entry.unwrap().path();
+            path.to_string_lossy().contains("/.countersign-")
+                && path.join("countersign.db").exists()
+        })
+    };
+    while !begun() {
+        thread::sleep(std::time::Duration::from_millis(5));
+    }
+    fs::write(&root, after).unwrap();
+    assert_eq!(taking.wait_with_output().unwrap().status.code(), Some(0));
+    let restored = run(["restore", backup.to_str().unwrap(), "--dir", back.to_str().unwrap()]);
+    assert_eq!(verdict(&restored), (0, String::new()));
+    let restored = String::from_utf8(restored.stdout).unwrap();
+    assert!(restored.contains("whole: log-2, 1 entries"), "{restored}");
+}
+
+#[test]
+fn what_an_order_left_that_failed_is_in_no_backup_and_in_the_way_of_no_other_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("dev");
+    let mut dev = Dev::start(&dir);
+    dev.kill();
+    // Made and never listed, for another host; what has its key signed one checkpoint.
+    let left_over = |dir: &Path| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let (_, key) =
+                der::pem::decode_vec(&fs::read(dir.join("keys/log.pem")).unwrap()).unwrap();
+            let signer = Signer::ed25519("elsewhere.test", &key).unwrap();
+            let database = Sqlite::open(&dir.join("countersign.db")).await.unwrap();
+            let lock = Arc::new(database.lock("log-2").await.unwrap());
+            let store = Arc::new(Files::open(dir.join("log-2")).unwrap());
+            let log = Log::open(Options::new(Format::Entries), signer, store, lock).await.unwrap();
+            log.append(Candidate::entry(b"first").unwrap()).await.unwrap();
+            log.close().await;
+            database.close().await;
+        });
+    };
+    left_over(&dir);
+    let (backup, back) = (folder.path().join("backup"), folder.path().join("back"));
+    let restore = || {
+        let _ = fs::remove_dir_all(&back); // the first time there is none
+        let args = ["restore", backup.to_str().unwrap(), "--dir", back.to_str().unwrap()];
+        assert_eq!(verdict(&run(args)), (0, String::new()));
+    };
+    done(&order(&dev, &["backup"], &[backup.to_str().unwrap(), "--output", "json"]));
+    assert!(!backup.join("log-2").exists());
+    restore();
+    start_anywhere(&back).kill();
+    // One of an older version had the row.
+    restore();
+    left_over(&back);
+    let mut again = start_anywhere(&back);
+    assert_eq!(again.request("GET /shards/2/api/v2/checkpoint", "", "").0, 200);
+    again.kill();
+
+    let dev = Dev::start(&dir);
+    let begun = done(&order(&dev, &["log", "rotate"], &["--output", "json"]));
+    assert_eq!((&begun["shard"], &begun["entries"]), (&2.into(), &1.into()));
+    let long = format!("{}.test", "w".repeat(64));
+    for (host, says) in [(&*long, "leads nowhere from here"), ("W.test", "is no host name")] {
+        assert_fails(&order(&dev, &["log", "rotate"], &["--host", host]), 1, says);
+    }
+    assert!(!dir.join("keys/log-3.pem").exists(), "nothing was made");
 }
 
 /// Starts an instance that comes from elsewhere on a port of its own.

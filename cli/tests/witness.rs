@@ -22,9 +22,11 @@ struct Witness {
 }
 
 impl Witness {
-    fn start(dir: &Path, listen: &str, log: &str) -> Self {
+    /// `logs` are verifier keys, with spaces between.
+    fn start(dir: &Path, listen: &str, logs: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command.arg("witness").arg("--dir").arg(dir).args(["--listen", listen, "--log", log]);
+        command.arg("witness").arg("--dir").arg(dir).args(["--listen", listen]);
+        logs.split(' ').for_each(|log| drop(command.args(["--log", log])));
         if !dir.join("witness.vkey").exists() {
             let name = dir.file_name().unwrap().to_str().unwrap();
             command.args(["--name", &format!("{name}.example.test")]);
@@ -243,6 +245,79 @@ fn two_dead_witnesses_hold_the_log_until_one_is_back_and_a_fork_is_refused() {
         file.to_str().unwrap(),
     ]);
     assert_fails(&refused, 2, "waits for its witnesses");
+}
+
+#[test]
+fn a_log_with_witnesses_goes_on_under_another_host_name_after_an_order_and_after_a_restore() {
+    let mut case = Case::new("hold");
+    let dir = case.dev.dir.clone();
+    let rotate = |host: &[&str]| {
+        run([&["log", "rotate", "--dir", dir.to_str().unwrap()][..], host].concat())
+    };
+    let settings =
+        "url = \"http://127.0.0.1:1\"\norganization = \"Acme\"\nlisten = \"127.0.0.1:1\"\n
+        [witnesses]\npolicy = \"p\"\n[[issuing]]\nkey = \"k\"\ncertificates = \"c\"\n
+        [[timestamps]]\nkey = \"k\"\ncertificates = \"c\"\n";
+    fs::write(dir.join("countersign.toml"), settings).unwrap();
+    let taken = "needs a host name that no shard before it has";
+    for host in [&[][..], &["--host", "127.0.0.1"]] {
+        assert_fails(&rotate(host), 1, taken);
+    }
+    assert!(!dir.join("keys/log-2.pem").exists(), "nothing was made");
+    // Until the witnesses have the key that is told, the order fails; with another host it is another key.
+    let told = |output: &std::process::Output| {
+        let text = verdict(output).1;
+        let key = text.split("give the witnesses its key, ").nth(1).expect(&text);
+        key.split(", and").next().unwrap().to_owned()
+    };
+    assert!(told(&rotate(&["--host", "127.0.0.2"])).starts_with("127.0.0.2+"));
+    let key = told(&rotate(&["--host", "127.0.0.3"]));
+    assert!(key.starts_with("127.0.0.3+"), "{key}");
+    case.log += &format!(" {key}");
+    let give = |case: &mut Case| {
+        for witness in &mut case.witnesses {
+            witness.kill();
+            witness.start_again(&case.log);
+        }
+    };
+    give(&mut case);
+    let rotated = rotate(&["--host", "127.0.0.3"]);
+    assert_eq!(verdict(&rotated), (0, String::new()));
+    let seeded = case.dev.request("GET /shards/2/api/v2/checkpoint", "", "").1;
+    assert!(seeded.starts_with("127.0.0.3\n1\n"), "an order that comes again seeds once: {seeded}");
+    let text = String::from_utf8(rotated.stdout).unwrap();
+    assert!(text.contains("begun: shard 2 at http://127.0.0.3:"), "{text}");
+
+    let (backup, back) = (case.folder.path().join("backup"), case.folder.path().join("back"));
+    let backup = backup.to_str().unwrap();
+    assert_eq!(verdict(&run(["backup", backup, "--dir", dir.to_str().unwrap()])).0, 0);
+    assert!(case.dev.terminate());
+    let restore = |back: &Path, host: &[&str]| {
+        run([&["restore", backup, "--dir", back.to_str().unwrap()][..], host].concat())
+    };
+    assert_fails(&restore(&back, &[]), 1, "give --host NAME, another host name of the server");
+    let policy = case.policy();
+    let refused = |dir: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.arg("dev").arg("--dir").arg(dir).arg("--witness-policy").arg(&policy);
+        clean(command.args(["--witness-lacking", "hold", "--witness-timeout", "5s"]))
+            .stdout(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    // Without a configuration only the start knows that there are witnesses.
+    fs::remove_file(Path::new(backup).join("countersign.toml")).unwrap();
+    let without = case.folder.path().join("without");
+    assert_eq!(verdict(&restore(&without, &[])).0, 0);
+    assert_fails(&refused(&without), 2, "restore the backup with --host NAME");
+    assert_eq!(verdict(&restore(&back, &["--host", "127.0.0.4"])).0, 0);
+    case.log += &format!(" {}", told(&refused(&back)));
+    give(&mut case);
+    let dev = Case::start(&back, &policy, "hold");
+    assert_eq!(dev.request("GET /readyz", "", "").0, 200);
+    let (_, note) = dev.request("GET /shards/3/api/v2/checkpoint", "", "");
+    assert!(note.starts_with("127.0.0.4\n1\n"), "{note}");
+    assert!(note.lines().filter(|line| line.contains(".example.test ")).count() >= 2, "{note}");
 }
 
 #[test]

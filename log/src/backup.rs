@@ -103,7 +103,7 @@ async fn grow(
 #[non_exhaustive]
 pub enum Error {
     /// The checkpoint is not this log's.
-    #[error("the lock's checkpoint is not of this log and key: {0}")]
+    #[error("the checkpoint in the database is not of this log and key: {0}")]
     Checkpoint(#[from] signer::Error),
     /// What the checkpoint implies does not come.
     #[error("{path} is missing or too short: what the log has committed is not published")]

@@ -38,6 +38,15 @@ pub(crate) async fn recover(
     let checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
     signer.resume(&signed);
     let published = match &published {
+        None if checkpoint.size > 0 => {
+            let log = signer.key().origin();
+            tracing::warn!(
+                log,
+                size = checkpoint.size,
+                "the stored checkpoint is missing; the database has it, and it is written anew"
+            );
+            None
+        }
         None => None,
         Some(bytes) => {
             let note = std::str::from_utf8(bytes).map_err(|_| OpenError::PublishedText)?;
@@ -148,10 +157,12 @@ pub enum OpenError {
     #[error(transparent)]
     Swap(#[from] SwapError),
     /// The lock is empty, but a log has been published: the database was lost or is another one.
-    #[error("a checkpoint is published, but the lock knows none: is this the log's database?")]
+    #[error(
+        "a checkpoint is published, but the database knows none of this log: it is lost, or another one"
+    )]
     LockMissing,
     /// The lock's checkpoint is not this log's.
-    #[error("the lock's checkpoint is not of this log and key: {0}")]
+    #[error("the checkpoint in the database is not of this log and key: {0}")]
     LockCheckpoint(signer::Error),
     /// The published checkpoint is not text.
     #[error("the published checkpoint is not UTF-8")]
@@ -168,7 +179,7 @@ pub enum OpenError {
     },
     /// Two trees: a database was restored from a backup, or folders were mixed.
     #[error(
-        "the lock has the tree of size {} with root {}, published is that of size {} with root {}",
+        "the database has the tree of size {} with root {}, published is that of size {} with root {}",
         lock.0, lock.1, published.0, published.1
     )]
     Disagree {
@@ -191,7 +202,7 @@ pub enum OpenError {
     },
     /// The right-edge tiles are those of another tree.
     #[error(
-        "the tiles of the right edge lead to root {found}, the lock's checkpoint has {expected}"
+        "the tiles of the right edge lead to root {found}, the checkpoint in the database has {expected}"
     )]
     Root {
         /// The lock's root.

@@ -25,6 +25,10 @@ pub(crate) struct Restore {
     /// Where the directory of the instance will be: not there yet, or empty
     #[arg(long, env = "COUNTERSIGN_DIR")]
     pub(crate) dir: PathBuf,
+    /// Another host name of the server, for the signature log's next shard: witnesses, if the log has any, keep
+    /// one tree a name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
     /// How to print it
     #[arg(long, short, env = "COUNTERSIGN_OUTPUT", default_value = "text")]
     pub(crate) output: Format,

@@ -8,8 +8,9 @@
 
 use crate::args::Format;
 use crate::args::backup::{Backup, Restore};
+use crate::config::Config;
 use crate::failure::Failure;
-use crate::instance::{self, LogName, Shards, Stored, folder};
+use crate::instance::{self, DATABASE, LogName, Shards, Stored, folder, known};
 use crate::output;
 use crate::runtime::block_on;
 use countersign_log::fsck::Report;
@@ -22,9 +23,18 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// What is the process's that runs the instance, or made anew out of the rest.
-const NOT_COPIED: [&str; 3] = ["instance.lock", "control", "shards.json"];
+const SHARDS: &str = "shards.json";
+const TRUST: &str = "trust";
+
+/// What is the process's that runs the instance.
+const NOT_COPIED: [&str; 2] = ["instance.lock", "control"];
+
+/// How often, and how long after, an order is found not to be carried out yet: it lists a shard, then writes
+/// the trusted root.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &Backup) -> Result<ExitCode, Failure> {
     let (from, to) = (&args.dir, &args.target);
@@ -47,13 +57,18 @@ pub(crate) fn run(args: &Backup) -> Result<ExitCode, Failure> {
 
 pub(crate) fn restore(args: &Restore) -> Result<ExitCode, Failure> {
     let (from, to) = (&args.backup, &args.dir);
-    let shards = Shards::of_directory(from)?;
+    let mut shards = Shards::of_directory(from)?;
     let ended = |log: &LogName| shards.active(*log).is_none() && shards.announced(*log).is_none();
     if !LogName::ALL.iter().all(ended) {
         let message = format!("{} is no backup: its logs take entries", from.display());
         return Err(Failure::no(message).hint(
             "to move an instance, stop it and move its directory; two copies of one must never both run",
         ));
+    }
+    if args.host.is_none() && has_witnesses(from) {
+        let message = "the log has witnesses, and they keep one tree a host name: it goes on in a new shard, which needs another";
+        return Err(Failure::no(message)
+            .hint("give --host NAME, another host name of the server; nothing was written"));
     }
     let mut reports = Vec::new();
     for Stored { folder, key, format, .. } in instance::stored_logs(from)? {
@@ -64,6 +79,10 @@ pub(crate) fn restore(args: &Restore) -> Result<ExitCode, Failure> {
     }
     let whole = Whole::begin(to)?;
     copy_tree(from, whole.path(), &|_| true)?;
+    if let Some(host) = &args.host {
+        shards.announce(LogName::Log, Some(host.clone()), Timestamp::now());
+        instance::directory::write(&whole.path().join(SHARDS), &shards.to_json())?;
+    }
     whole.finish(to)?;
     let logs: Vec<_> = reports.iter().map(|(name, report)| of_log(name, report)).collect();
     output::print(&match args.output {
@@ -88,38 +107,39 @@ fn line(name: &str, report: &Report) -> String {
     format!("  whole: {name}, {} entries, root {}\n", report.size, report.root)
 }
 
+/// Whether the configuration in a backup, if there is one, has witnesses. One that has a mistake does not start.
+fn has_witnesses(backup: &Path) -> bool {
+    let text = fs::read_to_string(backup.join("countersign.toml")).unwrap_or_default();
+    let config = Config::parse(&text, backup, |_| true);
+    config.is_ok_and(|config| config.witnesses.is_some())
+}
+
 /// Copies an instance that may be running. The database is a snapshot; the trees are those of its
 /// checkpoints.
 async fn copy(from: &Path, to: &Path) -> Result<(Vec<(String, Report)>, Timestamp), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::unclear(format!("no backup: {error}"));
-    let database = Sqlite::open(&from.join("countersign.db")).await;
-    let database = database.map_err(|error| failed(&error))?;
-    let snapshot = to.join("countersign.db");
-    // A shard that is announced between the two readings is in the one and not in the other.
-    let (mut shards, stored) = loop {
-        let before = Shards::of_directory(from)?;
-        let stored = instance::stored_logs(from)?;
-        database.copy_to(&snapshot).await.map_err(|error| failed(&error))?;
-        if Shards::of_directory(from)? == before {
-            break (before, stored);
-        }
-        fs::remove_file(&snapshot).map_err(|error| Failure::file("remove", &snapshot, &error))?;
-    };
-    let taken = Timestamp::now();
+    let database = Sqlite::open(&from.join(DATABASE)).await;
+    let database = database.map_err(|error| failed(&error).hint(known::BROKEN))?;
+    let snapshot = to.join(DATABASE);
+    let (shards, stored, taken) = at_one_moment(from, to, &database).await?;
     database.close().await;
+    known::forget_unlisted(&shards, to).await?;
     let locks = Sqlite::open(&snapshot).await.map_err(|error| failed(&error))?;
     let mut reports = Vec::new();
     for Stored { folder, key, format, .. } in &stored {
         let lock = locks.lock(folder).await.map_err(|error| failed(&error))?;
         let note = lock.load().await.map_err(|error| failed(&error))?;
-        let note = note.ok_or_else(|| failed(&format!("the lock knows no log {folder}")))?;
+        let note = note.ok_or_else(|| failed(&format!("{DATABASE} knows no log {folder}")))?;
         let (source, target) = (Folder::new(from.join(folder)), Files::open(to.join(folder)));
         let target = target.map_err(|error| failed(&error))?;
         let report = log_backup::copy(&source, Arc::new(target), key, *format, &note).await;
         let report = report.map_err(|error| {
-            failed(&format!("{folder}: {error}")).hint(
-                "if no instance runs there, start it once: it publishes what it has committed",
-            )
+            failed(&format!("{folder}: {error}")).hint(match error {
+                log_backup::Error::Missing { .. } => {
+                    "if no instance runs there, start it once: it publishes what it has committed; if it does not start, what is missing is lost (docs/operations.md, When something is broken)"
+                }
+                _ => "countersign log fsck --dir says how far the damage goes; older backups are whole (docs/operations.md, When something is broken)",
+            })
         })?;
         reports.push((folder.clone(), report));
         let issuers = from.join(folder).join("issuer");
@@ -128,11 +148,6 @@ async fn copy(from: &Path, to: &Path) -> Result<(Vec<(String, Report)>, Timestam
         }
     }
     locks.close().await;
-    // A key that no shard has yet could come to have one, here and there.
-    let keys: Vec<_> = LogName::ALL
-        .iter()
-        .flat_map(|log| (1..=shards.of(*log).len()).map(|number| folder(*log, number)))
-        .collect();
     let of_a_log = |name: &str| {
         LogName::ALL.iter().any(|log| {
             let first = folder(*log, 1);
@@ -140,24 +155,63 @@ async fn copy(from: &Path, to: &Path) -> Result<(Vec<(String, Report)>, Timestam
             name == first || number.is_some_and(|number| number.parse::<usize>().is_ok())
         })
     };
+    // A key that no shard has yet could come to have one, here and there.
+    let listed = |name: &str| stored.iter().any(|stored| stored.folder == name);
     let wanted = |name: &str| {
         let stem = name.strip_suffix(".pem").unwrap_or(name);
-        let other_key = of_a_log(stem) && !keys.iter().any(|key| key == stem);
+        let other_key = of_a_log(stem) && !listed(stem);
         let database = [".db", ".db-wal", ".db-shm"].iter().any(|end| name.ends_with(end));
         !(NOT_COPIED.contains(&name)
             || other_key
             || database
             || name.starts_with('.')
-            || keys.iter().any(|folder| folder == name))
+            || listed(name))
     };
     copy_tree(from, to, &wanted)?;
-    shards.end(taken);
-    let path = to.join("shards.json");
-    instance::directory::write(&path, &shards.to_json())?;
     Ok((reports, taken))
 }
 
-/// Copies files and folders that are wanted by name, durably.
+/// Copies what says which logs there are: settings, shards, trusted root and database, all of one moment. An
+/// order that is carried out meanwhile writes one after the other, so it is waited for. What is returned was read
+/// in the copy, as whoever restores it reads it.
+async fn at_one_moment(
+    from: &Path,
+    to: &Path,
+    database: &Sqlite,
+) -> Result<(Shards, Vec<Stored>, Timestamp), Failure> {
+    let snapshot = to.join(DATABASE);
+    let mut tries = 0;
+    loop {
+        let before = Shards::of_directory(from)?;
+        copy_tree(&from.join(TRUST), &to.join(TRUST), &|name| !name.starts_with('.'))?;
+        copy_file(&from.join("instance.json"), &to.join("instance.json"))?;
+        let copied = database.copy_to(&snapshot).await;
+        copied
+            .map_err(|error| Failure::unclear(format!("no backup: {error}")).hint(known::BROKEN))?;
+        let taken = Timestamp::now();
+        let mut shards = before.clone();
+        shards.end(taken);
+        instance::directory::write(&to.join(SHARDS), &shards.to_json())?;
+        let stored = instance::stored_logs(to);
+        tries += 1;
+        match stored {
+            Ok(stored) if Shards::of_directory(from)? == before => {
+                return Ok((shards, stored, taken));
+            }
+            Err(failure) if tries == TRIES => return Err(failure),
+            _ => {}
+        }
+        for copied in fs::read_dir(to).map_err(|error| Failure::file("read", to, &error))? {
+            let path = copied.map_err(|error| Failure::file("read", to, &error))?.path();
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|error| Failure::file("remove", &path, &error))?;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Copies files and folders that are wanted by name, durably. Files that are there already stay.
 fn copy_tree(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
     let reading = |error| Failure::file("read", from, &error);
     fs::create_dir_all(to).map_err(|error| Failure::file("make", to, &error))?;
@@ -171,7 +225,7 @@ fn copy_tree(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()
         let kind = entry.file_type().map_err(reading)?;
         if kind.is_dir() {
             copy_tree(&source, &target, wanted)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() && !target.exists() {
             copy_file(&source, &target)?;
         }
     }

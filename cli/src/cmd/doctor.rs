@@ -7,7 +7,7 @@ mod logs;
 use crate::args::serve::Doctor;
 use crate::config::{Config, KeyPlace};
 use crate::failure::{self, Failure};
-use crate::instance::{Settings, keys, production};
+use crate::instance::{DATABASE, Settings, keys, known, production};
 use crate::output;
 use crate::runtime::block_on;
 use countersign_ca::identity::jwks::KeySource;
@@ -70,6 +70,7 @@ fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Resul
         }
     }
     disk(&config.directory, findings)?;
+    shards(&config.directory, findings)?;
     clock(&config.directory, now, findings);
     let passphrase = production::passphrase(config)?;
     let passphrase = passphrase.as_ref().map(|text| &text[..]);
@@ -204,6 +205,21 @@ fn disk(folder: &Path, findings: &mut Vec<String>) -> Result<(), Failure> {
             SPACE >> 20
         ));
     }
+    Ok(())
+}
+
+/// Files that the database does not go without.
+fn shards(folder: &Path, findings: &mut Vec<String>) -> Result<(), Failure> {
+    let path = folder.join(DATABASE);
+    if !path.exists() {
+        return Ok(()); // it has not started yet
+    }
+    if !folder.join("instance.json").exists() {
+        let missing = folder.join("instance.json");
+        findings.push(format!("{} is missing; next: {}", missing.display(), known::PUT_BACK));
+    }
+    let known = block_on(known::shards(folder))?;
+    findings.extend(known.err().map(|failure| failure.text()));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The directory of an instance: taken by one process, its files written whole.
 
+use super::{DATABASE, known};
 use crate::failure::Failure;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,8 +31,7 @@ impl Settings {
         let path = directory.join("instance.json");
         match fs::read(&path) {
             Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
-                Failure::unclear(format!("{}: {error}", path.display()))
-                    .hint("restore the file, or start with another --dir")
+                Failure::unclear(format!("{}: {error}", path.display())).hint(known::PUT_BACK)
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::file("read", &path, &error)),
@@ -116,6 +116,11 @@ impl Directory {
             Some(settings) => {
                 settings.fit(url)?;
                 Settings { url: url.clone(), ..settings }
+            }
+            None if self.file(DATABASE).exists() => {
+                let path = self.file("instance.json");
+                let message = format!("{} is missing, but there is a {DATABASE}", path.display());
+                return Err(Failure::unclear(message).hint(known::PUT_BACK));
             }
             None => {
                 let host = host(url)?;

@@ -1,7 +1,7 @@
 //! The logs of an instance, each with all its shards.
 
 use super::shards::{LogName, Shards, folder};
-use super::{Directory, Settings, audit, keys, trust};
+use super::{Directory, Settings, audit, keys, known, trust};
 use crate::failure::Failure;
 use countersign_log::face::accept::Accepted;
 use countersign_log::face::{rekor_v1, rekor_v2, static_ct};
@@ -42,6 +42,11 @@ impl Logs {
                 shards.turn(log, now);
                 opening.shards = shards;
                 let number = opening.shards.of(log).len();
+                if opening.is_taken(log, number) {
+                    let message = "the witnesses have a tree of this log's name, which ended when it was restored from a backup; they do not take another";
+                    return Err(Failure::unclear(message).hint("restore the backup with --host NAME, another host name of this server, by which witnesses and clients know the new shard"));
+                }
+                opening.clear(log, number).await?;
                 opening.make_key(log, number)?;
             }
         }
@@ -142,7 +147,7 @@ impl Opening<'_> {
         keys::make_for_log(self.directory, &name, log.ed25519(), self.passphrase)
     }
 
-    fn key(&self, log: LogName, number: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    pub(super) fn key(&self, log: LogName, number: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let name = format!("keys/{}.pem", folder(log, number));
         keys::read(&self.directory.file(&name), self.passphrase)
     }
@@ -153,12 +158,17 @@ impl Opening<'_> {
     }
 
     /// The host by which clients know the shard.
-    fn host(&self, log: LogName, number: usize) -> &str {
+    pub(super) fn host(&self, log: LogName, number: usize) -> &str {
         let host = self.shards.of(log)[number - 1].host.as_deref();
         host.unwrap_or(&self.settings.log_origin)
     }
 
-    fn failed(&self, log: LogName, number: usize, error: &dyn std::fmt::Display) -> Failure {
+    pub(super) fn failed(
+        &self,
+        log: LogName,
+        number: usize,
+        error: &dyn std::fmt::Display,
+    ) -> Failure {
         let folder = self.directory.file(&folder(log, number));
         Failure::unclear(format!("the log in {} does not open: {error}", folder.display()))
     }
@@ -176,7 +186,10 @@ impl Opening<'_> {
         let lock = self.database.lock(&name).await.map_err(|error| failed(&error))?;
         let lock: Arc<dyn CheckpointLock> = Arc::new(lock);
         let opened = Log::open(options, signer, Arc::new(store), lock).await;
-        opened.map_err(|error| failed(&error))
+        opened.map_err(|error| {
+            let next = known::unopened(&self.directory.file(&name), &error);
+            failed(&error).hint(next)
+        })
     }
 
     pub(super) async fn signatures(
@@ -192,11 +205,14 @@ impl Opening<'_> {
         let options = Options { earlier, witnesses, ..Options::new(Format::Entries) };
         let log = self.open(LOG, number, options, signer).await?;
         // Witnesses that do not know the key of a new shard hold its first tree, and it is not begun.
-        rekor_v2::Face::seed(&log).await.map_err(|error| match log.key().verifier_key() {
-            Some(key) if self.witnesses.is_some() => failed(&error)
-                .hint(format!("give the witnesses its key, {key}, and repeat the order")),
-            _ => failed(&error),
-        })?;
+        if let Err(error) = rekor_v2::Face::seed(&log).await {
+            log.close().await; // what comes next may open it again
+            return Err(match log.key().verifier_key() {
+                Some(key) if self.witnesses.is_some() => failed(&error)
+                    .hint(format!("give the witnesses its key, {key}, and do the same again")),
+                _ => failed(&error),
+            });
+        }
         Ok(log)
     }
 

@@ -54,8 +54,11 @@ impl Instance {
             return Err(Failure::no(format!("shard {number} is announced already"))
                 .hint("countersign log rotate has it take entries"));
         }
+        let number = shards.of(log).len() + 1;
+        if let Some(host) = &host {
+            self.resolves(host, number).await?;
+        }
         shards.announce(log, host, Timestamp::now());
-        let number = shards.of(log).len();
         let opening = Opening {
             directory: &self.directory,
             settings: &self.settings,
@@ -64,8 +67,14 @@ impl Instance {
             witnesses: self.witnesses.clone(),
             shards,
         };
+        if opening.is_taken(log, number) {
+            let message = "a new shard of a log with witnesses needs a host name that no shard before it has: they keep one tree a name";
+            return Err(Failure::no(message)
+                .hint("give --host NAME, another host name of this server; nothing was made"));
+        }
+        opening.clear(log, number).await?;
         opening.make_key(log, number)?;
-        // Restart finds a key that no shard has, and this comes again with it.
+        // Restart finds a key that no shard has, and this comes again: with it, or without if it is for another host.
         let earlier = self.logs.of(log);
         match log {
             LogName::Log => {
@@ -86,6 +95,21 @@ impl Instance {
         Ok(number)
     }
 
+    /// A shard's host is its name for good: it must be one, and lead somewhere.
+    async fn resolves(&self, host: &str, number: usize) -> Result<(), Failure> {
+        let url = base_url(&self.settings.url, Some(host), number)?;
+        if url.host_str() != Some(host) {
+            let message = format!("{host:?} is no host name");
+            return Err(Failure::no(message).hint("give the name alone, in lower case"));
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
+        found.map(drop).map_err(|error| {
+            let message = format!("{host} leads nowhere from here: {error}");
+            Failure::no(message).hint("have that name lead to this server first: clients and witnesses know the shard by it, for good")
+        })
+    }
+
     /// Has the index follow a shard.
     async fn search(&self, shard: &Log) -> Result<(), Failure> {
         let added = self.index.add(shard.published()).await;
@@ -95,7 +119,15 @@ impl Instance {
     async fn rotate(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {
         let announced = self.shards.read().announced(log);
         let number = match announced {
-            Some(number) => number,
+            Some(number) => {
+                let known = self.shards.read().of(log)[number - 1].host.clone();
+                if host.is_some() && host != known {
+                    let known = known.unwrap_or_else(|| self.settings.log_origin.clone());
+                    return Err(Failure::no(format!("shard {number} is announced at {known}"))
+                        .hint("leave --host out"));
+                }
+                number
+            }
             None => self.announce(log, host).await?,
         };
         let mut shards = self.shards.read().clone();

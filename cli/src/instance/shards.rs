@@ -5,7 +5,7 @@
 //! `/shards/<number>`. Of the shards of a log one takes entries; those before it have ended, one after it
 //! may be announced.
 
-use super::{Directory, Settings};
+use super::{Directory, Settings, known};
 use crate::failure::Failure;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 use url::Url;
 
-/// The shards of each log, in order. An instance without the file has one of each that clients know.
+/// The shards of each log, in order.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Shards {
@@ -87,9 +87,10 @@ const BEFORE: SignedDuration = SignedDuration::from_hours(7 * 24);
 const SLACK: SignedDuration = SignedDuration::from_hours(1);
 
 impl Shards {
-    const FILE: &str = "shards.json";
+    pub(super) const FILE: &str = "shards.json";
 
-    fn first(created: Timestamp) -> Self {
+    /// Those of a new instance: one of each log that clients know.
+    pub(super) fn first(created: Timestamp) -> Self {
         let one = || vec![Shard::announced(created, None)];
         let mut all = Self { log: one(), log_v1: one(), ct: one(), audit: vec![] };
         for name in LogName::ALL {
@@ -98,24 +99,30 @@ impl Shards {
         all
     }
 
-    /// Those in `directory` of an instance made at `created`.
-    pub(super) fn read(directory: &Path, created: Timestamp) -> Result<Self, Failure> {
+    /// Those in `directory`; `None` when there is no such file.
+    pub(super) fn read(directory: &Path) -> Result<Option<Self>, Failure> {
         let path = directory.join(Self::FILE);
         match fs::read(&path) {
-            Ok(json) => serde_json::from_slice(&json)
-                .map_err(|error| Failure::unclear(format!("{}: {error}", path.display()))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::first(created)),
+            Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| {
+                Failure::unclear(format!("{}: {error}", path.display())).hint(known::PUT_BACK)
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::file("read", &path, &error)),
         }
     }
 
     /// Those of the instance in `directory`, which may be running.
     pub(crate) fn of_directory(directory: &Path) -> Result<Self, Failure> {
-        let settings = Settings::read(directory)?;
-        let settings = settings.ok_or_else(|| {
-            Failure::unclear(format!("there is no instance in {}", directory.display()))
-        })?;
-        Self::read(directory, settings.created()?)
+        if Settings::read(directory)?.is_none() {
+            return Err(Failure::unclear(format!(
+                "there is no instance in {}",
+                directory.display()
+            )));
+        }
+        Self::read(directory)?.ok_or_else(|| {
+            let path = directory.join(Self::FILE);
+            Failure::unclear(format!("{} is missing", path.display())).hint(known::PUT_BACK)
+        })
     }
 
     pub(super) fn write(&self, directory: &Directory) -> Result<(), Failure> {

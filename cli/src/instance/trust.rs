@@ -10,7 +10,7 @@ use countersign_client::trust::{
     SigningConfig,
 };
 use countersign_log::face::rekor_v1::tree_id;
-use countersign_log::{Format, LogKey};
+use countersign_log::{Format, LogKey, signer};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::ed25519_spki;
 use countersign_verify::note::VerifierKey;
@@ -166,6 +166,17 @@ pub(crate) fn stored_logs(path: &Path) -> Result<Vec<Stored>, Failure> {
     let root = path.join("trust/trusted_root.json");
     let root = fs::read(&root).map_err(|error| Failure::file("read", &root, &error))?;
     let root = TrustedRoot::parse(&root).map_err(|error| broken(&error))?;
+    let count = |logs: &[LogName]| logs.iter().map(|log| shards.of(*log).len()).sum::<usize>();
+    let (signatures, certificates) =
+        (count(&[LogName::Log, LogName::LogV1]), count(&[LogName::Ct]));
+    let listed = (root.logs().len(), root.certificate_logs().len());
+    if listed != (signatures, certificates) {
+        return Err(broken(&format!(
+            "shards.json has {signatures} signature logs and {certificates} certificate logs, trust/trusted_root.json lists {} and {}",
+            listed.0, listed.1
+        ))
+        .hint("start the instance once: it writes trust/ anew"));
+    }
     let (mut signatures, mut certificates) = (root.logs().iter(), root.certificate_logs().iter());
     let audit = audit_keys(path)?;
     let mut audit = audit.iter();
@@ -182,22 +193,34 @@ pub(crate) fn stored_logs(path: &Path) -> Result<Vec<Stored>, Failure> {
                 broken(&format!("no key is listed for {}", folder(log, number)))
                     .hint("start the instance once: it makes what it has not yet")
             })?;
-            let host = shard.host.as_ref().unwrap_or(&settings.log_origin);
-            let (key, format) = match log {
-                LogName::Log => (LogKey::from_spki(host, spki), Format::Entries),
-                LogName::LogV1 => (LogKey::rekor_v1(host, tree_id(spki), spki), Format::Timed),
-                LogName::Ct => {
-                    (LogKey::from_spki(&certificate_origin(&settings, number), spki), Format::Data)
-                }
-                LogName::Audit => {
-                    (LogKey::from_spki(&audit::origin(&settings), spki), Format::Entries)
-                }
-            };
+            let key = log_key(&settings, log, number, shard.host.as_deref(), spki);
             let key = key.map_err(|error| broken(&error))?;
+            let format = match log {
+                LogName::Log | LogName::Audit => Format::Entries,
+                LogName::LogV1 => Format::Timed,
+                LogName::Ct => Format::Data,
+            };
             stored.push(Stored { log, folder: folder(log, number), key, format });
         }
     }
     Ok(stored)
+}
+
+/// The key of a shard with its origin. `host` is the shard's own, if it has one.
+pub(super) fn log_key(
+    settings: &Settings,
+    log: LogName,
+    number: usize,
+    host: Option<&str>,
+    spki: &[u8],
+) -> Result<LogKey, signer::Error> {
+    let host = host.unwrap_or(&settings.log_origin);
+    match log {
+        LogName::Log => LogKey::from_spki(host, spki),
+        LogName::LogV1 => LogKey::rekor_v1(host, tree_id(spki), spki),
+        LogName::Ct => LogKey::from_spki(&certificate_origin(settings, number), spki),
+        LogName::Audit => LogKey::from_spki(&audit::origin(settings), spki),
+    }
 }
 
 /// The keys of the audit log's shards in a directory, SubjectPublicKeyInfo; none before its first start.

@@ -180,6 +180,25 @@ impl Sqlite {
         Ok(SqliteLock { database: Arc::clone(&self.database), log })
     }
 
+    /// Forgets the log `name`: which tree was its own, and which entry was where. For a shard that nobody was
+    /// told of; a log that anybody knows forks if it is forgotten.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub async fn forget(&self, name: &str) -> Result<(), StoreError> {
+        const OPERATION: &str = "forget a log";
+        let begun = self.pool().begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(database(OPERATION))?;
+        for statement in [
+            "DELETE FROM leaves WHERE log = (SELECT id FROM logs WHERE name = ?)",
+            "DELETE FROM logs WHERE name = ?",
+        ] {
+            let deleted = sqlx::query(statement).bind(name).execute(&mut *transaction).await;
+            deleted.map_err(database(OPERATION))?;
+        }
+        transaction.commit().await.map_err(database(OPERATION))
+    }
+
     /// Copies it as it is at one moment into the file at `path`, where nothing may be yet, while others
     /// write to it. The copy is durable.
     ///
@@ -406,5 +425,12 @@ mod tests {
         let mut found = two.find(&wanted).await.unwrap();
         found.sort_by_key(|(_, index)| *index);
         assert_eq!(found, many);
+        // A log that is forgotten can begin anew; the others stay.
+        database.forget("two").await.unwrap();
+        let known = Sqlite::checkpoints(&path).await.unwrap();
+        assert_eq!((known.len(), known.contains_key("two")), (2, false));
+        let two = database.lock("two").await.unwrap();
+        assert_eq!((two.load().await.unwrap(), two.find(&wanted).await.unwrap()), (None, vec![]));
+        assert_eq!(one.find(&[leaf("a", 0).0]).await.unwrap(), [leaf("a", 0)]);
     }
 }
