@@ -26,7 +26,9 @@ impl Witness {
     fn start(dir: &Path, listen: &str, logs: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.arg("witness").arg("--dir").arg(dir).args(["--listen", listen]);
-        logs.split(' ').for_each(|log| drop(command.args(["--log", log])));
+        for log in logs.split(' ') {
+            command.args(["--log", log]);
+        }
         if !dir.join("witness.vkey").exists() {
             let name = dir.file_name().unwrap().to_str().unwrap();
             command.args(["--name", &format!("{name}.example.test")]);
