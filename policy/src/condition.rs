@@ -1,7 +1,7 @@
 //! Conditions in CEL: what patterns cannot say.
 //!
-//! Bounded without a clock: an expression has at most [`MAX_EXPRESSION`] bytes and [`MAX_LOOPS`] loops
-//! within one another, and an evaluation goes through at most [`MAX_ITEMS`] items in all its loops. Names
+//! Bounded without a clock: an expression has at most [`MAX_EXPRESSION`] bytes, [`MAX_DEPTH`] levels and
+//! [`MAX_LOOPS`] loops within one another, and an evaluation goes through at most [`MAX_ITEMS`] items in all its loops. Names
 //! and functions that are not known are refused when the policy is read. An evaluation that fails has no
 //! answer; what that means is the rule's to say. The interpreter is the crate `cel`.
 
@@ -20,6 +20,10 @@ use std::sync::{Arc, LazyLock};
 
 /// Longest expression, in bytes. Ours: those of the examples have a hundred.
 pub(crate) const MAX_EXPRESSION: usize = 2048;
+
+/// Most levels: `1 + 1 + 1` has three, and each takes of the stack. Ours: a thread's 2 MiB are enough for five times
+/// as many.
+pub(crate) const MAX_DEPTH: usize = 200;
 
 /// Most loops within one another. Ours: findings of results of scanners.
 pub(crate) const MAX_LOOPS: usize = 3;
@@ -157,6 +161,7 @@ impl Condition {
         let mut walk = Walk {
             reader,
             place: node.place,
+            depth: 0,
             names: vec![],
             uses: vec![],
             sound: true,
@@ -261,6 +266,8 @@ type Charge = Box<
 struct Walk<'r> {
     reader: &'r mut Reader,
     place: Place,
+    /// Levels above.
+    depth: usize,
     /// Variables of the loops around.
     names: Vec<String>,
     uses: Vec<&'static str>,
@@ -276,6 +283,18 @@ impl Walk<'_> {
     }
 
     fn expression(&mut self, node: &mut IdedExpr, loops: usize) {
+        if self.depth < MAX_DEPTH {
+            self.depth += 1;
+            self.parts(node, loops);
+            self.depth -= 1;
+        } else if self.sound {
+            self.sound = false;
+            let message = format!("an expression has at most {MAX_DEPTH} levels");
+            let _: Option<()> = self.reader.wrong(self.place, message);
+        }
+    }
+
+    fn parts(&mut self, node: &mut IdedExpr, loops: usize) {
         match &mut node.expr {
             Expr::Ident(name) => {
                 if self.names.contains(name) || name.starts_with('@') {

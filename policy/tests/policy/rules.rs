@@ -729,28 +729,33 @@ fn the_hour_is_that_of_a_place_by_its_name_or_offset() {
 
 /// A stack that overflows would end the program. Threads have 2 MiB; the one of a test, too.
 #[test]
-fn the_deepest_expressions_that_fit_end_in_an_answer() {
+fn the_deepest_expressions_that_are_taken_end_in_an_answer() {
     let facts = signed(vec![signature(ana())]);
-    for (open, within, close, deep) in [
-        ("(", "true", ")", 1022),
-        ("0>1?0>1:", "true", "", 255),
-        ("1+", "1==1021", "", 1020),
-        ("true&&", "true", "", 340),
-        ("!!", "true", "", 45),
-    ] {
+    let with = |open: &str, within: &str, close: &str, deep: usize| {
         let condition = open.repeat(deep) + within + &close.repeat(deep);
         assert!(condition.len() <= 2048, "{open}");
-        let when = format!("to: apps, when: [\"{condition}\"]}}");
-        allowed(&facts, &policy(&simple("").replace("to: apps}", &when)));
+        Policy::parse(
+            &simple("").replace("to: apps}", &format!("to: apps, when: [\"{condition}\"]}}")),
+        )
+    };
+    for (open, within, deep) in [
+        ("0>1?0>1:", "has(signer.role)", 190),
+        ("1+", "size(signer.role)>0", 190),
+        ("true&&", "has(signer.role)", 190),
+        ("!!", "has(signer.role)", 45),
+    ] {
+        allowed(&facts, &with(open, within, "", deep).unwrap());
     }
+    let mistakes = with("1+", "size(signer.role)>0", "", 1010).unwrap_err().to_string();
+    assert!(mistakes.contains("at most 200 levels"), "{mistakes}");
     for (open, close) in
-        [("!", ""), ("-", ""), ("[", "]"), ("{1:", "}"), ("size(", ")"), ("", ".a")]
+        [("!", ""), ("-", ""), ("[", "]"), ("{1:", "}"), ("size(", ")"), ("(", ")"), ("", ".a")]
     {
-        let deep = 2047 / (open.len() + close.len());
-        let condition = open.repeat(deep) + "1" + &close.repeat(deep);
-        let when = format!("to: apps, when: [\"{condition}\"]}}");
-        if let Ok(policy) = Policy::parse(&simple("").replace("to: apps}", &when)) {
-            refused(&facts, &policy, "not-granted");
+        for deep in [90, 190, 2036 / (open.len() + close.len())] {
+            if let Ok(policy) = with(open, "signer.role", close, deep) {
+                let decision = decide(&facts, &policy);
+                assert!(!decision.allows(), "{open} {deep}");
+            }
         }
     }
 }
