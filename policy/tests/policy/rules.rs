@@ -734,9 +734,9 @@ fn the_deepest_expressions_that_are_taken_end_in_an_answer() {
     let with = |open: &str, within: &str, close: &str, deep: usize| {
         let condition = open.repeat(deep) + within + &close.repeat(deep);
         assert!(condition.len() <= 2048, "{open}");
-        Policy::parse(
-            &simple("").replace("to: apps}", &format!("to: apps, when: [\"{condition}\"]}}")),
-        )
+        let when = format!("to: apps, when: [\"{condition}\"]}}");
+        let rules = simple("").replace("to: apps}", &when);
+        Policy::parse(&format!("policy: p\nserial: 1\n{rules}"))
     };
     for (open, within, deep) in [
         ("0>1?0>1:", "has(signer.role)", 190),

@@ -68,7 +68,8 @@ fn retried(_: &http::Error) {
     RETRIES.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Entries that are signed before the clock starts, at most: two seconds' work.
+/// Entries that are signed before the clock starts, at most: two seconds' work. A run that writes more than that
+/// signs as it goes.
 const PREPARED: f64 = 131_072.0;
 
 async fn hammer(
@@ -85,7 +86,9 @@ async fn hammer(
     let floor = signers.floor();
     let rate = args.rate.map_or(floor / 2.0, f64::from);
     let fresh = rate * args.duration.as_secs_f64() * (1.0 - args.repeats);
-    signers.prepare(fresh.min(PREPARED) as u64);
+    if fresh <= PREPARED {
+        signers.prepare(fresh as u64);
+    }
 
     let http = Http::new(&urls(root)).map_err(|error| unclear(&error))?;
     let patience = args.duration + args.timeout.timeout;
