@@ -1,6 +1,7 @@
 //! Policies by the public door: the examples load, each rule of the language holds, and so do its laws.
 
 mod cases;
+mod conditions;
 mod laws;
 mod publishing;
 mod rules;
@@ -168,4 +169,31 @@ pub(crate) fn refused(facts: &Facts, policy: &Policy, expected: &str) {
 pub(crate) fn allowed(facts: &Facts, policy: &Policy) {
     let decision = decide(facts, policy);
     assert!(decision.allows(), "{}", decision.explain());
+}
+
+/// One role by e-mail, one class, one grant, one demand; `extra` goes behind it.
+pub(crate) fn simple(extra: &str) -> String {
+    format!(
+        "who:
+  release: {{issuer: {LOGIN}, email: '*@acme.example'}}
+what:
+  apps: {{images: registry.example/acme/**}}
+may:
+  - {{who: release, do: [sign, attest vuln-scan, attest slsa-provenance], to: apps}}
+must:
+  - name: signed
+    every: apps
+    needs: [signature: {{by: release}}]
+    otherwise: refuse
+{extra}"
+    )
+}
+
+pub(crate) fn ana() -> SignerFacts {
+    signer(LOGIN, &[("subject", "ana@acme.example"), ("email", "ana@acme.example")])
+}
+
+pub(crate) fn signed(evidence: Vec<Evidence>) -> Facts {
+    let artifact = Some(image("registry.example/acme/pay"));
+    Facts { artifact, context: Context::default(), evidence, ..released() }
 }
