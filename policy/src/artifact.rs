@@ -44,20 +44,15 @@ impl Class {
     pub(crate) fn read(reader: &mut Reader, name: &str, node: &Node) -> Option<Self> {
         let what = format!("class {name:?}");
         let map = reader.map(node, &what, &Self::KEYS)?;
-        let images = |reader: &mut Reader, key: &str| -> Vec<Selector> {
+        let images = |reader: &mut Reader, key: &str| -> Vec<(Place, Selector)> {
             let Some(node) = map.get(key) else { return Vec::new() };
             let nodes = reader.list(node, "image names").iter();
-            nodes.filter_map(|node| read_image(reader, node)).collect()
+            nodes.filter_map(|node| Some((node.place, read_image(reader, node)?))).collect()
         };
-        let (mut selectors, copies) = (images(reader, "images"), images(reader, "also-at"));
-        let named = |selector: &Selector| match selector {
-            Selector::Image(glob, _) => Some(glob.clone()),
-            _ => None,
-        };
-        let copied =
-            |name: Glob| copies.iter().filter_map(named).map(move |copy| (name.clone(), copy));
-        let mirrors = selectors.iter().filter_map(named).flat_map(copied).collect();
-        selectors.extend(copies.iter().cloned());
+        let (originals, copies) = (images(reader, "images"), images(reader, "also-at"));
+        let mirrors = read_mirrors(reader, &originals, &copies);
+        let mut selectors: Vec<_> =
+            originals.into_iter().chain(copies).map(|(_, selector)| selector).collect();
         if let Some(node) = map.get("blobs") {
             for node in reader.list(node, "file names") {
                 selectors.extend(read_blob(reader, node));
@@ -85,13 +80,12 @@ impl Class {
         Some(Self { name: name.to_owned(), place: node.place, selectors, except, mirrors })
     }
 
-    /// Whether what is signed under the name `signed` is found at `at`, too, which is a mirror of it. What
-    /// follows the first `*` of two patterns that end alike is the same under both names.
+    /// Whether what is signed under the name `signed` is found at `at`, too, which is a mirror of it: what the
+    /// stars stand for is the same under both names.
     pub(crate) fn mirrors(&self, signed: &str, at: &str) -> bool {
         let out = self.except.iter().any(|glob| glob.matches(signed) || glob.matches(at));
         !out && self.mirrors.iter().any(|(name, copy)| {
-            let ((before, end), (there, end_there)) = (name.halves(), copy.halves());
-            let same = end != end_there || signed.strip_prefix(before) == at.strip_prefix(there);
+            let same = signed.strip_prefix(name.halves().0) == at.strip_prefix(copy.halves().0);
             same && name.matches(signed) && copy.matches(at)
         })
     }
@@ -173,6 +167,41 @@ fn read_glob(reader: &mut Reader, node: &Node, what: &str) -> Option<Glob> {
         Ok(glob) => Some(glob),
         Err(error) => reader.wrong(node.place, format!("{what}: {error}")),
     }
+}
+
+/// Which name of `images` each one of `also-at` mirrors: the one that is the same from the first star on, or
+/// has none either. If there were none, or two, what was signed for one name would come in under another.
+fn read_mirrors(
+    reader: &mut Reader,
+    images: &[(Place, Selector)],
+    copies: &[(Place, Selector)],
+) -> Vec<(Glob, Glob)> {
+    let glob = |selector: &Selector| match selector {
+        Selector::Image(glob, _) => Some(glob.clone()),
+        _ => None,
+    };
+    let mut mirrors = Vec::new();
+    for (place, copy) in copies {
+        let Some(copy) = glob(copy) else { continue };
+        let alike = |name: &Glob| name.halves().1 == copy.halves().1;
+        let mut names = images.iter().filter_map(|(_, name)| glob(name)).filter(alike);
+        let (first, second) = (names.next(), names.next());
+        let copy_text = copy.as_str();
+        match (first, second) {
+            (Some(name), None) => mirrors.push((name, copy)),
+            (Some(one), Some(two)) => {
+                let (one, two) = (one.as_str(), two.as_str());
+                let message = format!("{copy_text:?} mirrors both {one:?} and {two:?}");
+                reader.suggest::<()>(*place, message, "write a class for each of them");
+            }
+            (None, _) => {
+                let message =
+                    format!("{copy_text:?} mirrors nothing: no name under images has its stars");
+                reader.suggest::<()>(*place, message, "write both with the same stars");
+            }
+        }
+    }
+    mirrors
 }
 
 /// Why no image has a name that this pattern matches, and what to write instead: host and repository are

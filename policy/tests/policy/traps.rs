@@ -67,6 +67,55 @@ fn what_was_signed_under_a_name_is_that_and_what_mirrors_it_and_nothing_else() {
     }
 }
 
+/// Stars that differ would let `reg/acme/web` pass as any image of the mirror.
+#[test]
+fn a_mirror_has_the_stars_of_what_it_mirrors() {
+    let with = |images: &str, copies: &str| {
+        shop("").replace(
+            "images: registry.example/web/**, also-at: mirror.example/web/**",
+            &format!("images: {images}, also-at: {copies}"),
+        )
+    };
+    for (images, copies, wrong) in [
+        ("r.example/web/*", "m.example/web/**", "m.example/web/**"),
+        ("r.example/web/**", "m.example/web/*", "m.example/web/*"),
+        ("r.example/web/**", "m.example/web/site", "m.example/web/site"),
+        ("r.example/web/site", "m.example/web/**", "m.example/web/**"),
+        ("r.example/*/web", "m.example/web/*", "m.example/web/*"),
+        ("[r.example/web/**, r.example/one]", "[m.example/**, m.example/one/*]", "m.example/one/*"),
+    ] {
+        let mistakes = Policy::parse(&with(images, copies)).unwrap_err();
+        assert_eq!(mistakes.0.len(), 1, "{mistakes}");
+        let text = mistakes.to_string();
+        assert!(text.contains(&format!("{wrong:?} mirrors nothing")), "{text}");
+        assert!(text.contains("write both with the same stars"), "{text}");
+    }
+    for (images, copies) in [
+        ("[r.example/web/**, r.example/pay/**]", "[m.example/web/**, m.example/pay/**]"),
+        ("[r.example/one, r.example/two]", "m.example/one"),
+    ] {
+        let mistakes = Policy::parse(&with(images, copies)).unwrap_err().to_string();
+        assert!(mistakes.contains("mirrors both"), "{mistakes}");
+        assert!(mistakes.contains("write a class for each of them"), "{mistakes}");
+    }
+    let two = "[r.example/web/**, r.example/one]";
+    let policy = policy(&with(two, "[m.example/**, m.example/two]"));
+    for (signed, at, allows) in [
+        ("r.example/web/site", "m.example/site", true),
+        ("r.example/one", "m.example/two", true),
+        ("r.example/one", "m.example/one", false),
+        ("r.example/web/site", "m.example/two", false),
+        ("r.example/web/site", "m.example/shop", false),
+    ] {
+        let facts = found(at, vec![intended(signed)]);
+        if allows {
+            allowed(&facts, &policy);
+        } else {
+            refused(&facts, &policy, "intent-mismatch");
+        }
+    }
+}
+
 #[test]
 fn where_no_context_is_given_the_demands_of_all_apply() {
     let text = shop(
