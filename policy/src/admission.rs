@@ -10,7 +10,6 @@
 
 mod answer;
 mod place;
-mod unique;
 
 pub use answer::{Answer, Verdict};
 pub use place::{Kinds, KindsError, Place};
@@ -18,7 +17,6 @@ pub use place::{Kinds, KindsError, Place};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use unique::Unique;
 
 /// Largest review, in bytes. An API server takes objects of up to 3 MiB, an update carries two of them,
 /// and there is room for what it writes around them.

@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod dsse;
 pub mod encoding;
 pub mod entry;
+pub mod json;
 pub mod key;
 pub mod limits;
 pub mod merkle;

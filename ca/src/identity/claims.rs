@@ -1,9 +1,9 @@
 //! The JSON of tokens, read strictly: a member that stands twice could mean one thing to us and
 //! another to whoever issued it.
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
-use std::fmt;
+use countersign_verify::json::Unique;
+use serde::de::{Deserialize, Error};
+use serde_json::{Map, Value};
 
 /// The members of one JSON object, each name once, also within.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,13 +23,13 @@ impl Claims {
     /// # Errors
     /// When it begins with something else, or a name stands twice in the object.
     pub fn parse_first(json: &[u8]) -> Result<Self, serde_json::Error> {
-        Self::read(Strict::deserialize(&mut serde_json::Deserializer::from_slice(json))?)
+        Self::read(Unique::deserialize(&mut serde_json::Deserializer::from_slice(json))?)
     }
 
-    fn read(json: Strict) -> Result<Self, serde_json::Error> {
+    fn read(json: Unique) -> Result<Self, serde_json::Error> {
         match json.0 {
             Value::Object(members) => Ok(Self(members)),
-            _ => Err(de::Error::custom("expected a JSON object")),
+            _ => Err(serde_json::Error::custom("expected a JSON object")),
         }
     }
 
@@ -69,68 +69,6 @@ impl Claims {
             Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
             _ => None,
         }
-    }
-}
-
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Self)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON in which no name stands twice")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        let number =
-            Number::from_f64(value).ok_or_else(|| E::custom("expected a finite number"))?;
-        Ok(Value::Number(number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Strict(element)) = elements.next_element()? {
-            list.push(element);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
-            if object.insert(name, value).is_some() {
-                return Err(de::Error::custom("a name stands twice"));
-            }
-        }
-        Ok(object.into())
     }
 }
 

@@ -1,12 +1,24 @@
-//! JSON in which no member stands twice: of two readers one might take the first and one the last.
+//! JSON in which no member stands twice, which RFC 8259, section 4, leaves to its readers: one might take the
+//! first, another the last, and both would have read the same signed bytes.
+//!
+//! Refused: a name twice in one object, at whatever depth and however it is escaped; what [`serde_json`] refuses,
+//! among it more than 128 levels. Numbers that fit neither `i64` nor `u64` are read as `f64`. How long the text
+//! may be is for the caller to say.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// A value without a member that stands twice, at whatever depth.
+/// A value without a member that stands twice.
+///
+/// ```
+/// use countersign_verify::json::Unique;
+///
+/// assert!(serde_json::from_str::<Unique>(r#"{"a": 1, "b": {"a": 2}}"#).is_ok());
+/// assert!(serde_json::from_str::<Unique>(r#"{"b": [{"a": 1, "\u0061": 2}]}"#).is_err());
+/// ```
 #[derive(Debug, Default)]
-pub(super) struct Unique(pub(super) Value);
+pub struct Unique(pub Value);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -20,7 +32,7 @@ impl<'de> Visitor<'de> for Values {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+        f.write_str("JSON in which no member stands twice")
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
