@@ -14,6 +14,7 @@ mod place;
 pub use answer::{Answer, Verdict};
 pub use place::{Kinds, KindsError, Place};
 
+use countersign_verify::json::Unique;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
