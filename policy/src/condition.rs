@@ -1,21 +1,21 @@
 //! Conditions in CEL: what patterns cannot say.
 //!
 //! Bounded without a clock: an expression has at most [`MAX_EXPRESSION`] bytes, [`MAX_DEPTH`] levels and
-//! [`MAX_LOOPS`] loops within one another, and an evaluation goes through at most [`MAX_ITEMS`] items in all its loops. Names
+//! [`MAX_LOOPS`] loops within one another, and an evaluation stays within its [`Bounds`]. Names
 //! and functions that are not known are refused when the policy is read. An evaluation that fails has no
 //! answer; what that means is the rule's to say. The interpreter is the crate `cel`.
 
+mod bounds;
 mod input;
 
 use crate::facts::{Content, Evidence, Facts, Point};
 use crate::yaml::{Node, Place, Reader, Value as Yaml};
+use bounds::Bounds;
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
 use cel::common::types::CelBool;
-use cel::common::value::CowVal;
 use cel::parser::PrattParser;
-use cel::{Context, Env, ExecutionError, FunctionContext, extensions};
+use cel::{Context, Env, extensions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// Longest expression, in bytes. Ours: those of the examples have a hundred.
@@ -27,10 +27,6 @@ pub(crate) const MAX_DEPTH: usize = 200;
 
 /// Most loops within one another. Ours: findings of results of scanners.
 pub(crate) const MAX_LOOPS: usize = 3;
-
-/// Most items that the loops of one evaluation go through. Ours: an SBOM of that many packages; some
-/// tens of milliseconds at most.
-pub(crate) const MAX_ITEMS: usize = 100_000;
 
 /// What an expression may speak of.
 const INPUTS: [&str; 6] = ["artifact", "signer", "predicate", "statement", "time", "context"];
@@ -89,8 +85,11 @@ const FUNCTIONS: [&str; 50] = [
     "min",
 ];
 
-/// The charge for a loop; no expression can write it.
-const CHARGE: &str = "@charge";
+/// What a loop goes through is paid for by this, which no expression can write.
+const LOOP: &str = "@loop";
+
+/// And by this what a loop looks at that was not paid for when it was read.
+const LOOK: &str = "@look";
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
@@ -167,6 +166,7 @@ impl Condition {
             sound: true,
             loops: false,
             literal: false,
+            copies: that.contains('{'),
         };
         walk.expression(&mut expression, 0);
         let Walk { mut uses, sound, loops, literal, .. } = walk;
@@ -196,6 +196,11 @@ impl Condition {
         self.otherwise.as_deref().unwrap_or("the condition does not hold")
     }
 
+    /// Whether it asks what an attestation says.
+    pub(crate) fn reads_statement(&self) -> bool {
+        self.uses.iter().any(|name| matches!(*name, "predicate" | "statement"))
+    }
+
     /// Evaluates it for one signature or attestation, by somebody in `role`.
     pub(crate) fn holds(&self, facts: &Facts, evidence: &Evidence, role: &str) -> Truth {
         let early = facts.at != Point::Use;
@@ -213,34 +218,21 @@ impl Condition {
             }
         }
         let evaluate = || {
+            let bounds = Arc::new(Bounds::default());
             let mut context = Context::with_env(Arc::clone(&ENV));
             for name in &self.uses {
-                let value = input::value(name, facts, evidence, role, self.literal);
+                let value = input::value(name, facts, evidence, role, self.literal, &bounds);
                 context.add_variable_as_val(*name, value);
             }
-            let left = AtomicUsize::new(MAX_ITEMS);
-            let charge = || -> Charge {
-                Box::new(move |call| {
-                    let list = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-                    let items = list.as_sizer().map_or(0, |list| *list.size().inner());
-                    let items = usize::try_from(items).unwrap_or(usize::MAX);
-                    let paid = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                        left.checked_sub(items)
-                    });
-                    let too_many = |_| {
-                        ExecutionError::function_error(
-                            "loop",
-                            format!("more than {MAX_ITEMS} items in all loops"),
-                        )
-                    };
-                    paid.map_err(too_many)?;
-                    Ok(list)
-                })
-            };
             if self.loops {
-                context.add_function(CHARGE, charge()).map_err(|error| error.to_string())?;
+                for name in [LOOP, LOOK] {
+                    let pays = bounds::function(Arc::clone(&bounds), name == LOOP);
+                    context.add_function(name, pays).map_err(|error| error.to_string())?;
+                }
             }
             let value = cel::Value::resolve_val(&self.expression, &context);
+            // Whatever it has come to: `error || true` is true.
+            bounds.hold()?;
             let value = value.map_err(|error| error.to_string())?;
             value
                 .downcast_ref::<CelBool>()
@@ -256,13 +248,7 @@ impl Condition {
     }
 }
 
-type Charge = Box<
-    dyn for<'c, 'k> Fn(&mut FunctionContext<'c, 'k>) -> Result<CowVal<'c, 'k>, ExecutionError>
-        + Send
-        + Sync,
->;
-
-/// Refuses what is not known, and puts the charge before each loop.
+/// Refuses what is not known, and has what loops go through and look at paid for.
 struct Walk<'r> {
     reader: &'r mut Reader,
     place: Place,
@@ -274,6 +260,8 @@ struct Walk<'r> {
     sound: bool,
     loops: bool,
     literal: bool,
+    /// It may write maps, so that its inputs are copied: what is read of them is not paid for again.
+    copies: bool,
 }
 
 impl Walk<'_> {
@@ -282,7 +270,21 @@ impl Walk<'_> {
         let _: Option<()> = self.reader.unknown(self.place, what, found, known);
     }
 
+    /// Of an expression whose value is used.
     fn expression(&mut self, node: &mut IdedExpr, loops: usize) {
+        self.operand(node, loops);
+        let unpaid = match &node.expr {
+            Expr::Ident(name) => self.names.contains(name) && !name.starts_with('@'),
+            Expr::Select(select) => self.copies && !select.test,
+            _ => false,
+        };
+        if unpaid && loops > 0 {
+            paid_by(LOOK, node);
+        }
+    }
+
+    /// Of one of which only a member is.
+    fn operand(&mut self, node: &mut IdedExpr, loops: usize) {
         if self.depth < MAX_DEPTH {
             self.depth += 1;
             self.parts(node, loops);
@@ -329,11 +331,8 @@ impl Walk<'_> {
                     return;
                 }
                 self.loops = true;
-                self.expression(&mut part.iter_range, loops);
-                let range = std::mem::take(&mut part.iter_range);
-                let charge =
-                    CallExpr { func_name: CHARGE.to_owned(), target: None, args: vec![range] };
-                part.iter_range = IdedExpr { id: 0, expr: Expr::Call(charge) };
+                self.operand(&mut part.iter_range, loops);
+                paid_by(LOOP, &mut part.iter_range);
                 self.expression(&mut part.accu_init, loops);
                 let before = self.names.len();
                 self.names.extend([part.iter_var.clone(), part.accu_var.clone()]);
@@ -355,13 +354,19 @@ impl Walk<'_> {
                     }
                 }
             }
-            Expr::Select(select) => self.expression(&mut select.operand, loops),
+            Expr::Select(select) => self.operand(&mut select.operand, loops),
             Expr::Struct(structure) => {
                 self.refuse("in an expression the type", &structure.type_name.clone(), &["none"]);
             }
             Expr::Literal(_) | Expr::Unspecified => {}
         }
     }
+}
+
+fn paid_by(function: &str, node: &mut IdedExpr) {
+    let call =
+        CallExpr { func_name: function.to_owned(), target: None, args: vec![std::mem::take(node)] };
+    *node = IdedExpr { id: 0, expr: Expr::Call(call) };
 }
 
 /// Whether an expression is certainly a number, a text, a list or a map.

@@ -1,8 +1,10 @@
 //! What conditions speak of, as values of CEL.
 //!
 //! Facts are read where they lie: nothing is copied that an expression does not ask for, and what a loop goes
-//! through is a reference. So a scan of thousands of findings costs what is looked at of it.
+//! through is a reference. So a scan of thousands of findings costs what is looked at of it. A list is made each
+//! time that it is asked for, and is paid for before it is made.
 
+use super::Bounds;
 use crate::claims::{Claim, Claims};
 use crate::facts::{Artifact, Content, Context, Evidence, Facts};
 use cel::ExecutionError;
@@ -26,25 +28,28 @@ pub(super) fn value<'f>(
     evidence: &'f Evidence,
     role: &'f str,
     whole: bool,
+    bounds: &'f Bounds,
 ) -> Box<dyn Val + 'f> {
     let of = match (name, &evidence.content) {
         ("artifact", _) => Of::Artifact(facts.artifact.as_ref()),
         ("signer", _) => Of::Signer(evidence, role),
         ("predicate", Content::Attestation { statement, .. }) => {
-            return json(statement.json().get("predicate").unwrap_or(&Json::Null), whole);
+            let predicate = statement.json().get("predicate");
+            return json(predicate.unwrap_or(&Json::Null), whole, bounds);
         }
         ("statement", Content::Attestation { statement, .. }) => {
-            return json(statement.json(), whole);
+            return json(statement.json(), whole, bounds);
         }
         ("predicate" | "statement", _) => return Box::new(CelNull),
         ("time", _) => Of::Times(facts.now, evidence.signed),
         _ => Of::Context(&facts.context),
     };
-    object(of, whole)
+    object(of, whole, bounds)
 }
 
-/// JSON as CEL has it: whole numbers are integers, all others are doubles.
-fn json(value: &Json, whole: bool) -> Box<dyn Val + '_> {
+/// JSON as CEL has it: whole numbers are integers, all others are doubles. Null where it is not paid for: there is
+/// no answer then.
+fn json<'f>(value: &'f Json, whole: bool, bounds: &'f Bounds) -> Box<dyn Val + 'f> {
     match value {
         Json::Null => Box::new(CelNull),
         Json::Bool(value) => Box::new(CelBool::from(*value)),
@@ -53,9 +58,12 @@ fn json(value: &Json, whole: bool) -> Box<dyn Val + '_> {
             (None, Some(number)) => Box::new(CelUInt::from(number)),
             (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
         },
-        Json::String(value) => text(value),
-        Json::Array(values) => list(values.iter().map(|value| json(value, whole))),
-        Json::Object(members) => object(Of::Json(members), whole),
+        Json::String(value) if bounds.pays_parts(Bounds::of_text(value)) => text(value),
+        Json::Array(values) if bounds.pays_parts(values.len()) => {
+            list(values.iter().map(|value| json(value, whole, bounds)))
+        }
+        Json::String(_) | Json::Array(_) => Box::new(CelNull),
+        Json::Object(members) => object(Of::Json(members), whole, bounds),
     }
 }
 
@@ -73,13 +81,16 @@ fn time(time: Timestamp) -> Box<dyn Val + 'static> {
     Box::new(CelTimestamp::from(time.fixed_offset()))
 }
 
-fn object(of: Of<'_>, whole: bool) -> Box<dyn Val + '_> {
-    let object = Object { of, keys: OnceLock::new() };
+fn object<'f>(of: Of<'f>, whole: bool, bounds: &'f Bounds) -> Box<dyn Val + 'f> {
+    let object = Object { of, bounds, keys: OnceLock::new() };
     if !whole {
         return Box::new(object);
     }
-    let members = object.of.names().into_iter().filter_map(|name| {
-        let value = object.of.member(&name, whole)?;
+    if !bounds.pays_parts(object.count()) {
+        return Box::new(CelNull);
+    }
+    let members = object.names().into_iter().filter_map(|name| {
+        let value = object.member(&name, whole)?;
         Some((CelMapKey::from(name.into_owned()), value))
     });
     Box::new(CelMap::from(members.collect::<HashMap<_, _>>()))
@@ -89,6 +100,7 @@ fn object(of: Of<'_>, whole: bool) -> Box<dyn Val + '_> {
 #[derive(Debug)]
 struct Object<'f> {
     of: Of<'f>,
+    bounds: &'f Bounds,
     /// The names, for whoever goes through them.
     keys: OnceLock<Vec<CelString<'f>>>,
 }
@@ -105,37 +117,42 @@ enum Of<'f> {
     Context(&'f Context),
 }
 
-impl<'f> Of<'f> {
+impl<'f> Object<'f> {
     /// The names of all members.
     fn names(&self) -> Vec<Cow<'f, str>> {
-        let fixed: &[&str] = match *self {
-            Self::Json(members) => return members.keys().map(Cow::from).collect(),
-            Self::Labels(labels) => return labels.keys().map(Cow::from).collect(),
-            Self::Claims(claims) => {
+        let fixed: &[&str] = match self.of {
+            Of::Json(members) => return members.keys().map(Cow::from).collect(),
+            Of::Labels(labels) => return labels.keys().map(Cow::from).collect(),
+            Of::Claims(claims) => {
                 return claims.keys().map(|name| name.replace('-', "_").into()).collect();
             }
-            Self::Artifact(_) => {
+            Of::Artifact(_) => {
                 &["name", "repository", "digest", "kind", "version", "tag", "mediaType"]
             }
-            Self::Signer(..) => &["role", "issuer", "subject", "claims"],
-            Self::Times(..) => &["now", "signed"],
-            Self::Context(_) => &["name", "cluster", "namespace", "labels"],
+            Of::Signer(..) => &["role", "issuer", "subject", "claims"],
+            Of::Times(..) => &["now", "signed"],
+            Of::Context(_) => &["name", "cluster", "namespace", "labels"],
         };
-        let there = fixed.iter().filter(|name| self.member(name, false).is_some());
+        let there = fixed.iter().filter(|name| self.has(name));
         there.map(|name| Cow::from(*name)).collect()
     }
 
+    fn has(&self, name: &str) -> bool {
+        match self.of {
+            Of::Json(members) => members.contains_key(name),
+            _ => self.member(name, false).is_some(),
+        }
+    }
+
     fn member(&self, name: &str, whole: bool) -> Option<Box<dyn Val + 'f>> {
-        let value = match *self {
-            Self::Json(members) => json(members.get(name)?, whole),
-            Self::Labels(labels) => text(labels.get(name)?),
-            Self::Claims(claims) => {
-                match claims.iter().find(|(claim, _)| is_called(claim, name))? {
-                    (_, Claim::One(one)) => text(one),
-                    (_, Claim::Many(texts)) => list(texts.iter().map(|one| text(one))),
-                }
-            }
-            Self::Artifact(artifact) => {
+        let value = match self.of {
+            Of::Json(members) => json(members.get(name)?, whole, self.bounds),
+            Of::Labels(labels) => text(labels.get(name)?),
+            Of::Claims(claims) => match claims.iter().find(|(claim, _)| is_called(claim, name))? {
+                (_, Claim::One(one)) => text(one),
+                (_, Claim::Many(texts)) => list(texts.iter().map(|one| text(one))),
+            },
+            Of::Artifact(artifact) => {
                 let artifact = artifact?;
                 match name {
                     "name" | "repository" => text(&artifact.name),
@@ -146,26 +163,26 @@ impl<'f> Of<'f> {
                     _ => return None,
                 }
             }
-            Self::Signer(evidence, role) => match name {
+            Of::Signer(evidence, role) => match name {
                 "role" => text(role),
                 "issuer" => text(&evidence.signer.issuer),
                 "subject" => {
                     let subject = evidence.signer.claims.get("subject");
                     text(subject.and_then(|claim| claim.texts().first()).map_or("", String::as_str))
                 }
-                "claims" => object(Of::Claims(&evidence.signer.claims), whole),
+                "claims" => object(Of::Claims(&evidence.signer.claims), whole, self.bounds),
                 _ => return None,
             },
-            Self::Times(now, signed) => match name {
+            Of::Times(now, signed) => match name {
                 "now" => time(now),
                 "signed" => time(signed?),
                 _ => return None,
             },
-            Self::Context(context) => match name {
+            Of::Context(context) => match name {
                 "name" => text(context.name.as_deref()?),
                 "cluster" => text(context.cluster.as_deref()?),
                 "namespace" => text(context.namespace.as_deref()?),
-                "labels" => object(Of::Labels(&context.labels), whole),
+                "labels" => object(Of::Labels(&context.labels), whole, self.bounds),
                 _ => return None,
             },
         };
@@ -174,10 +191,10 @@ impl<'f> Of<'f> {
 
     /// How many members there are.
     fn count(&self) -> usize {
-        match self {
-            Self::Json(members) => members.len(),
-            Self::Labels(labels) => labels.len(),
-            Self::Claims(claims) => claims.len(),
+        match self.of {
+            Of::Json(members) => members.len(),
+            Of::Labels(labels) => labels.len(),
+            Of::Claims(claims) => claims.len(),
             _ => self.names().len(),
         }
     }
@@ -230,9 +247,10 @@ impl Val for Object<'_> {
         };
         *other.get_type() == MAP_TYPE
             && size.size() == self.size()
-            && self.of.names().iter().all(|name| {
+            && self.bounds.pays_parts(self.count())
+            && self.names().iter().all(|name| {
                 let theirs = members.get(&CelString::from(&**name));
-                let ours = self.of.member(name, false);
+                let ours = self.member(name, false);
                 theirs.ok().zip(ours).is_some_and(|(theirs, ours)| ours.equals(theirs.as_ref()))
             })
     }
@@ -241,12 +259,15 @@ impl Val for Object<'_> {
     where
         Self: 'v,
     {
-        Box::new(Self { of: self.of, keys: OnceLock::new() })
+        Box::new(Self { of: self.of, bounds: self.bounds, keys: OnceLock::new() })
     }
 }
 
 impl Container for Object<'_> {
     fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
+        if let Some(name) = key.downcast_ref::<CelString>() {
+            return Ok(self.has(name.inner()));
+        }
         match self.get(key) {
             Ok(_) => Ok(true),
             Err(ExecutionError::NoSuchKey(_)) => Ok(false),
@@ -263,7 +284,7 @@ impl Indexer for Object<'_> {
         let missing = |name: &str| ExecutionError::no_such_key(name);
         match (key.downcast_ref::<CelString>().map(CelString::inner), key.get_type().kind()) {
             (Some(name), _) => {
-                let value = self.of.member(name, false);
+                let value = self.member(name, false);
                 value.map(CowVal::Owned).ok_or_else(|| missing(name))
             }
             // What may be a key of a map, and is none of one that came out of JSON.
@@ -290,7 +311,7 @@ impl<'f> Iterable for Object<'f> {
     where
         Self: 'v,
     {
-        let keys = || self.of.names().into_iter().map(CelString::from).collect();
+        let keys = || self.names().into_iter().map(CelString::from).collect();
         Box::new(Keys(self.keys.get_or_init(keys).iter()))
     }
 }
@@ -305,12 +326,12 @@ impl<'b, 'v, 'f: 'v> Items<'b, 'v> for Keys<'b, 'f> {
 
 impl Sizer for Object<'_> {
     fn size(&self) -> CelInt {
-        CelInt::from(i64::try_from(self.of.count()).unwrap_or(i64::MAX))
+        CelInt::from(i64::try_from(self.count()).unwrap_or(i64::MAX))
     }
 }
 
 impl Zeroer for Object<'_> {
     fn is_zero_value(&self) -> bool {
-        self.of.count() == 0
+        self.count() == 0
     }
 }

@@ -175,3 +175,49 @@ fn the_deepest_expressions_that_are_taken_end_in_an_answer() {
         }
     }
 }
+
+/// Whoever writes the attestation decides how long its lists and texts are.
+#[test]
+fn what_a_loop_reads_is_bounded_whatever_it_makes_of_the_error() {
+    let numbers: Vec<u32> = (0..50_000).collect();
+    let few = &numbers[..4000];
+    let text = "x".repeat(1 << 20);
+    let predicate = json!({ "items": few, "allowed": numbers, "text": text, "deep": [numbers], "texts": [text] });
+    let kind = "https://in-toto.io/attestation/vulns/v0.2";
+    let facts = signed(vec![signature(ana()), attestation(ana(), kind, predicate)]);
+    let answer = |check: &str| {
+        let rules = simple(&format!(
+            "  - {{name: loops, every: apps, needs: [attestation: {{kind: vuln-scan, by: release, check: [\"{check}\"]}}], otherwise: refuse}}\n"
+        ));
+        decide(&facts, &policy(&rules))
+    };
+    for check in [
+        "predicate.items.all(i, !(i in predicate.allowed) || true)",
+        "predicate.items.all(i, predicate.allowed.size() > 0)",
+        "predicate.items.all(i, !predicate.text.contains('y'))",
+        "predicate.deep.all(l, predicate.items.all(i, l.all(m, true)))",
+        "predicate.deep.all(l, predicate.items.all(i, !(i in l) || true))",
+        "predicate.deep.all(l, predicate.items.all(i, l == l))",
+        "predicate.texts.all(t, predicate.items.all(i, !t.contains('y')))",
+        "predicate.items.all(i, i != {} && (predicate.allowed == predicate.allowed || true))",
+        "predicate.items.exists(i, predicate.allowed.size() == 0) || true",
+    ] {
+        let decision = answer(check);
+        assert_eq!(code(&decision), "check-failed", "{check}");
+        assert!(
+            decision.reason().contains("items in all loops, or 2000000 that are read"),
+            "{check}: {}",
+            decision.reason()
+        );
+    }
+    for check in [
+        "predicate.allowed.all(i, i >= 0) && predicate.items.size() == 4000",
+        "predicate.items.all(i, i in [1, 2] || i >= 0)",
+        "predicate.items.exists(i, i in predicate.allowed)",
+        "predicate.items.filter(i, i < 3).map(i, i + 1) == [1, 2, 3]",
+        "predicate.items.exists_one(i, i == 7)",
+    ] {
+        let decision = answer(check);
+        assert!(decision.allows(), "{check}: {}", decision.explain());
+    }
+}
