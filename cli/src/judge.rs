@@ -22,10 +22,12 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Most bundles of one image that are fetched and verified; cosign reads as many legacy signatures.
 pub(crate) const MAX_TRIED: usize = 1000;
-/// Most bytes of evidence about one image: the largest attestation, or 30 000 ordinary ones.
+/// Most bytes of evidence about one image, its images for each platform among it: the largest attestation, or
+/// 30 000 ordinary ones.
 const MAX_EVIDENCE: usize = MAX_BUNDLE;
 /// How many bundles of one image are fetched at the same time; each may be large.
 const AT_ONCE: usize = 4;
@@ -175,18 +177,27 @@ impl Judge {
     /// # Errors
     /// When it is not known which platforms there are. All else that cannot be read is missed evidence.
     pub(crate) async fn gather(&self, place: &Where, digest: &Digest) -> Result<Gathered, Error> {
-        let mut gathered = self.about(place, digest).await;
-        if self.policy.asks_each_platform() {
+        let read = &AtomicUsize::new(0);
+        let mut gathered = self.about(place, digest, read).await;
+        if self.needs_platforms() {
             gathered.platforms = platforms(place, digest).await?;
+        }
+        if self.policy.asks_each_platform() {
             let each = gathered.platforms.clone().into_iter();
-            let each = each.map(|digest| async move { self.about(place, &digest).await });
+            let each = each.map(|digest| async move { self.about(place, &digest, read).await });
             let each: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
             each.into_iter().for_each(|other| gathered.merge(other));
         }
         Ok(gathered)
     }
 
-    async fn about(&self, place: &Where, digest: &Digest) -> Gathered {
+    /// Whether the policy cannot decide about an image without the digests of its images for each platform.
+    pub(crate) fn needs_platforms(&self) -> bool {
+        self.policy.asks_each_platform() || self.policy.bars_digests()
+    }
+
+    /// Evidence about one digest; of what `read` counts, bytes of bundles, there are at most [`MAX_EVIDENCE`].
+    async fn about(&self, place: &Where, digest: &Digest, read: &AtomicUsize) -> Gathered {
         let mut gathered = Gathered::default();
         let (listed, tagged, signatures, attestations) = tokio::join!(
             place.listed(digest),
@@ -234,7 +245,6 @@ impl Judge {
         });
         let (referrers, layers) = (stream::iter(referrers), stream::iter(layers));
         let mut fetched = pin!(referrers.buffered(AT_ONCE).chain(layers.buffered(AT_ONCE)));
-        let mut bytes = 0;
         while let Some((source, found)) = fetched.next().await {
             let (bundle, content) = match found {
                 Ok(Some(found)) => found,
@@ -244,8 +254,8 @@ impl Judge {
                     continue;
                 }
             };
-            bytes += bundle.len();
-            if bytes > MAX_EVIDENCE {
+            let before = read.fetch_add(bundle.len(), Ordering::Relaxed);
+            if before + bundle.len() > MAX_EVIDENCE {
                 let what = format!("bytes of bundles that refer to {digest}");
                 gathered.failed("", &Error::TooMany { what, limit: MAX_EVIDENCE });
                 break;
@@ -289,7 +299,7 @@ impl Judge {
         };
         let verified = self.verify(bundle, &artifact);
         let (verified, trust) = verified.map_err(|error| error.to_string())?;
-        let mut evidence = facts_from(&verified, trust, source);
+        let mut evidence = facts_from(&verified, trust, source, &self.policy);
         match (content, verified.statement()) {
             (Content::File(..), _) | (Content::Image(_, None), Some(_)) => {}
             (Content::Image(_, None), None) => {

@@ -27,6 +27,11 @@ impl NewFile {
             let message = format!("{} is there already", path.display());
             return Err(Failure::unclear(message).hint("give the name of a new FILE"));
         }
+        Self::replacing(path)
+    }
+
+    /// Begins a file that will be at `path`, in place of what is there.
+    pub(crate) fn replacing(path: &Path) -> Result<Self, Failure> {
         Self::begin_with(
             path,
             "give the name of a file",
@@ -81,7 +86,8 @@ impl NewFile {
     }
 }
 
-fn folder(path: &Path) -> &Path {
+/// The folder that a file is in.
+pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

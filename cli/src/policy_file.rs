@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::visible;
 use crate::trust::{Choice, read_bounded};
 use countersign_policy::yaml::MAX_TEXT;
-use countersign_policy::{Artifact, Kind, Pem, Policy, Trust, image_name, package_name};
+use countersign_policy::{Artifact, Pem, Policy, Trust};
 use countersign_verify::TrustedRoot;
 use countersign_verify::key::PublicKey;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
@@ -29,7 +29,12 @@ pub(crate) enum Named {
 /// Reads one policy, ours or ClusterImagePolicies as they are. All of its mistakes are told, each with its
 /// place.
 pub(crate) fn read(path: &Path) -> Result<Policy, Failure> {
-    let (policy, notes) = parse(path)?;
+    read_text(path, read_bounded(path, MAX_TEXT)?)
+}
+
+/// The same of a file at `path` whose bytes have been read.
+pub(crate) fn read_text(path: &Path, bytes: Vec<u8>) -> Result<Policy, Failure> {
+    let (policy, notes) = parse(path, bytes)?;
     for note in notes {
         eprintln!("note: {}: {}", path.display(), visible(&note));
     }
@@ -37,9 +42,8 @@ pub(crate) fn read(path: &Path) -> Result<Policy, Failure> {
 }
 
 /// The same, with what is to be said of it.
-pub(crate) fn parse(path: &Path) -> Result<(Policy, Vec<String>), Failure> {
+fn parse(path: &Path, bytes: Vec<u8>) -> Result<(Policy, Vec<String>), Failure> {
     let name = path.display();
-    let bytes = read_bounded(path, MAX_TEXT)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::unclear(format!("{name}: expected YAML in UTF-8")))?;
     Policy::parse_any(&text).map_err(|mistakes| {
@@ -75,8 +79,10 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Policy, Failure> {
     whole.map_err(|error| Failure::unclear(error.to_string()))
 }
 
-/// The files of trust that `policy`, read from `path`, names.
-pub(crate) fn trust_files(policy: &Policy, path: &Path) -> Vec<PathBuf> {
+/// The files of trust that the policy at `path` names; none if it cannot be read.
+pub(crate) fn trust_files(path: &Path) -> Vec<PathBuf> {
+    let policy = read_bounded(path, MAX_TEXT).and_then(|bytes| parse(path, bytes));
+    let Ok((policy, _)) = policy else { return Vec::new() };
     let named = policy.trust.values().filter_map(|trust| match trust {
         Trust::File(file) | Trust::Key { pem: Pem::File(file), .. } => Some(beside(path, file)),
         Trust::Key { .. } | Trust::Tuf { .. } => None,
@@ -137,7 +143,7 @@ pub(crate) fn trust(policy: &Policy, path: &Path) -> Result<Vec<(String, Named)>
 /// standard input or as a digest has none.
 pub(crate) fn file(path: &Path, name: Option<&str>) -> Artifact {
     if let Some(name) = name {
-        return artifact(name);
+        return Artifact::named(name);
     }
     let unnamed = path == Path::new("-") || digest_in(path).is_some();
     let name = match path.file_name() {
@@ -146,25 +152,4 @@ pub(crate) fn file(path: &Path, name: Option<&str>) -> Artifact {
         _ => path.to_string_lossy().trim_start_matches("./").to_owned(),
     };
     Artifact { name, ..Artifact::default() }
-}
-
-/// What a name on the command line most likely is: an image if it has a host, else a package of a known
-/// ecosystem, else a file.
-pub(crate) fn artifact(name: &str) -> Artifact {
-    let host = name.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
-    if let Some(image) = image_name(name).ok().filter(|_| host) {
-        return Artifact {
-            kind: Kind::Image,
-            name: image.repository,
-            version: image.tag,
-            digest: image.digest.unwrap_or_default(),
-            ..Artifact::default()
-        };
-    }
-    let ecosystems = ["npm/", "cargo/", "maven/", "pypi/", "go/", "gem/", "nuget/", "oci/"];
-    if !ecosystems.iter().any(|ecosystem| name.starts_with(ecosystem)) {
-        return Artifact { name: name.to_owned(), ..Artifact::default() };
-    }
-    let (name, version) = package_name(name);
-    Artifact { kind: Kind::Package, name, version, ..Artifact::default() }
 }

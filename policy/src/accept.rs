@@ -5,8 +5,9 @@
 //! policy back, and nobody who is no owner writes a new one. What is signed is an attestation of type
 //! [`POLICY`] about the very bytes of the policy.
 
+use crate::decide::permitted;
 use crate::document::Policy;
-use crate::facts::{Content, Evidence};
+use crate::facts::{Artifact, Content, Context, Evidence, Facts, Point};
 use crate::rule::POLICY;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -39,7 +40,7 @@ pub fn accept(
     }
     let Some(stored) = stored else {
         return if pinned.is_some() {
-            owners_sign(new, new, by_new)
+            owners_sign(new, new, by_new, now)
         } else {
             Err(AcceptError::FirstUse)
         };
@@ -61,12 +62,17 @@ pub fn accept(
         let found = new.previous.clone().unwrap_or_else(|| "none".to_owned());
         return Err(AcceptError::Previous { expected: stored.digest.clone(), found });
     }
-    owners_sign(stored, new, by_stored)?;
-    owners_sign(new, new, by_new)
+    owners_sign(stored, new, by_stored, now)?;
+    owners_sign(new, new, by_new, now)
 }
 
-/// Whether enough owners, as `policy` names them, sign `new`.
-fn owners_sign(policy: &Policy, new: &Policy, signatures: &[Evidence]) -> Result<(), AcceptError> {
+/// Whether enough owners, as `policy` names them and lets them, sign `new`.
+fn owners_sign(
+    policy: &Policy,
+    new: &Policy,
+    signatures: &[Evidence],
+    now: Timestamp,
+) -> Result<(), AcceptError> {
     let owners = policy.owners.as_ref().ok_or(AcceptError::NoOwners { serial: policy.serial })?;
     let about = |evidence: &&Evidence| {
         let publishes = matches!(&evidence.content, Content::Attestation { predicate_type, .. } if predicate_type == POLICY);
@@ -78,7 +84,15 @@ fn owners_sign(policy: &Policy, new: &Policy, signatures: &[Evidence]) -> Result
                 role.has(&evidence.signer, &policy.name) && role.in_use_at(evidence.signed)
             })
         };
-    let people = signatures.iter().filter(about).filter(owner);
+    let facts = Facts {
+        at: Point::Use,
+        now,
+        artifact: Some(Artifact { digest: new.digest.clone(), ..Artifact::default() }),
+        context: Context::default(),
+        evidence: signatures.to_vec(),
+        incomplete: None,
+    };
+    let people = permitted(&facts, policy).into_iter().filter(about).filter(owner);
     let people: BTreeSet<String> =
         people.filter_map(|evidence| policy.person(&evidence.signer.claims)).collect();
     let (expected, found) = (owners.at_least, people.len());

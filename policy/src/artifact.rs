@@ -2,7 +2,7 @@
 //! under `where`.
 
 use crate::facts::{Artifact, Context, Evidence, Kind};
-use crate::pattern::{Glob, image_name, is_host, without_https};
+use crate::pattern::{Glob, image_name, is_host, repository};
 use crate::role::is_digest;
 use crate::yaml::{Node, Place, Reader, Value};
 
@@ -12,7 +12,10 @@ pub(crate) struct Class {
     pub(crate) name: String,
     pub(crate) place: Place,
     pub(crate) selectors: Vec<Selector>,
-    pub(crate) except: Vec<Glob>,
+    /// Names that are taken out of it.
+    except: Vec<Glob>,
+    /// Those among them that are names of images, as these are compared.
+    except_images: Vec<Glob>,
     /// Names, and where what is signed under them is found, too.
     mirrors: Vec<(Glob, Glob)>,
 }
@@ -47,7 +50,11 @@ impl Class {
         let images = |reader: &mut Reader, key: &str| -> Vec<(Place, Selector)> {
             let Some(node) = map.get(key) else { return Vec::new() };
             let nodes = reader.list(node, "image names").iter();
-            nodes.filter_map(|node| Some((node.place, read_image(reader, node)?))).collect()
+            let selector = |node: &Node| {
+                let (glob, tag) = read_image(reader, node, key)?;
+                Some((node.place, Selector::Image(glob, tag)))
+            };
+            nodes.filter_map(selector).collect()
         };
         let (originals, copies) = (images(reader, "images"), images(reader, "also-at"));
         let mirrors = read_mirrors(reader, &originals, &copies);
@@ -71,19 +78,41 @@ impl Class {
                 selectors.extend(read_digest(reader, node).map(Selector::Digest));
             }
         }
-        let except = map.get("except").map(|node| reader.list(node, "names")).unwrap_or_default();
-        let except: Vec<_> =
-            except.iter().filter_map(|node| read_glob(reader, node, "except")).collect();
+        let (mut except, mut except_images) = (Vec::new(), Vec::new());
+        let image = |selector: &Selector| matches!(selector, Selector::Image(..));
+        let digest = |selector: &Selector| matches!(selector, Selector::Digest(_));
+        let (some, all) = (selectors.iter().any(image), selectors.iter().all(image));
+        let strict = some && selectors.iter().all(|one| image(one) || digest(one));
+        let nodes = map.get("except").map(|node| reader.list(node, "names")).unwrap_or_default();
+        for node in nodes {
+            // What is taken out is spelled as what is in. Where a class has other kinds, too, a name may be theirs.
+            let mut aside = Reader::default();
+            let (images, others) =
+                if strict { (&mut *reader, &mut aside) } else { (&mut aside, &mut *reader) };
+            if some || selectors.iter().any(digest) {
+                except_images.extend(read_except(images, node));
+            }
+            if !all {
+                except.extend(read_glob(others, node, "except"));
+            }
+        }
         if selectors.is_empty() && map.entries().all(|(key, _)| key.text == "except") {
             return reader.wrong(node.place, format!("{what} selects nothing"));
         }
-        Some(Self { name: name.to_owned(), place: node.place, selectors, except, mirrors })
+        let (name, place) = (name.to_owned(), node.place);
+        Some(Self { name, place, selectors, except, except_images, mirrors })
+    }
+
+    /// Whether a name of that kind is taken out of it.
+    fn leaves_out(&self, kind: Kind, name: &str) -> bool {
+        let except = if kind == Kind::Image { &self.except_images } else { &self.except };
+        except.iter().any(|glob| glob.matches(name))
     }
 
     /// Whether what is signed under the name `signed` is found at `at`, too, which is a mirror of it: what the
     /// stars stand for is the same under both names.
     pub(crate) fn mirrors(&self, signed: &str, at: &str) -> bool {
-        let out = self.except.iter().any(|glob| glob.matches(signed) || glob.matches(at));
+        let out = self.leaves_out(Kind::Image, signed) || self.leaves_out(Kind::Image, at);
         !out && self.mirrors.iter().any(|(name, copy)| {
             let same = signed.strip_prefix(name.halves().0) == at.strip_prefix(copy.halves().0);
             same && name.matches(signed) && copy.matches(at)
@@ -95,9 +124,14 @@ impl Class {
         self.selectors.iter().any(|selector| matches!(selector, Selector::Image(_, Some(_))))
     }
 
+    /// Whether it has artifacts by their digests.
+    pub(crate) fn has_digests(&self) -> bool {
+        self.selectors.iter().any(|selector| matches!(selector, Selector::Digest(_)))
+    }
+
     /// Whether `artifact` would be of it with some tag.
     pub(crate) fn may_have(&self, artifact: &Artifact) -> bool {
-        let out = self.except.iter().any(|glob| glob.matches(&artifact.name));
+        let out = self.leaves_out(artifact.kind, &artifact.name);
         !out && self.selectors.iter().any(|selector| {
             matches!(selector, Selector::Image(glob, Some(_)) if glob.matches(&artifact.name))
         })
@@ -106,8 +140,7 @@ impl Class {
     /// Whether `artifact` is of it; `evidence` is what a rule about signatures looks at.
     pub(crate) fn has(&self, artifact: Option<&Artifact>, evidence: Option<&Evidence>) -> Known {
         let Some(artifact) = artifact else { return Known::Unknown };
-        if !artifact.name.is_empty() && self.except.iter().any(|glob| glob.matches(&artifact.name))
-        {
+        if !artifact.name.is_empty() && self.leaves_out(artifact.kind, &artifact.name) {
             return Known::No;
         }
         let mut found = Known::No;
@@ -126,6 +159,7 @@ impl Selector {
     fn takes(&self, artifact: &Artifact, evidence: Option<&Evidence>) -> Known {
         let when = |holds| if holds { Known::Yes } else { Known::No };
         match self {
+            Self::Digest(_) if artifact.digest_is_foreign() => Known::Unknown,
             Self::Digest(digest) => when(*digest == artifact.digest),
             // A digest alone is of no class that is chosen by name.
             _ if artifact.name.is_empty() => Known::No,
@@ -244,8 +278,12 @@ pub(crate) fn read_digest(reader: &mut Reader, node: &Node) -> Option<String> {
 }
 
 /// Hosts of images are never left out, and Docker Hub has one name, so that a pattern and a name that
-/// look the same are the same.
-fn read_image(reader: &mut Reader, node: &Node) -> Option<Selector> {
+/// look the same are the same: host and repository, and the tag. `what` is the key that has them.
+pub(crate) fn read_image(
+    reader: &mut Reader,
+    node: &Node,
+    what: &str,
+) -> Option<(Glob, Option<Glob>)> {
     let text = reader.text(node, "an image name or pattern")?;
     let last = text.rfind('/').map_or(text.len(), |at| at + 1);
     let (name, tag) = match text[last..].split_once(':') {
@@ -255,7 +293,7 @@ fn read_image(reader: &mut Reader, node: &Node) -> Option<Selector> {
     if name.contains('@') {
         return reader.suggest(
             node.place,
-            "images: a pattern ends before the digest",
+            format!("{what}: a pattern ends before the digest"),
             "name the repository; for a digest alone use digests",
         );
     }
@@ -264,46 +302,43 @@ fn read_image(reader: &mut Reader, node: &Node) -> Option<Selector> {
         None => misfit("", name),
     };
     if let Some((why, suggestion)) = fit {
-        let message = format!("images: {text:?} matches no image: {why}");
+        let message = format!("{what}: {text:?} matches no image: {why}");
         return reader.suggest(node.place, message, suggestion);
     }
     let lower = name.to_ascii_lowercase();
     let (host, rest) = lower.split_once('/').unwrap_or((&lower, ""));
-    let host = without_https(host);
     let name = match (host, rest) {
-        ("**", _) => lower.clone(),
-        (host, "") => {
+        ("**", _) => lower,
+        (host, rest) if is_host(host) && !rest.is_empty() => repository(host, rest),
+        _ => {
+            let library = if rest.is_empty() { "library/" } else { "" };
+            let message = format!("{what}: {text:?} names no host");
             let suggestion =
-                format!("write docker.io/library/{host}, or the registry's host before it");
-            return reader.suggest(
-                node.place,
-                format!("images: {text:?} names no host"),
-                suggestion,
-            );
+                format!("write docker.io/{library}{lower}, or the registry's host before it");
+            return reader.suggest(node.place, message, suggestion);
         }
-        (host, _) if !is_host(host) => {
-            let suggestion = format!("write docker.io/{lower}, or the registry's host before it");
-            return reader.suggest(
-                node.place,
-                format!("images: {text:?} names no host"),
-                suggestion,
-            );
-        }
-        ("docker.io" | "index.docker.io" | "registry-1.docker.io", rest) => {
-            let library = if rest.contains('/') || rest == "**" { "" } else { "library/" };
-            format!("docker.io/{library}{rest}")
-        }
-        _ => format!("{host}/{rest}"),
     };
     let glob = |reader: &mut Reader, text: &str| match Glob::new(text) {
         Ok(glob) => Some(glob),
-        Err(error) => reader.wrong(node.place, format!("images: {error}")),
+        Err(error) => reader.wrong(node.place, format!("{what}: {error}")),
     };
     let tag = match tag {
         Some(tag) => Some(glob(reader, tag)?),
         None => None,
     };
-    Some(Selector::Image(glob(reader, &name)?, tag))
+    Some((glob(reader, &name)?, tag))
+}
+
+/// An image that is taken out of a class, whatever its tag.
+fn read_except(reader: &mut Reader, node: &Node) -> Option<Glob> {
+    match read_image(reader, node, "except")? {
+        (glob, None) => Some(glob),
+        (_, Some(_)) => reader.suggest(
+            node.place,
+            "except: a pattern ends before the tag",
+            "name the repository, which takes out all of its tags",
+        ),
+    }
 }
 
 fn read_blob(reader: &mut Reader, node: &Node) -> Option<Selector> {

@@ -355,7 +355,7 @@ fn read_given(
         signed: proofs.signed,
         timestamped: proofs.signed.is_some(),
         logged: proofs.logged,
-        logged_at: None,
+        logged_at: proofs.signed.filter(|_| proofs.logged),
         witnesses: proofs.witnesses,
         bundled: true,
     };
@@ -375,10 +375,10 @@ fn read_given(
         signer.trust = trust;
         let mut one = evidence(as_certified(signer, policy, at), Content::Signature);
         one.source = unnamed(&one.signer, "signature", all.len() + 1);
-        one.signed = match inner.get("signed") {
-            Some(node) => read_date(reader, node, "signed"),
-            None => one.signed,
-        };
+        if let Some(node) = inner.get("signed") {
+            one.signed = read_date(reader, node, "signed");
+            one.logged_at = one.signed.filter(|_| one.logged);
+        }
         let name = inner.get("name").and_then(|node| reader.text(node, "the name that was signed"));
         one.signed_name = name.map(str::to_owned);
         all.push(one);
@@ -394,7 +394,9 @@ fn read_given(
         };
         let one = evidence(signer, content);
         let source = unnamed(&one.signer, "evidence", all.len() + 1);
-        all.push(Evidence { source, signed: signed.or(one.signed), ..one });
+        let signed = signed.or(one.signed);
+        let logged_at = signed.filter(|_| one.logged);
+        all.push(Evidence { source, signed, logged_at, ..one });
     }
     for node in map.get("approvals").map(|node| reader.list(node, "people")).unwrap_or_default() {
         let Some(email) = reader.text(node, "an e-mail address") else { continue };

@@ -12,9 +12,9 @@
 mod gate;
 mod need;
 
-use crate::artifact::Known;
+use crate::artifact::{Class, Known};
 use crate::condition::Truth;
-use crate::document::{Policy, Unmatched};
+use crate::document::{Include, Policy, Unmatched};
 use crate::explain::{Code, Outcome, Step};
 use crate::facts::{Content, Evidence, Facts, Point};
 use crate::role::{all_may_pass, all_pass};
@@ -43,14 +43,15 @@ pub struct Decision {
     warnings: Vec<String>,
     next: Option<String>,
     roles: Vec<String>,
+    unmet: bool,
 }
 
 /// Decides by `policy` about what `facts` say. Pure: the same facts and policy give the same decision.
 pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
     let judge = Judge::new(facts, policy);
-    let (outcome, rule, mut steps, warnings) = match facts.at {
+    let ((outcome, rule, mut steps, warnings), unmet) = match facts.at {
         Point::Use => judge.uses(),
-        Point::Issuance | Point::Log => judge.gate(),
+        Point::Issuance | Point::Log => (judge.gate(), false),
     };
     let roles = match (facts.at, &*judge.standings) {
         (Point::Issuance | Point::Log, [who]) => who.roles.as_slice(),
@@ -81,6 +82,7 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
         warnings,
         next,
         roles,
+        unmet,
     }
 }
 
@@ -90,18 +92,29 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
 pub fn counted<'f>(facts: &'f Facts, policy: &Policy) -> Vec<&'f Evidence> {
     let artifact = facts.artifact.as_ref();
     let digest = artifact.map_or("", |artifact| artifact.digest.as_str());
-    let standings = Judge::new(facts, policy).standings;
-    let counts = |standing: &Standing| standing.denied.is_none() && !standing.granted.is_empty();
-    let evidence = facts.evidence.iter().zip(&standings);
-    let mut found: Vec<_> = evidence
-        .filter(|(evidence, standing)| evidence.digest == digest && counts(standing))
-        .map(|(evidence, _)| evidence)
-        .collect();
-    for include in policy.include.iter().filter(|include| include.speaks_for(artifact)) {
-        let here = policy.included.iter().filter(|policy| policy.name == include.policy);
-        found.extend(here.flat_map(|policy| counted(facts, policy)));
+    let counts =
+        |standing: &Standing<'_>| standing.denied.is_none() && !standing.granted.is_empty();
+    let judge = Judge::new(facts, policy);
+    let includes = policy.include.iter().filter(|include| include.speaks_for(artifact));
+    let judges: Vec<_> = includes.filter_map(|include| judge.of_included(include)).collect();
+    let mut found = Vec::new();
+    for judge in std::iter::once(&judge).chain(&judges) {
+        let evidence = facts.evidence.iter().zip(&judge.standings);
+        let about =
+            evidence.filter(|(evidence, standing)| evidence.digest == digest && counts(standing));
+        found.extend(about.map(|(evidence, _)| evidence));
     }
     found
+}
+
+/// The evidence that nothing in `policy` prohibits and whose certificates were asked for it.
+pub(crate) fn permitted<'f>(facts: &'f Facts, policy: &Policy) -> Vec<&'f Evidence> {
+    let judge = Judge::new(facts, policy);
+    let both = facts.evidence.iter().zip(&judge.standings);
+    let permitted = both.filter(|(evidence, standing)| {
+        standing.denied.is_none() && judge.strays(evidence).is_none()
+    });
+    permitted.map(|(evidence, _)| evidence).collect()
 }
 
 impl Decision {
@@ -146,6 +159,12 @@ impl Decision {
     pub fn reason(&self) -> String {
         let why = self.culprit().map(Step::sentence).unwrap_or_default();
         format!("policy {} serial {}, {}: {why}", self.policy, self.serial, self.rule)
+    }
+
+    /// Before use: whether some demand on the artifact is not met, even one that warns only or is only recorded.
+    #[must_use]
+    pub const fn has_unmet(&self) -> bool {
+        self.unmet
     }
 
     /// What is to be known beside the answer: demands that only warn, a policy that has expired.
@@ -205,8 +224,10 @@ struct Demands {
     covered: bool,
     /// The worst answer that refuses, and the rule.
     blame: Option<(Outcome, String)>,
-    /// The rules that are met.
+    /// The rules that are met, and those that cover although they are not.
     met: Vec<String>,
+    /// One is not met, whatever that comes to: more evidence could change it.
+    unmet: bool,
 }
 
 impl Demands {
@@ -218,11 +239,11 @@ impl Demands {
 }
 
 /// What is known of one signature before any demand is looked at.
-struct Standing {
+struct Standing<'a> {
     /// The roles that its signer is in.
     roles: Vec<usize>,
     /// The prohibition that is about it.
-    denied: Option<usize>,
+    denied: Option<&'a Never>,
     /// The roles under which a grant gives it.
     granted: Vec<usize>,
 }
@@ -232,7 +253,9 @@ struct Judge<'a> {
     policy: &'a Policy,
     /// Whether the artifact is of each class, where no signer's word is needed to tell.
     classes: Vec<Option<Known>>,
-    standings: Vec<Standing>,
+    standings: Vec<Standing<'a>>,
+    /// The prohibitions of the policy that includes this one, which bind here, too.
+    outer: &'a [Never],
 }
 
 impl<'a> Judge<'a> {
@@ -240,20 +263,30 @@ impl<'a> Judge<'a> {
         let artifact = facts.artifact.as_ref();
         let classes = policy.classes.iter();
         let classes = classes.map(|class| (!class.has_tags()).then(|| class.has(artifact, None)));
-        let mut judge = Self { facts, policy, classes: classes.collect(), standings: Vec::new() };
+        let (classes, standings) = (classes.collect(), Vec::new());
+        let mut judge = Self { facts, policy, classes, standings, outer: &[] };
         judge.standings = facts.evidence.iter().map(|evidence| judge.standing(evidence)).collect();
         judge
     }
 
-    fn standing(&self, evidence: &Evidence) -> Standing {
+    /// By an included policy, if it is here. What this one prohibits stays prohibited.
+    fn of_included(&self, include: &Include) -> Option<Self> {
+        let policy = self.policy.included.iter().find(|policy| policy.name == include.policy)?;
+        let mut inner = Self { outer: &self.policy.never, ..Self::new(self.facts, policy) };
+        for (inner, outer) in inner.standings.iter_mut().zip(&self.standings) {
+            inner.denied = outer.denied.or(inner.denied);
+        }
+        Some(inner)
+    }
+
+    fn standing(&self, evidence: &Evidence) -> Standing<'a> {
         let name = &self.policy.name;
         let roles = self.policy.roles.iter().enumerate();
         let roles: Vec<usize> = roles
             .filter(|(_, role)| role.has(&evidence.signer, name))
             .map(|(place, _)| place)
             .collect();
-        let denied =
-            self.policy.never.iter().position(|never| self.denies(never, evidence, &roles));
+        let denied = self.policy.never.iter().find(|never| self.denies(never, evidence, &roles));
         let granted = roles.iter().copied();
         let granted = granted
             .filter(|_| self.strays(evidence).is_none())
@@ -310,7 +343,7 @@ impl<'a> Judge<'a> {
         whom && does
             && self.is_of(&never.to, Some(evidence)) == Known::Yes
             && self.names_digest(never, evidence)
-            && self.denied_when(&never.when, evidence, roles)
+            && self.denied_when(never, evidence, roles)
     }
 
     fn names_digest(&self, never: &Never, evidence: &Evidence) -> bool {
@@ -319,10 +352,14 @@ impl<'a> Judge<'a> {
         never.digests.is_empty() || named(&evidence.digest) || artifact.is_some_and(named)
     }
 
-    fn denied_when(&self, when: &When, evidence: &Evidence, roles: &[usize]) -> bool {
-        let role = roles.first().map_or("", |&role| self.policy.roles[role].name.as_str());
-        all_may_pass(&when.claims, &evidence.signer.claims)
-            && when.conditions.iter().all(|condition| {
+    /// Whether what a prohibition says beside whom it is about holds for one of the signer's roles that it names.
+    fn denied_when(&self, never: &Never, evidence: &Evidence, roles: &[usize]) -> bool {
+        let when = &never.when;
+        if !all_may_pass(&when.claims, &evidence.signer.claims) {
+            return false;
+        }
+        let holds = |role: &str| {
+            when.conditions.iter().all(|condition| {
                 match condition.holds(self.facts, evidence, role) {
                     Truth::Yes | Truth::Error(_) => true,
                     // At the CA and the log it is left to whoever uses the artifact.
@@ -330,6 +367,12 @@ impl<'a> Judge<'a> {
                     Truth::No => false,
                 }
             })
+        };
+        let mut named = roles.iter().filter(|&&role| never.who.has(role)).peekable();
+        match named.peek() {
+            Some(_) => named.any(|&role| holds(&self.policy.roles[role].name)),
+            None => holds(""),
+        }
     }
 
     /// Whether `may` certainly gives this signature to `role`.
@@ -355,14 +398,20 @@ impl<'a> Judge<'a> {
         found
     }
 
-    /// The answer before use.
-    fn uses(&self) -> Answer {
+    /// The answer before use, and whether some demand is not met.
+    fn uses(&self) -> (Answer, bool) {
         let mut warnings = Vec::new();
         if self.facts.artifact.is_none() {
             let step = Step::no("which artifact", Code::Undecided("artifact".to_owned()));
-            return (Outcome::Undecided, "none".to_owned(), vec![step], warnings);
+            return ((Outcome::Undecided, "none".to_owned(), vec![step], warnings), false);
         }
-        let Demands { mut steps, covered, blame, met } = self.demands(&mut warnings);
+        let demands = self.demands(&mut warnings);
+        let unmet = demands.unmet;
+        (self.by_demands(demands, warnings), unmet)
+    }
+
+    fn by_demands(&self, demands: Demands, mut warnings: Vec<String>) -> Answer {
+        let Demands { mut steps, covered, blame, met, .. } = demands;
         if let Some((outcome, rule)) = blame {
             return (outcome, rule, steps, warnings);
         }
@@ -402,10 +451,16 @@ impl<'a> Judge<'a> {
             found.steps.push(step.found("its digest, whoever signs it"));
             found.refused(Outcome::Fail, rule);
         }
+        if let Some(step) = self.foreign_digest() {
+            found.refused(Outcome::Undecided, step.what.clone());
+            found.steps.push(step);
+        }
         for must in self.policy.must.iter().filter(|must| self.applies(must)) {
             let (step, skipped) = self.must(must);
+            found.unmet |= step.outcome != Outcome::Pass;
             let early = must.from.filter(|&from| self.facts.now < from);
-            found.covered |= must.covers || (early.is_none() && must.covers());
+            let covers = must.covers || (early.is_none() && must.covers());
+            found.covered |= covers;
             let otherwise = match (must.otherwise, early) {
                 (otherwise, None) => otherwise,
                 (Otherwise::Refuse, Some(_)) => Otherwise::Warn,
@@ -423,6 +478,9 @@ impl<'a> Judge<'a> {
                 }
                 _ => {
                     let why = step.culprit().map(Step::sentence).unwrap_or_default();
+                    if covers {
+                        found.met.push(format!("{} ({})", must.name, unmet(otherwise)));
+                    }
                     if otherwise == Otherwise::Warn {
                         let from = early.map(|from| format!(", refused from {from} on"));
                         let from = from.unwrap_or_default();
@@ -435,21 +493,21 @@ impl<'a> Judge<'a> {
         }
         let artifact = self.facts.artifact.as_ref();
         for include in self.policy.include.iter().filter(|include| include.speaks_for(artifact)) {
-            let here = self.policy.included.iter().find(|policy| policy.name == include.policy);
-            let Some(policy) = here else {
+            let Some(judge) = self.of_included(include) else {
                 let code = Code::Undecided(format!("include {}", include.policy));
                 let step = Step::no(format!("policy {:?}", include.policy), code);
                 found.steps.push(step.found("it is included, and not here"));
                 found.refused(Outcome::Undecided, format!("include {:?}", include.policy));
                 continue;
             };
-            let inner = Judge::new(self.facts, policy).demands(warnings);
+            let (inner, policy) = (judge.demands(warnings), judge.policy);
             let title = format!("policy {:?} serial {}", policy.name, policy.serial);
             let outcome = inner.blame.as_ref().map_or(Outcome::Pass, |(outcome, _)| *outcome);
             if let Some((outcome, rule)) = inner.blame {
                 found.refused(outcome, format!("policy {:?}, {rule}", policy.name));
             }
             found.covered |= inner.covered;
+            found.unmet |= inner.unmet;
             found.met.extend(inner.met);
             found.steps.push(Step::new(title, outcome).because(inner.steps));
         }
@@ -487,12 +545,30 @@ impl<'a> Judge<'a> {
         Some(step.expected(format!("a time before {expires}")).found(self.facts.now.to_string()))
     }
 
-    /// Whether the artifact's digest is one that nobody may sign.
+    /// Whether the artifact's digest, or that of its image for some platform, is one that nobody may sign.
     fn bars(&self, never: &Never) -> bool {
-        let digest = self.facts.artifact.as_ref().map(|artifact| &artifact.digest);
+        let named = |digest: &String| never.digests.contains(digest);
         never.outright
-            && digest.is_some_and(|digest| never.digests.contains(digest))
+            && self.facts.artifact.as_ref().is_some_and(|artifact| {
+                named(&artifact.digest) || artifact.platforms.iter().any(named)
+            })
             && self.is_of(&never.to, None) == Known::Yes
+    }
+
+    /// A policy that names digests cannot tell whether an artifact is one of them that is known by another kind
+    /// of digest.
+    fn foreign_digest(&self) -> Option<Step> {
+        let artifact = self.facts.artifact.as_ref().filter(|one| one.digest_is_foreign())?;
+        let policy = self.policy;
+        let named = policy.never.iter().any(|never| !never.digests.is_empty())
+            || policy.classes.iter().any(Class::has_digests);
+        let undecided = || {
+            let step = Step::no("its SHA-256 digest", Code::Undecided("digest".to_owned()));
+            let step = step.expected("sha256:…, as the policy names digests");
+            let next = Some("give the artifact itself, or its sha256 digest".to_owned());
+            Step { next, ..step.found(artifact.digest.clone()) }
+        };
+        named.then(undecided)
     }
 
     /// What to say about a place of which nothing is known.
@@ -526,9 +602,7 @@ impl<'a> Judge<'a> {
         let artifact =
             self.facts.artifact.as_ref().expect("only demands of a known artifact apply");
         let about = |exception: &&Exception| {
-            exception.skips.contains(&must.name)
-                && (exception.digest.as_ref() == Some(&artifact.digest)
-                    || exception.name.as_ref() == Some(&artifact.name))
+            exception.skips.contains(&must.name) && exception.is_about(artifact)
         };
         let about = self.policy.exceptions.iter().filter(about);
         let (exception, others): (Vec<_>, Vec<_>) =
@@ -536,7 +610,7 @@ impl<'a> Judge<'a> {
         let exception = exception.first();
         // What is prohibited for ever no exception lets in.
         let barred = |never: &&Never| never.digests.contains(&artifact.digest);
-        let barred = self.policy.never.iter().find(barred);
+        let barred = self.policy.never.iter().chain(self.outer).find(barred);
         if let (Some(exception), None) = (exception, barred) {
             let (until, because) = (exception.until, &exception.because);
             let found = format!("EXCEPTION until {until}: {because}");
@@ -575,9 +649,15 @@ fn gives(action: &Action, content: &Content) -> Option<bool> {
     if *action == Action::AttestAnything && approval { Some(false) } else { action.covers(content) }
 }
 
+fn unmet(otherwise: Otherwise) -> &'static str {
+    match otherwise {
+        Otherwise::Warn => "not met, which warns only",
+        _ => "not met, which is only recorded",
+    }
+}
+
 /// A demand that is not met and does not refuse: it is no reason for the answer, and is told.
 fn told(step: Step, otherwise: Otherwise, why: &str) -> Step {
-    let how = if otherwise == Otherwise::Warn { "warns only" } else { "is only recorded" };
-    let found = Some(format!("not met, which {how}: {why}"));
+    let found = Some(format!("{}: {why}", unmet(otherwise)));
     Step { outcome: Outcome::Pass, expected: None, found, because: Vec::new(), ..step }
 }

@@ -3,13 +3,13 @@
 //! The grammar is described in docs/policy.md and docs/policy.schema.json. Rules are kept sorted, because
 //! their order means nothing: a decision is the same for a file whose rules stand in another order.
 
-use crate::artifact::{Class, Namespaces, Site};
+use crate::artifact::{Class, Namespaces, Site, read_image};
 use crate::claims::Claims;
-use crate::facts::Kind;
+use crate::condition::Condition;
+use crate::facts::{Kind, SignerFacts};
 use crate::import;
-use crate::pattern::{Glob, without_https};
 use crate::role::{Role, is_digest, read_date};
-use crate::rule::{Exception, May, Must, Names, Never, To};
+use crate::rule::{By, Exception, May, Must, Names, Never, To, When};
 use crate::yaml::{Key, Map, Mistake, Mistakes, Node, Place, Reader, Value, documents};
 use countersign_verify::assertion::{Assertion, Intent};
 use countersign_verify::encoding::hex;
@@ -210,6 +210,10 @@ impl Policy {
                 let (expected, found) = (include.min_serial, policy.serial);
                 return Err(IncludeError::Serial { policy: policy.name, expected, found });
             }
+            let own = |(name, trust): &(&String, &Trust)| self.trust.get(*name) != Some(trust);
+            if let Some((trust, _)) = policy.trust.iter().find(own) {
+                return Err(IncludeError::Trust { trust: trust.clone(), policy: policy.name });
+            }
             let beyond = |class: &&Class| {
                 class.selectors.iter().any(|selector| match selector {
                     crate::artifact::Selector::Image(glob, _) => {
@@ -258,11 +262,39 @@ impl Policy {
         self.sites.iter().map(|site| site.name.as_str())
     }
 
+    /// Whether it bars digests, so that of an image for several platforms each one's digest is needed.
+    #[must_use]
+    pub fn bars_digests(&self) -> bool {
+        let bars = |policy: &Self| policy.never.iter().any(|never| never.outright);
+        bars(self) || self.included.iter().any(Self::bars_digests)
+    }
+
     /// Whether it may demand something of the image for each platform, so that evidence about these is needed.
     #[must_use]
     pub fn asks_each_platform(&self) -> bool {
         let asks = |policy: &Self| policy.must.iter().any(|must| must.each_platform);
         asks(self) || self.included.iter().any(Self::asks_each_platform)
+    }
+
+    /// Whether a condition or a level may look at what this signer attests. What strangers say is of no account,
+    /// except to a rule that takes anybody's word.
+    pub(crate) fn reads_statements_of(&self, signer: &SignerFacts) -> bool {
+        let reads = |when: &When| when.conditions.iter().any(Condition::reads_statement);
+        let by_condition = |role: usize| {
+            self.may.iter().any(|may| may.who.has(role) && reads(&may.when))
+                || self.never.iter().any(|never| never.who.has(role) && reads(&never.when))
+        };
+        let needs = || self.must.iter().flat_map(|must| &must.needs);
+        let roles = self.roles.iter().enumerate();
+        let anyone = needs().any(|need| need.attestations().any(|need| need.by == By::Anyone));
+        anyone
+            || roles.filter(|(_, role)| role.has(signer, &self.name)).any(|(place, _)| {
+                by_condition(place)
+                    || needs().any(|need| {
+                        need.attestations().any(|need| need.by.has(place) && need.reads_statement())
+                    })
+            })
+            || self.included.iter().any(|policy| policy.reads_statements_of(signer))
     }
 
     /// Contexts that are chosen by a label of the namespace, those of included policies among them: who does
@@ -305,6 +337,16 @@ pub enum IncludeError {
         expected: u64,
         /// Its own.
         found: u64,
+    },
+    /// It names a trust root of its own: its roles would be compared with what the including policy calls so.
+    #[error(
+        "policy {policy:?} is included, and its trust root {trust:?} is not in the policy that includes it: write the same under trust there"
+    )]
+    Trust {
+        /// Its name.
+        policy: String,
+        /// The trust root.
+        trust: String,
     },
     /// It speaks of what is not its own.
     #[error(
@@ -575,20 +617,13 @@ fn read_include(reader: &mut Reader, node: &Node) -> Option<Include> {
     let serial = reader.need(map, "include", "min-serial");
     let min_serial = serial.and_then(|node| reader.number(node, "min-serial"));
     let node = reader.need(map, "include", "speaks-for")?;
-    let text = reader.text(node, "what it may speak for")?;
-    let prefix = text
-        .strip_suffix("/**")
-        .filter(|prefix| !prefix.contains('*') && Glob::new(prefix).is_ok());
-    let Some(prefix) = prefix else {
+    let (images, tag) = read_image(reader, node, "speaks-for")?;
+    let prefix = images.as_str().strip_suffix("/**");
+    let Some(prefix) = prefix.filter(|prefix| !prefix.contains('*') && tag.is_none()) else {
         return reader.wrong(node.place, "speaks-for: expected a host and path with /** behind it, such as registry.example/acme/**");
     };
-    let prefix = prefix.to_ascii_lowercase();
-    let (host, path) = prefix.split_at(prefix.find('/').unwrap_or(prefix.len()));
-    Some(Include {
-        policy: policy?.to_owned(),
-        min_serial: min_serial?,
-        prefix: format!("{}{path}", without_https(host)),
-    })
+    let (policy, prefix) = (policy?.to_owned(), prefix.to_owned());
+    Some(Include { policy, min_serial: min_serial?, prefix })
 }
 
 fn read_admission(reader: &mut Reader, node: &Node) -> Option<Admission> {

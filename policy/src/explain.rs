@@ -58,8 +58,6 @@ pub enum Code {
     NotPinned,
     /// The policy is no longer in force.
     PolicyExpired,
-    /// The policy is older than one that was seen.
-    PolicyRollback,
     /// An exception lets it through.
     ExceptionUsed,
     /// No rule is about the artifact.
@@ -70,7 +68,7 @@ pub enum Code {
 
 impl Code {
     /// Those that say all by their name.
-    pub(crate) const PLAIN: [&str; 20] = [
+    pub(crate) const PLAIN: [&str; 19] = [
         "no-role",
         "not-granted",
         "intent-mismatch",
@@ -88,7 +86,6 @@ impl Code {
         "check-failed",
         "not-pinned",
         "policy-expired",
-        "policy-rollback",
         "exception-used",
         "unmatched",
     ];
@@ -117,7 +114,6 @@ impl fmt::Display for Code {
             Self::CheckFailed => "check-failed",
             Self::NotPinned => "not-pinned",
             Self::PolicyExpired => "policy-expired",
-            Self::PolicyRollback => "policy-rollback",
             Self::ExceptionUsed => "exception-used",
             Self::Unmatched => "unmatched",
         };

@@ -2,6 +2,7 @@
 //! replay the decision.
 
 use crate::claims::{Claims, claims};
+use crate::document::Policy;
 use crate::pattern::image_name;
 use crate::rule::Action;
 use countersign_verify::assertion::{Assertion, Intended, Intent};
@@ -122,6 +123,33 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// Whether it is named by a digest that none of a policy's can be compared with: these are all `sha256:`.
+    pub(crate) fn digest_is_foreign(&self) -> bool {
+        !self.digest.is_empty() && !self.digest.starts_with("sha256:")
+    }
+
+    /// What a name that somebody writes most likely is: an image if it has a host, else a package of a known
+    /// ecosystem, else a file.
+    #[must_use]
+    pub fn named(text: &str) -> Self {
+        let host = text.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
+        if let Some(image) = image_name(text).ok().filter(|_| host) {
+            return Self {
+                kind: Kind::Image,
+                name: image.repository,
+                version: image.tag,
+                digest: image.digest.unwrap_or_default(),
+                ..Self::default()
+            };
+        }
+        let ecosystems = ["npm/", "cargo/", "maven/", "pypi/", "go/", "gem/", "nuget/", "oci/"];
+        if !ecosystems.iter().any(|ecosystem| text.starts_with(ecosystem)) {
+            return Self { name: text.to_owned(), ..Self::default() };
+        }
+        let (name, version) = package_name(text);
+        Self { kind: Kind::Package, name, version, ..Self::default() }
+    }
+
     /// What somebody is about to sign.
     #[must_use]
     pub fn intended(Intended { digest, kind, name }: &Intended) -> Self {
@@ -270,6 +298,25 @@ impl Statement {
     pub(crate) fn is_unknown(&self) -> bool {
         self.0.is_null()
     }
+
+    /// How much memory it takes, in bytes, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        // An entry of a map has its name beside it, and room for others.
+        const ENTRY: usize = 2 * size_of::<String>();
+        fn of(value: &Value) -> usize {
+            size_of::<Value>()
+                + match value {
+                    Value::String(text) => text.len(),
+                    Value::Array(values) => values.iter().map(of).sum(),
+                    Value::Object(members) => {
+                        members.iter().map(|(name, value)| ENTRY + name.len() + of(value)).sum()
+                    }
+                    Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+                }
+        }
+        of(&self.0)
+    }
 }
 
 impl Serialize for Statement {
@@ -399,9 +446,15 @@ impl SignerFacts {
 }
 
 /// The facts of one bundle that was verified, by the trust root of this name in the policy; `None` is our
-/// own.
+/// own. A statement is kept only where `policy` may look at it: whoever may push to a registry could fill the
+/// memory otherwise.
 #[must_use]
-pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evidence {
+pub fn facts_from(
+    verified: &Verified,
+    trust: Option<&str>,
+    source: &str,
+    policy: &Policy,
+) -> Evidence {
     let signer = match verified.signer() {
         Signer::Certificate { certificate, identity } => {
             SignerFacts::of(certificate, identity, trust)
@@ -414,6 +467,7 @@ pub fn facts_from(verified: &Verified, trust: Option<&str>, source: &str) -> Evi
     };
     let content = verified.statement().map_or(Content::Signature, |statement| {
         let payload = verified.payload().filter(|payload| payload.len() <= MAX_STATEMENT);
+        let payload = payload.filter(|_| policy.reads_statements_of(&signer));
         let json = payload.and_then(|payload| serde_json::from_slice(payload).ok());
         let predicate_type = statement.predicate_type().to_owned();
         Content::Attestation { predicate_type, statement: Statement::new(json.unwrap_or_default()) }

@@ -1,7 +1,7 @@
 //! What a policy allows and its author may not mean. A lint is no mistake: the policy is read all the same.
 
 use crate::artifact::{Namespaces, Selector};
-use crate::document::{Policy, Unmatched};
+use crate::document::{Policy, Trust, Unmatched};
 use crate::pattern::Glob;
 use crate::role::{FOREIGN_TRIGGERS, Role, Test};
 use crate::rule::{Action, By, May, Must, Need, To};
@@ -176,6 +176,17 @@ impl Lints<'_> {
                 let message = format!("class {:?} is in no rule", class.name);
                 self.say(class.place, message, "use it or leave it away");
             }
+            let mut musts = policy.must.iter().filter(|must| in_use(&must.every)).peekable();
+            let mild = musts.peek().is_some() && musts.all(|must| !self.refuses(must));
+            let others = policy.must.iter().filter(|must| self.refuses(must));
+            let covered = others.map(|must| self.overlap(&must.every, place)).any(|covers| covers);
+            if mild && !covered && policy.unmatched == Unmatched::Refuse {
+                let message = format!(
+                    "class {:?} is refused all the same: no rule about it refuses, so it is unmatched",
+                    class.name
+                );
+                self.say(class.place, message, "say unmatched: warn while you try it out");
+            }
             let anywhere = class.selectors.iter().any(|selector| {
                 matches!(selector, Selector::Image(glob, _) if glob.as_str() == "**" || glob.as_str().starts_with("**/"))
             });
@@ -183,6 +194,11 @@ impl Lints<'_> {
                 let message = format!("class {:?} has images of every registry", class.name);
                 self.say(class.place, message, "name the registry's host");
             }
+        }
+        if !policy.sites.is_empty() && !policy.admission.pin_tags {
+            let message = "tags are not pinned: a cluster may pull another image than the one that was judged";
+            let top = Place { line: 1, column: 1 };
+            self.say(top, message.to_owned(), "add admission: {pin-tags-to-digests: true}");
         }
         for site in &policy.sites {
             if matches!(site.namespaces, Namespaces::Label(..)) {
@@ -227,6 +243,11 @@ impl Lints<'_> {
         }
     }
 
+    /// Whether it covers now: the milder rule of before its date does not.
+    fn refuses(&self, must: &Must) -> bool {
+        must.covers || (must.covers() && must.from.is_none_or(|from| from <= self.now))
+    }
+
     fn demand(&mut self, must: &Must) {
         for need in &must.needs {
             self.need(must, need);
@@ -241,6 +262,25 @@ impl Lints<'_> {
             Need::Pinned => return,
             Need::AtLeast(_, needs) => return needs.iter().for_each(|need| self.need(must, need)),
         };
+        let aged = match need {
+            Need::Signature { younger, .. } | Need::Approvals { younger, .. } => younger.is_some(),
+            Need::Attestation(need) => need.younger.is_some(),
+            Need::Pinned | Need::AtLeast(..) => false,
+        };
+        if let (true, By::Roles(roles)) = (aged, by) {
+            let policy = self.policy;
+            for role in roles.iter().map(|&role| &policy.roles[role]) {
+                let key = |name| matches!(policy.trust.get(name), Some(Trust::Key { .. }));
+                if role.keys.is_empty() && !role.trust.as_ref().is_some_and(key) {
+                    continue;
+                }
+                let message = format!(
+                    "must {:?}: role {:?} signs by a key, and how old such a signature is nobody can tell",
+                    must.name, role.name
+                );
+                self.say(must.place, message, "leave younger-than away, or demand a certificate");
+            }
+        }
         if let Need::Approvals { at_least, .. } = need {
             self.people(&format!("must {:?}", must.name), must.place, by, *at_least);
         }
@@ -308,14 +348,14 @@ fn exact(test: &Test) -> Option<Vec<String>> {
     match test {
         Test::Glob(glob) => glob.is_exact().then(|| vec![glob.as_str().to_owned()]),
         Test::Any(tests) => Some(tests.iter().map(exact).collect::<Option<Vec<_>>>()?.concat()),
-        Test::Matches(_) | Test::Not(_) => None,
+        Test::Matches(..) | Test::Not(_) => None,
     }
 }
 
 fn has_dots(test: &Test) -> bool {
     match test {
         Test::Glob(_) => false,
-        Test::Matches(pattern) => {
+        Test::Matches(pattern, _) => {
             pattern.as_str().contains(".*") || pattern.as_str().contains(".+")
         }
         Test::Not(test) => has_dots(test),

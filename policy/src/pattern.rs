@@ -26,11 +26,21 @@ impl Pattern {
     /// # Errors
     /// When it is empty, no regular expression, or too large when compiled.
     pub fn new(text: &str) -> Result<Self, Error> {
+        Self::compiled(text, false)
+    }
+
+    /// The same, for what is compared without case.
+    pub(crate) fn of_any_case(text: &str) -> Result<Self, Error> {
+        Self::compiled(text, true)
+    }
+
+    fn compiled(text: &str, any_case: bool) -> Result<Self, Error> {
         if text.is_empty() {
             return Err(Error::Empty);
         }
         let compile = |text: &str| {
-            let regex = RegexBuilder::new(text).size_limit(MAX_COMPILED).build();
+            let mut builder = RegexBuilder::new(text);
+            let regex = builder.size_limit(MAX_COMPILED).case_insensitive(any_case).build();
             regex.map_err(|error| Error::Syntax { message: error.to_string() })
         };
         // Alone first, lest a stray parenthesis close the group around it.
@@ -249,16 +259,18 @@ pub fn image_name(text: &str) -> Result<ImageName, Error> {
     {
         return Err(bad());
     }
-    let repository = match host.as_str() {
-        "docker.io" | "index.docker.io" | "registry-1.docker.io" if rest.contains('/') => {
-            format!("docker.io/{rest}")
-        }
+    Ok(ImageName { repository: repository(&host, rest), tag, digest })
+}
+
+/// The one name of what is called `rest` at `host`, both in lower case; of patterns, too.
+pub(crate) fn repository(host: &str, rest: &str) -> String {
+    match without_https(host) {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => {
-            format!("docker.io/library/{rest}")
+            let library = if rest.contains('/') || rest == "**" { "" } else { "library/" };
+            format!("docker.io/{library}{rest}")
         }
         host => format!("{host}/{rest}"),
-    };
-    Ok(ImageName { repository, tag, digest })
+    }
 }
 
 /// A host as it is compared: without a port that all clients have anyway. Other spellings of one host, with a
@@ -276,7 +288,7 @@ fn host_name(host: &str) -> Option<String> {
 }
 
 /// A host, or a pattern for one, without the port that is meant where there is none.
-pub(crate) fn without_https(host: &str) -> &str {
+fn without_https(host: &str) -> &str {
     host.strip_suffix(":443").filter(|host| is_host(host)).unwrap_or(host)
 }
 

@@ -61,8 +61,9 @@ impl Policy {
         let prohibitions = self.never.iter().filter(|never| of(&never.to));
         let demands = self.must.iter().filter(|must| of(&must.every));
         let exceptions = self.exceptions.iter().filter(|exception| {
-            // Which digest the name will have is not known.
-            exception.name.as_ref().is_none_or(|name| *name == artifact.name)
+            // Where a name alone is asked about, which digest it will have is not known.
+            let any_digest = artifact.digest.is_empty() && exception.digest.is_some();
+            any_digest || exception.is_about(artifact)
         });
         Reach {
             classes: classes.map(|class| class.name.clone()).collect(),
@@ -141,7 +142,8 @@ impl Policy {
 
 impl Exception {
     fn sentence(&self) -> String {
-        let what = self.digest.as_ref().or(self.name.as_ref()).map_or("", String::as_str);
+        let name = self.named.as_ref().map(|named| &named.name);
+        let what = self.digest.as_ref().or(name).map_or("", String::as_str);
         let (until, because) = (self.until, &self.because);
         format!("{} for {what} until {until}: {because}", self.skips.join(", "))
     }

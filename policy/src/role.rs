@@ -52,8 +52,8 @@ pub struct Role {
 pub(crate) enum Test {
     /// This, perhaps with `*`.
     Glob(Glob),
-    /// A regular expression for the whole of it.
-    Matches(Pattern),
+    /// A regular expression for the whole of it; and the same without case, for what excludes.
+    Matches(Pattern, Pattern),
     /// Something else.
     Not(Box<Self>),
     /// Any of these.
@@ -131,13 +131,13 @@ impl Test {
     fn passes(&self, claim: &str, texts: &[String]) -> bool {
         match self {
             Self::Glob(glob) => texts.iter().any(|text| glob.matches(&fold(claim, text))),
-            Self::Matches(pattern) => {
+            Self::Matches(pattern, _) => {
                 texts.iter().any(|text| is_clear(text) && pattern.matches(text))
             }
             Self::Not(test) => {
                 !texts.is_empty()
                     && texts.iter().all(|text| is_clear(text))
-                    && !test.passes(claim, texts)
+                    && !test.may_pass(claim, texts)
             }
             Self::Any(tests) => tests.iter().any(|test| test.passes(claim, texts)),
         }
@@ -145,14 +145,20 @@ impl Test {
 
     /// The same for what excludes: of a text that cannot be compared it is not known that it does not.
     fn may_pass(&self, claim: &str, texts: &[String]) -> bool {
-        self.passes(claim, texts) || !texts.iter().all(|text| is_clear(text))
+        !texts.iter().all(|text| is_clear(text))
+            || match self {
+                Self::Matches(_, any_case) => texts.iter().any(|text| any_case.matches(text)),
+                Self::Any(tests) => tests.iter().any(|test| test.may_pass(claim, texts)),
+                Self::Not(test) => !texts.is_empty() && !test.passes(claim, texts),
+                Self::Glob(_) => self.passes(claim, texts),
+            }
     }
 
     /// Whether it has this text to the letter.
     fn names(&self, text: &str) -> bool {
         match self {
             Self::Glob(glob) => glob.as_str() == text,
-            Self::Matches(_) | Self::Not(_) => false,
+            Self::Matches(..) | Self::Not(_) => false,
             Self::Any(tests) => tests.iter().any(|test| test.names(text)),
         }
     }
@@ -161,7 +167,7 @@ impl Test {
     pub(crate) fn shown(&self) -> String {
         match self {
             Self::Glob(glob) => glob.as_str().to_owned(),
-            Self::Matches(pattern) => format!("matching {}", pattern.as_str()),
+            Self::Matches(pattern, _) => format!("matching {}", pattern.as_str()),
             Self::Not(test) => format!("not {}", test.shown()),
             Self::Any(tests) => tests.iter().map(Self::shown).collect::<Vec<_>>().join(" or "),
         }
@@ -171,7 +177,7 @@ impl Test {
     pub(crate) fn globs<'t>(&'t self, found: &mut Vec<&'t Glob>) {
         match self {
             Self::Glob(glob) => found.push(glob),
-            Self::Matches(_) => {}
+            Self::Matches(..) => {}
             Self::Not(test) => test.globs(found),
             Self::Any(tests) => tests.iter().for_each(|test| test.globs(found)),
         }
@@ -182,7 +188,7 @@ impl Test {
             Value::Text(_) => {
                 let text = reader.text(node, &format!("what {claim} must be"))?;
                 match Glob::new(&fold(claim, text)) {
-                    Ok(_) if text.contains('*') && claim == "workflow" => {
+                    Ok(_) if text.contains('*') && claim.ends_with("workflow") => {
                         // Of a pattern only what stands before `**` is known to be owner and name.
                         Glob::new(text).ok().map(|glob| Self::Glob(glob.lowered(2)))
                     }
@@ -208,8 +214,20 @@ impl Test {
                     return Some(Self::Not(Box::new(Self::read(reader, claim, node)?)));
                 }
                 let node = map.get("matches")?;
-                match Pattern::new(reader.text(node, "a regular expression")?) {
-                    Ok(pattern) => Some(Self::Matches(pattern)),
+                let text = reader.text(node, "a regular expression")?;
+                let (exact, folded) = (Pattern::new, Pattern::of_any_case);
+                let pair = match claim {
+                    "repository" | "repository-name" | "owner" => {
+                        folded(text).map(|pattern| (pattern.clone(), pattern))
+                    }
+                    // A part of these is compared without case. A prohibition is rather too wide than too narrow.
+                    "workflow" | "caller-workflow" | "email" => {
+                        exact(text).and_then(|pattern| Ok((pattern, folded(text)?)))
+                    }
+                    _ => exact(text).map(|pattern| (pattern.clone(), pattern)),
+                };
+                match pair {
+                    Ok((pattern, any_case)) => Some(Self::Matches(pattern, any_case)),
                     Err(error) => reader.wrong(node.place, format!("{claim}: {error}")),
                 }
             }

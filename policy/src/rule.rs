@@ -3,7 +3,7 @@
 use crate::artifact::read_digest;
 use crate::condition::Condition;
 use crate::decide::MAX_EXCEPTION;
-use crate::facts::Content;
+use crate::facts::{Artifact, Content, Kind};
 use crate::role::{Test, read_date, read_tests};
 use crate::yaml::{Map, Node, Place, Reader, Value};
 use jiff::{SignedDuration, Timestamp};
@@ -405,7 +405,23 @@ pub(crate) struct Proof {
     pub(crate) bundle_only: bool,
 }
 
+impl AttestationNeed {
+    /// Whether it asks what an attestation says.
+    pub(crate) fn reads_statement(&self) -> bool {
+        self.level.is_some() || self.checks.iter().any(Condition::reads_statement)
+    }
+}
+
 impl Need {
+    /// The attestations that it asks for.
+    pub(crate) fn attestations(&self) -> Box<dyn Iterator<Item = &AttestationNeed> + '_> {
+        match self {
+            Self::Attestation(need) => Box::new(std::iter::once(&**need)),
+            Self::AtLeast(_, needs) => Box::new(needs.iter().flat_map(Self::attestations)),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+
     /// Whether it can only be met by somebody's word.
     pub(crate) fn demands(&self) -> bool {
         match self {
@@ -661,9 +677,9 @@ impl Must {
 #[derive(Clone, Debug)]
 pub(crate) struct Exception {
     pub(crate) place: Place,
-    /// The artifact's digest, or its exact name.
+    /// The artifact's digest, or its kind and exact name.
     pub(crate) digest: Option<String>,
-    pub(crate) name: Option<String>,
+    pub(crate) named: Option<Artifact>,
     /// Names of the rules that it skips.
     pub(crate) skips: Vec<String>,
     pub(crate) until: Timestamp,
@@ -671,6 +687,17 @@ pub(crate) struct Exception {
 }
 
 impl Exception {
+    /// Whether it is for this artifact, by its digest or its name. That something is a Git repository or a model its
+    /// name does not say.
+    pub(crate) fn is_about(&self, artifact: &Artifact) -> bool {
+        let alike =
+            |kind: Kind| kind == artifact.kind || matches!(artifact.kind, Kind::Git | Kind::Model);
+        self.digest.as_ref() == Some(&artifact.digest)
+            || self.named.as_ref().is_some_and(|named| {
+                named.name == artifact.name && !named.name.is_empty() && alike(named.kind)
+            })
+    }
+
     /// Why it lets nothing through at `now`; `None` if it does.
     pub(crate) fn state(&self, now: Timestamp) -> Option<String> {
         match self.until.duration_since(now) {
@@ -692,15 +719,17 @@ impl Exception {
         const KEYS: [&str; 6] = ["digest", "name", "skips", "until", "because", "approved-by"];
         let map = reader.map(node, "an exception", &KEYS)?;
         let digest = map.get("digest").and_then(|node| read_digest(reader, node));
-        let name = map.get("name").and_then(|node| {
+        let named = map.get("name").and_then(|node| {
             let text = reader.text(node, "a name")?;
-            if text.contains('*') {
-                return reader.wrong(
+            let named = Artifact::named(text);
+            if text.contains('*') || named.version.is_some() || !named.digest.is_empty() {
+                return reader.suggest(
                     node.place,
                     "an exception is for one artifact: expected its exact name",
+                    "leave patterns, tags and versions away; one version alone goes by its digest",
                 );
             }
-            Some(text.to_owned())
+            Some(named)
         });
         if map.get("digest").is_some() == map.get("name").is_some() {
             return reader.wrong(node.place, "an exception needs a digest or a name, one of them");
@@ -723,7 +752,7 @@ impl Exception {
                 reader.unknown(node.place, "among the owners the role", text, &known);
         }
         let (place, because) = (node.place, because?.to_owned());
-        Some(Self { place, digest, name, skips, until: until?, because })
+        Some(Self { place, digest, named, skips, until: until?, because })
     }
 }
 

@@ -12,8 +12,7 @@ use crate::args::Verification;
 use crate::args::policy::Policy as Args;
 use crate::cmd::verify;
 use crate::failure::Failure;
-use crate::policy_file;
-use countersign_policy::Kind;
+use countersign_policy::{Artifact, Kind};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -31,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// Decides about files, and tells all of why.
 fn explain(args: &Verification) -> Result<ExitCode, Failure> {
     let is_image = |file: &&std::path::PathBuf| {
-        let named = policy_file::artifact(&file.to_string_lossy());
+        let named = Artifact::named(&file.to_string_lossy());
         !file.exists() && named.kind == Kind::Image
     };
     match args.files.iter().find(is_image) {

@@ -25,7 +25,7 @@ impl Judge<'_> {
             return (Outcome::Fail, "intent".to_owned(), vec![step], warnings);
         }
         // A prohibition that is certainly about this comes first: it is what nobody can grant away.
-        let certain = standing.denied.map(|place| &self.policy.never[place]);
+        let certain = standing.denied;
         let mut denied = certain.or_else(|| self.forbidden_outright(evidence, &standing.roles));
         let (mut grants, mut near) = (self.publishes(evidence, &standing.roles), false);
         let mut retired = None;
@@ -113,7 +113,7 @@ impl Judge<'_> {
             whom && does
                 && never.digests.is_empty()
                 && self.is_of(&never.to, Some(evidence)) != Known::No
-                && self.denied_when(&never.when, evidence, roles)
+                && self.denied_when(never, evidence, roles)
         };
         self.policy.never.iter().filter(|_| nobody).find(about)
     }
@@ -152,7 +152,7 @@ impl Judge<'_> {
                     };
                     let same = never.actions.iter().any(|other| includes(other, action));
                     let digest = never.digests.is_empty() || self.names_digest(never, evidence);
-                    whom && to && same && digest && self.denied_when(&never.when, evidence, roles)
+                    whom && to && same && digest && self.denied_when(never, evidence, roles)
                 });
                 match denying {
                     Some(never) => taken = taken.or(Some(never)),

@@ -6,7 +6,7 @@ use crate::explain::{Code, Nearness, Outcome, Step};
 use crate::facts::{Content, Evidence};
 use crate::role::Membership;
 use crate::rule::{APPROVAL, Action, AttestationNeed, By, Must, Need, Proof};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -204,7 +204,7 @@ impl Demand<'_, '_> {
         let By::Roles(roles) = by else { return found.iter().map(|&place| vec![place]).collect() };
         // Without a time it might be the newest.
         let time = |place: usize| {
-            let signed = self.judge.facts.evidence[place].signed;
+            let signed = made(&self.judge.facts.evidence[place]);
             (signed.is_none(), signed)
         };
         let newest = roles.iter().map(|role| {
@@ -378,7 +378,7 @@ impl Demand<'_, '_> {
             return wrap(step, 3);
         }
         if let Some(never) = standing.denied {
-            let name = judge.policy.never[never].name.clone();
+            let name = never.name.clone();
             return wrap(Step::no(format!("never {name:?}"), Code::DeniedBy(name)), 2);
         }
         let By::Roles(wanted) = by else {
@@ -512,9 +512,15 @@ impl Demand<'_, '_> {
         }
         let younger = younger?;
         let what = "age of the signature";
-        let Some(signed) = evidence.signed else {
+        let Some(signed) = made(evidence) else {
             let step = Step::no(what, Code::Undecided("time".to_owned()));
-            return Some(step.found("no trusted time says when it was made"));
+            let found = match evidence.signed {
+                Some(_) => {
+                    "a key's signature can be timestamped and logged anew long after it was made"
+                }
+                None => "no trusted time says when it was made",
+            };
+            return Some(step.found(found));
         };
         let age = now.duration_since(signed);
         if age < -SKEW {
@@ -526,6 +532,12 @@ impl Demand<'_, '_> {
             step.found(format!("{age:#}"))
         })
     }
+}
+
+/// When a signature was made. Its trusted times are from no earlier; they are from within minutes where a
+/// certificate of minutes signed, and from whenever somebody likes where a key did.
+fn made(evidence: &Evidence) -> Option<Timestamp> {
+    evidence.signed.filter(|_| evidence.signer.key.is_none())
 }
 
 /// What a signer's claims are, where they differ from a role: those that do not fit first.

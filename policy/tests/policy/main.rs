@@ -2,6 +2,7 @@
 
 mod cases;
 mod conditions;
+mod kept_out;
 mod laws;
 mod publishing;
 mod rules;

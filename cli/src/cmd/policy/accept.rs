@@ -5,7 +5,6 @@
 //! version is compared with. So nobody brings an old version back by way of this command.
 
 use crate::args::policy::Accept as Args;
-use crate::artifact;
 use crate::cmd::verify::Bundles;
 use crate::failure::Failure;
 use crate::grounds::Grounds;
@@ -15,22 +14,28 @@ use crate::policy_file;
 use crate::trust::{self, read_bounded};
 use countersign_policy::yaml::MAX_TEXT;
 use countersign_policy::{AcceptError, Policy, accept};
-use countersign_verify::Thresholds;
-use countersign_verify::key::HashAlgorithm;
+use countersign_verify::{Artifact, Thresholds};
 use jiff::Timestamp;
+use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let new = policy_file::read(&args.file)?;
+    // These bytes are parsed, verified and kept, whatever the file is a moment later.
+    let text = read_bounded(&args.file, MAX_TEXT)?;
+    let new = policy_file::read_text(&args.file, text.clone())?;
+    // One at a time, or an older version could take the place of one that came in between.
+    let folder = output::folder(&args.into);
+    let lock = File::open(folder).and_then(|lock| lock.lock().map(|()| lock));
+    let _lock = lock.map_err(|error| {
+        Failure::file("lock", folder, &error).hint("give a FILE in a folder that can be written")
+    })?;
     let stored = match args.into.exists() {
         true => Some(policy_file::read(&args.into)?),
         false => None,
     };
     let bundles = Bundles::all_beside(&args.file)?;
-    let mut hashes = bundles.hashes();
-    hashes.insert(HashAlgorithm::Sha256);
-    let artifact = artifact::read(&args.file, &hashes, false)?;
+    let (artifact, digest) = (Artifact::from_bytes(&text), countersign_policy::digest(&text));
     let roots = trust::load(&args.trust)?.roots;
     let own = Grounds::new(roots, Thresholds::CERTIFICATE, None);
     // Each version names the trust roots of its own owners.
@@ -39,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         let judge = Judge::new(by.clone(), own.clone(), named, Thresholds::KEY);
         let mut gathered = Gathered::default();
         for (name, bundle) in bundles.about(&artifact) {
-            judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &new.digest));
+            judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &digest));
         }
         Ok::<_, Failure>(gathered)
     };
@@ -70,12 +75,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             _ => failure,
         }
     })?;
-    let text = read_bounded(&args.file, MAX_TEXT)?;
-    // The text that was verified is the one that is kept.
-    if countersign_policy::digest(&text) != new.digest {
-        return Err(Failure::unclear(format!("{} has changed meanwhile", args.file.display())));
-    }
-    NewFile::begin(&args.into)?.finish(&text)?;
+    NewFile::replacing(&args.into)?.finish(&text)?;
     // From here on a restart finds the new version, whole; before it the old one.
     output::print(&format!("{name} serial {serial} is in force in {}\n", args.into.display()))?;
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use crate::args::Format;
 use crate::args::policy::Check as Args;
 use crate::failure::Failure;
 use crate::{output, policy_file};
-use countersign_policy::{KINDS, Policy, Reach};
+use countersign_policy::{Artifact, KINDS, Policy, Reach};
 use jiff::Timestamp;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let policy = policy_file::read(&args.file)?;
     let lints = policy.lints(Timestamp::now());
     let reach = match (&args.who_can_sign, &args.role) {
-        (Some(name), _) => Some((name, policy.who_can_sign(&policy_file::artifact(name)))),
+        (Some(name), _) => Some((name, policy.who_can_sign(&Artifact::named(name)))),
         (None, Some(role)) => {
             let known: Vec<_> = policy.roles.iter().map(|role| role.name.as_str()).collect();
             let unknown = || {

@@ -24,7 +24,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     })?;
     match &args.to {
         None => output::print(&imported.policy)?,
-        Some(path) => NewFile::begin(path)?.finish(imported.policy.as_bytes())?,
+        Some(path) => NewFile::replacing(path)?.finish(imported.policy.as_bytes())?,
     }
     for note in &imported.notes {
         eprintln!("note: {}", output::visible(note));
