@@ -134,7 +134,10 @@ async fn mutate_review(rules: &Rules, json: &[u8], deadline: Deadline) -> Result
     for (image, pinned) in pinned {
         match pinned {
             Ok(pinned) => drop(digests.insert(image, pinned)),
-            Err(why) => answer.warnings.push(format!("{image} was not pinned: {why}")),
+            Err(why) => {
+                let image = answer::short(&image);
+                answer.warnings.push(format!("{image} was not pinned: {why}"));
+            }
         }
     }
     answer.patch = review.patch(&digests);

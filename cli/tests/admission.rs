@@ -462,6 +462,50 @@ fn tags_are_pinned_once_and_a_tag_that_was_moved_is_refused() {
     world.refuses(&new_pod(&missing), 403, "it is named by a tag");
 }
 
+/// What only warns is told by evidence, and nothing that is let in without a rule is let in unseen if it may be barred.
+#[test]
+fn where_what_no_rule_is_about_comes_in_warnings_are_true_and_a_barred_part_of_an_index_stays_out()
+{
+    let world = World::new();
+    let good = world.push("acme/good:v1", "good");
+    world.sign(&good, "ci@example.com");
+    let bad = world.push("acme/bad:v1", "bad");
+    let barred = world.registry.push_image("other/app", "part", "barred");
+    let index = world.registry.push_index("other/app", "v1", &[&barred]);
+    let host = world.registry.address;
+    let policy = world.policy(1, "ci").replace("otherwise: refuse", "otherwise: warn");
+    let open = policy.replace("  pin-tags-to-digests: true\n", "") + "unmatched: allow\n";
+    world.write("policy.yaml", &open);
+    let mut world = world;
+    world.serve();
+    let ask = |image: &str| -> (Value, Vec<String>) {
+        let question = json!({ "image": image, "namespace": "payments" }).to_string();
+        let (_, body) = world.https().post("/verify", question.as_bytes());
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let warnings = serde_json::from_value(answer["warnings"].clone()).unwrap();
+        (answer["allowed"].clone(), warnings)
+    };
+    let (allowed, warnings) = ask(&good);
+    assert_eq!((allowed, warnings), (json!(true), vec![]));
+    let (allowed, warnings) = ask(&bad);
+    assert_eq!(allowed, true);
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("must \"apps are signed\" is not met"),
+        "{warnings:?}"
+    );
+    let (allowed, warnings) = ask(&format!("{host}/acme/good:v1"));
+    assert_eq!(allowed, true);
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("judged by what its tag means now"),
+        "{warnings:?}"
+    );
+
+    let part = format!("{host}/other/app@{index}");
+    assert_eq!(ask(&part).0, true);
+    world.write("policy.yaml", &format!("{open}never: [{{name: broken, digest: \"{barred}\"}}]\n"));
+    world.until("the part is barred", |_| ask(&part).0 == false);
+}
+
 fn apply(answer: &Value, object: &mut Value) {
     assert_eq!((&answer["allowed"], &answer["patchType"]), (&json!(true), &json!("JSONPatch")));
     let patch = STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();

@@ -10,6 +10,9 @@ const MAX_TOLD: usize = 5;
 /// Longest reason for one image, in bytes: a table of events cuts what is longer.
 const MAX_REASON: usize = 400;
 
+/// Longest name of an image that is shown, in bytes: registries take 255 for a repository, and a digest has 71.
+const MAX_NAME: usize = 384;
+
 /// Longest value of an audit annotation, in bytes. The API server takes any; the audit log is read by people.
 const MAX_ANNOTATION: usize = 2048;
 
@@ -52,21 +55,24 @@ pub(super) fn of(review: &Review, judged: &[Judged]) -> Answer {
 
 /// A name in a warning, of which no more than 120 characters are sure to be shown: the beginning of its
 /// digest does.
-fn short(image: &str) -> String {
+pub(super) fn short(image: &str) -> String {
     match image.split_once("@sha256:") {
         Some((name, digest)) => {
-            format!("{name}@sha256:{}…", &digest[..digest.floor_char_boundary(12)])
+            format!("{}@sha256:{}…", cut(name, MAX_NAME), cut(digest, 12))
         }
-        None => image.to_owned(),
+        None => cut(image, MAX_NAME).to_owned(),
     }
+}
+
+fn cut(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
 }
 
 /// Where it stands, as Kubernetes writes paths, the image, and why.
 fn line(review: &Review, judged: &Judged, why: &str) -> String {
     let place = review.places.iter().find(|place| place.image == judged.image);
     let place = place.map(|place| path(&place.pointer)).unwrap_or_default();
-    let why = &why[..why.floor_char_boundary(MAX_REASON)];
-    format!("{place} {}: {why}", judged.image)
+    format!("{place} {}: {}", cut(&judged.image, MAX_NAME), cut(why, MAX_REASON))
 }
 
 /// `/spec/containers/0/image` as `spec.containers[0].image`.
@@ -153,5 +159,9 @@ mod tests {
             assert_eq!(audit, ["1 | 1 | 1", "a | b | c", "r | r | r"]);
         }
         assert_eq!(of(&review, &[]).verdict, Verdict::Allowed, "an object without images");
+        let long = "x".repeat(1 << 20);
+        let found = of(&review, &[judged(&long, no("x"))]);
+        let Verdict::Refused(why) = &found.verdict else { panic!("{found:?}") };
+        assert!(why.len() < 500 && found.warnings[0].len() < 500, "{}", why.len());
     }
 }

@@ -7,6 +7,7 @@
 //! A fetch goes on when whoever asked for it has given up, so that the next one finds it.
 
 use crate::judge::{Gathered, Missed};
+use countersign_policy::Content;
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
@@ -34,7 +35,7 @@ pub(super) struct Limits {
     pub(super) longest: Duration,
     /// Images of which evidence is kept.
     pub(super) entries: usize,
-    /// Bytes that are kept, evidence as JSON and what is beside it: attestations may be large.
+    /// Bytes that are kept: evidence as JSON, the statements that conditions look at, and what is beside them.
     pub(super) bytes: usize,
     /// Fetches under way.
     pub(super) fetches: usize,
@@ -77,9 +78,13 @@ impl Found {
             Err(missed) => missed.what.clone().into_bytes(),
         };
         let beside = gathered.as_ref().map_or(0, |gathered| {
+            let statements = gathered.evidence.iter().map(|one| match &one.content {
+                Content::Attestation { statement, .. } => statement.size(),
+                Content::Signature | Content::Unknown => 0,
+            });
             let rejected = gathered.rejected.iter().map(|(name, why)| name.len() + why.len());
             let platforms = gathered.platforms.iter().map(|digest| digest.as_str().len());
-            rejected.chain(platforms).sum()
+            statements.chain(rejected).chain(platforms).sum()
         });
         let digest = HashAlgorithm::Sha256.digest(&json);
         let digest = digest.as_slice().try_into().expect("SHA-256 has 32 bytes");

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 /// Largest file of authorities that is read, bytes: the system's own has 220 KiB.
@@ -26,6 +27,9 @@ const MAX_AUTHORITIES: usize = 4 << 20;
 
 /// Bytes of a decision's ID: enough that no two of a cluster are ever the same.
 const ID: usize = 12;
+
+/// What is to be known of an image that was judged by a tag.
+const UNPINNED: &str = "judged by what its tag means now, which may be another image once it is pulled; the policy's pin-tags-to-digests helps";
 
 /// What decides.
 pub(crate) struct Rules {
@@ -115,9 +119,8 @@ impl Judged {
 /// The files that are read again when they change: those of the configuration, and those that its policy
 /// names, if it can be read.
 pub(crate) fn watched(config: &Config) -> Vec<PathBuf> {
-    let policy = policy_file::parse(&config.policy[0]).ok();
-    let named = policy.map(|(policy, _)| policy_file::trust_files(&policy, &config.policy[0]));
-    config.files().cloned().chain(named.into_iter().flatten()).collect()
+    let named = policy_file::trust_files(&config.policy[0]);
+    config.files().cloned().chain(named).collect()
 }
 
 impl Rules {
@@ -251,9 +254,16 @@ impl Rules {
             namespace: namespace.map(str::to_owned),
             ..Context::default()
         };
-        let decide = |gathered: &Gathered| {
+        // Conditions over large attestations take a while, in which others are to be answered.
+        let decide = |found: Option<Arc<Found>>| {
             let (subject, context) = (subject.clone(), context.clone());
-            self.judge.decide(subject, context, gathered, Timestamp::now())
+            let judge = Arc::clone(&self.judge);
+            let work = move || {
+                let nothing = Gathered::default();
+                let gathered = found.as_ref().and_then(|found| found.gathered.as_ref().ok());
+                judge.decide(subject, context, gathered.unwrap_or(&nothing), Timestamp::now())
+            };
+            async { spawn_blocking(work).await.expect("a decision does not panic") }
         };
         let conclude = |(decision, facts): (Decision, Facts), found: Option<&Found>| {
             let nothing = [0; 32];
@@ -265,16 +275,20 @@ impl Rules {
                 let facts = serde_json::to_string(&facts).unwrap_or_default();
                 tracing::debug!(decision = id, facts, "decided");
             }
+            let mut warnings = decision.warnings().to_vec();
+            if !pinned && !self.pins_tags() {
+                warnings.push(UNPINNED.to_owned());
+            }
             Judged {
                 rule: Some(self.rule(&decision)),
                 id: Some(id),
-                warnings: decision.warnings().to_vec(),
+                warnings,
                 ..Judged::new(image, Some(digest.clone()), verdict(&decision, missed))
             }
         };
         // What no evidence could change needs none: no registry is asked about images that no rule is about.
-        let decided = decide(&Gathered::default());
-        if is_settled(&decided.0) {
+        let decided = decide(None).await;
+        if self.is_settled(&decided.0) {
             return conclude(decided, None);
         }
         let mut last = Err("too many images are looked up at the moment".to_owned());
@@ -289,8 +303,8 @@ impl Rules {
             }
             seen = Some(Arc::clone(&found));
             last = match &found.gathered {
-                Ok(gathered) => {
-                    let judged = conclude(decide(gathered), Some(&found));
+                Ok(_) => {
+                    let judged = conclude(decide(Some(Arc::clone(&found))).await, Some(&found));
                     Ok(match failed {
                         Some(why) => judged.by_stale_evidence(&why),
                         None => judged,
@@ -342,6 +356,16 @@ impl Rules {
         format!("{name} serial {serial}: {}", decision.rule())
     }
 
+    /// Whether nothing that a registry knows could change the decision, which was made without: demands that are met
+    /// by no evidence stay met, and which demands there are does not depend on it.
+    fn is_settled(&self, decision: &Decision) -> bool {
+        match decision.outcome() {
+            Outcome::Pass => !decision.has_unmet() && !self.judge.needs_platforms(),
+            Outcome::Fail => decision.code() == Some(&Code::Unmatched),
+            Outcome::Undecided => false,
+        }
+    }
+
     /// The time is left out: what is decided twice in the same way has one ID.
     fn id(
         &self,
@@ -354,17 +378,6 @@ impl Rules {
         let inputs = (&self.judge.policy().digest, subject, context, hex(evidence), outcome);
         let json = serde_json::to_vec(&inputs).unwrap_or_default();
         hex(&HashAlgorithm::Sha256.digest(&json)[..ID])
-    }
-}
-
-/// Whether no evidence could change the decision, which was made without any: demands that are met by none
-/// stay met, and which demands there are does not depend on it.
-fn is_settled(decision: &Decision) -> bool {
-    let unmatched = decision.rule() == "unmatched";
-    match decision.outcome() {
-        Outcome::Pass => decision.warnings().len() <= usize::from(unmatched),
-        Outcome::Fail => decision.code() == Some(&Code::Unmatched),
-        Outcome::Undecided => false,
     }
 }
 
