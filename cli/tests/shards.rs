@@ -441,6 +441,19 @@ fn without_its_list_of_shards_or_with_an_older_one_an_instance_does_not_start() 
     assert_does_not_start(&dir, "instance.json is missing, but there is a countersign.db");
     fs::write(&settings, &whole[1]).unwrap();
 
+    // Nor without its database, also when nothing but tiles says that there were logs.
+    let move_database = |from: &Path, to: &Path| {
+        for part in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
+            let _ = fs::remove_file(to.join(part)); // what a start made that was refused
+            let _ = fs::rename(from.join(part), to.join(part)); // the latter two are not always there
+        }
+    };
+    move_database(&dir, folder.path());
+    let lost = "knows nothing of log, log-2, log-v1, ct, audit, but there are entries";
+    assert_does_not_start(&dir, lost);
+    fs::remove_file(dir.join("log/checkpoint")).unwrap();
+    assert_does_not_start(&dir, lost);
+    move_database(folder.path(), &dir);
     // What comes back from a backup would fork, so it asks for the list as well.
     let restore = ["restore", backup.to_str().unwrap(), "--dir", back.to_str().unwrap()];
     assert_eq!(verdict(&run(restore)), (0, String::new()));

@@ -5,7 +5,7 @@
 //! right-edge tiles, and the last bundle hashed against them; then the checkpoint is published, or waits
 //! for its witnesses. Refused: a published checkpoint that
 //! the lock does not know, tiles that lead to another root, a lock without a checkpoint beside a
-//! store with one. A log that is refused needs a person, not a retry.
+//! store with one or with tiles. A log that is refused needs a person, not a retry.
 
 use crate::engine::{Head, Options};
 use crate::read;
@@ -20,6 +20,9 @@ use countersign_verify::merkle::{Hash, empty_root};
 use countersign_verify::tile::{EntryBundle, FULL, Tile};
 use std::sync::Arc;
 
+/// What the first entry of a log makes.
+const FIRST: Tile = Tile { level: 0, index: 0, width: 1 };
+
 /// Brings the published log up to its lock and reads its right edge. Returns the lock's tree, and the one
 /// that is published: they differ while the newer one waits for its witnesses.
 pub(crate) async fn recover(
@@ -33,6 +36,10 @@ pub(crate) async fn recover(
     let signed = match (lock.load().await?, &published) {
         (Some(note), _) => note,
         (None, Some(_)) => return Err(OpenError::LockMissing),
+        // To begin under a key that has signed another tree is to fork.
+        (None, None) if read::tile(store, FIRST).await?.is_some() => {
+            return Err(OpenError::LockMissing);
+        }
         (None, None) => begin(signer, lock).await?,
     };
     let checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
@@ -156,10 +163,8 @@ pub enum OpenError {
     /// The first checkpoint could not be swapped in.
     #[error(transparent)]
     Swap(#[from] SwapError),
-    /// The lock is empty, but a log has been published: the database was lost or is another one.
-    #[error(
-        "a checkpoint is published, but the database knows none of this log: it is lost, or another one"
-    )]
+    /// The lock is empty, but a checkpoint or tiles are stored: the database was lost or is another one.
+    #[error("there is a stored log, but the database knows none of it: it is lost, or another one")]
     LockMissing,
     /// The lock's checkpoint is not this log's.
     #[error("the checkpoint in the database is not of this log and key: {0}")]

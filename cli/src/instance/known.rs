@@ -26,9 +26,7 @@ pub(crate) const BROKEN: &str =
 pub(super) fn unopened(folder: &Path, error: &OpenError) -> String {
     match error {
         OpenError::Missing { path } | OpenError::Damaged { path } => damaged(folder, path),
-        OpenError::LockMissing | OpenError::Disagree { .. } => format!(
-            "database and folders must be of the same moment: put {DATABASE} back as it was last, or restore the newest backup as a whole; {BROKEN}"
-        ),
+        OpenError::LockMissing | OpenError::Disagree { .. } => one_moment(),
         OpenError::LockCheckpoint(_) => {
             format!("put back the key that this log had, and the host name; {BROKEN}")
         }
@@ -37,6 +35,12 @@ pub(super) fn unopened(folder: &Path, error: &OpenError) -> String {
         }
         _ => BROKEN.to_owned(),
     }
+}
+
+fn one_moment() -> String {
+    format!(
+        "database and folders must be of the same moment: put {DATABASE} back as it was last, or restore the newest backup as a whole; {BROKEN}"
+    )
 }
 
 /// What to do about an object of the log in `folder` that is missing or not as it was written.
@@ -72,6 +76,17 @@ pub(crate) async fn shards(directory: &Path) -> Result<Option<Shards>, Failure> 
             false => wrong(format!("is missing, but {DATABASE} knows {}", names.join(", "))),
         };
     };
+    // A folder is empty until its log has a row: what begins beside tiles would write over them, and fork.
+    let lost: Vec<_> = LogName::ALL
+        .into_iter()
+        .flat_map(|log| (1..=shards.of(log).len()).map(move |number| folder(log, number)))
+        .filter(|name| !rows.contains_key(name) && !is_empty(&directory.join(name)))
+        .collect();
+    if !lost.is_empty() {
+        let (path, lost) = (directory.join(DATABASE), lost.join(", "));
+        let message = format!("{} knows nothing of {lost}, but there are entries", path.display());
+        return Err(Failure::unclear(message).hint(one_moment()));
+    }
     let begun: Vec<_> = LogName::ALL
         .into_iter()
         .flat_map(|log| (1..).zip(shards.of(log)).map(move |(number, shard)| (log, number, shard)))
@@ -87,6 +102,11 @@ pub(crate) async fn shards(directory: &Path) -> Result<Option<Shards>, Failure> 
         }
     }
     Ok(Some(shards))
+}
+
+/// Whether there is nothing in a folder that can be read.
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
 /// The size of the tree whose note this is; the largest when it is none.

@@ -105,12 +105,17 @@ async fn a_log_whose_parts_disagree_does_not_open() {
     fill(&log, 0, 2).await;
     log.close().await;
 
-    // The database was lost.
-    let (store, _) = place.parts().await;
+    // The database was lost, then the checkpoint as well: the log is not begun anew.
     let fresh = Place::new();
     let (empty, lock) = fresh.parts().await;
-    let refused = place.open_on((store, lock)).await.err().unwrap();
-    assert!(matches!(refused, OpenError::LockMissing), "{refused}");
+    let checkpoint = place.log_folder().join("checkpoint");
+    for _ in 0..2 {
+        let (store, lock) = (place.parts().await.0, Arc::clone(&lock));
+        let refused = place.open_on((store, lock)).await.err().unwrap();
+        assert!(matches!(refused, OpenError::LockMissing), "{refused}");
+        let _ = fs::remove_file(&checkpoint); // the second time it is gone
+    }
+    fs::write(&checkpoint, &newer).unwrap();
     // The database is an older one.
     let (store, lock) = place.parts().await;
     let old = Place::new();
@@ -128,7 +133,6 @@ async fn a_log_whose_parts_disagree_does_not_open() {
     let refused = other.open_on(place.parts().await).await.err().unwrap();
     assert!(matches!(refused, OpenError::LockCheckpoint(_)), "{refused}");
     // An older checkpoint is published: nothing is lost, it is published again.
-    let checkpoint = place.log_folder().join("checkpoint");
     fs::write(&checkpoint, older).unwrap();
     place.open().await.close().await;
     assert_eq!(fs::read(&checkpoint).unwrap(), newer);
