@@ -6,11 +6,13 @@
 
 use crate::failure::Failure;
 use crate::instance::LogName;
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
@@ -110,9 +112,14 @@ where
     let reply = match read.map(|_| serde_json::from_str::<Order>(&line)) {
         Ok(Ok(order)) => {
             tracing::info!(?order, "an order");
-            match carry_out(order).await {
-                Ok(done) => Reply::Done(done),
-                Err(failure) => Reply::Failed(failure.text()),
+            match AssertUnwindSafe(carry_out(order)).catch_unwind().await {
+                Ok(Ok(done)) => Reply::Done(done),
+                Ok(Err(failure)) => Reply::Failed(failure.text()),
+                // A defect; orders are taken all the same.
+                Err(_) => Reply::Failed(
+                    "the order broke off; the instance's own log has the cause: restart it"
+                        .to_owned(),
+                ),
             }
         }
         Ok(Err(error)) => Reply::Failed(format!("this is no order: {error}")),
@@ -146,6 +153,6 @@ pub(crate) fn give(directory: &Path, order: &Order) -> Result<Done, Failure> {
         Ok(Reply::Done(done)) => Ok(done),
         Ok(Reply::Failed(reason)) => Err(Failure::no(reason)),
         Err(_) => Err(Failure::unclear("the instance did not say what became of the order")
-            .hint("its own log has the cause; the same order again does no harm")),
+            .hint("its own log has the cause; the same order again does no harm, but for log rotate: if shards.json says that the next shard has begun, it would begin one more")),
     }
 }

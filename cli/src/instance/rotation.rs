@@ -6,7 +6,8 @@
 //!            config names it
 //! freeze     the last checkpoint says that none follows; shards.json; then the trusted root has the end
 //! ```
-//! Each can be repeated after a crash at any step.
+//! Each can be repeated after a crash at any step, and after a failure: what is listed is what runs. Only a `rotate`
+//! that came through makes one more shard when it comes again.
 
 use super::Instance;
 use super::logs::Opening;
@@ -39,7 +40,7 @@ impl Instance {
         // All shards of a Rekor v1 log are at one place.
         let place = if log == LogName::LogV1 { 1 } else { number };
         let url = base_url(&self.settings.url, host, place)?;
-        let log = self.logs.of(log).swap_remove(number - 1);
+        let log = self.running(log, number)?;
         Ok(Done {
             shard: number,
             url: url.as_str().trim_end_matches('/').to_owned(),
@@ -48,12 +49,30 @@ impl Instance {
         })
     }
 
+    /// Has clients know the next shard, which is made if there is none.
     async fn announce(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {
+        let announced = self.shards.read().announced(log);
+        let number = match announced {
+            Some(number) => {
+                let known = self.shards.read().of(log)[number - 1].host.clone();
+                if host.is_some() && host != known {
+                    let known = known.unwrap_or_else(|| self.settings.log_origin.clone());
+                    return Err(Failure::no(format!("shard {number} is announced at {known}"))
+                        .hint("leave --host out"));
+                }
+                number
+            }
+            None => self.make(log, host).await?,
+        };
+        // An order that failed may have left these out.
+        self.search(&self.running(log, number)?).await?;
+        self.retrust()?;
+        Ok(number)
+    }
+
+    /// Makes the next shard.
+    async fn make(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {
         let mut shards = self.shards.read().clone();
-        if let Some(number) = shards.announced(log) {
-            return Err(Failure::no(format!("shard {number} is announced already"))
-                .hint("countersign log rotate has it take entries"));
-        }
         let number = shards.of(log).len() + 1;
         if let Some(host) = &host {
             self.resolves(host, number).await?;
@@ -80,19 +99,25 @@ impl Instance {
             LogName::Log => {
                 let next = opening.signatures(number, earlier).await?;
                 self.list(opening.shards)?;
-                self.search(&next).await?;
                 self.logs.signatures.shards().announce(next);
             }
             LogName::LogV1 => {
                 let next = opening.older(number, earlier).await?;
                 self.list(opening.shards)?;
-                self.search(next.as_ref()).await?;
                 self.logs.older.shards().announce(next);
             }
             LogName::Ct | LogName::Audit => return Err(not_while_running()),
         }
-        self.retrust()?;
         Ok(number)
+    }
+
+    /// Shard `number` as it runs.
+    fn running(&self, log: LogName, number: usize) -> Result<Log, Failure> {
+        let shard = self.logs.of(log).into_iter().nth(number - 1);
+        shard.ok_or_else(|| {
+            let message = format!("{} is listed and does not run", folder(log, number));
+            Failure::unclear(message).hint("restart the server")
+        })
     }
 
     /// A shard's host is its name for good: it must be one, and lead somewhere.
@@ -108,38 +133,38 @@ impl Instance {
             let message = format!("{host} leads nowhere from here: {error}");
             Failure::no(message).hint("have that name lead to this server first: clients and witnesses know the shard by it, for good")
         })
+        if self.index.indexed().iter().any(|log| log.log_id == *shard.key().log_id()) {
+            return Ok(());
+        }
     }
 
-    /// Has the index follow a shard.
+    /// Has the index follow a shard, unless it does.
     async fn search(&self, shard: &Log) -> Result<(), Failure> {
         let added = self.index.add(shard.published()).await;
         added.map_err(|error| Failure::unclear(format!("the search index: {error}")))
     }
 
     async fn rotate(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {
-        let announced = self.shards.read().announced(log);
-        let number = match announced {
-            Some(number) => {
-                let known = self.shards.read().of(log)[number - 1].host.clone();
-                if host.is_some() && host != known {
-                    let known = known.unwrap_or_else(|| self.settings.log_origin.clone());
-                    return Err(Failure::no(format!("shard {number} is announced at {known}"))
-                        .hint("leave --host out"));
-                }
-                number
-            }
-            None => self.announce(log, host).await?,
-        };
+        let number = self.announce(log, host).await?;
         let mut shards = self.shards.read().clone();
         shards.turn(log, Timestamp::now());
         // First, so that a restart in between does not go back to a shard that has ended for some.
         self.list(shards)?;
-        match log {
+        let turned = match log {
             LogName::Log => self.logs.signatures.shards().turn().await,
             LogName::LogV1 => self.logs.older.shards().turn().await,
             LogName::Ct | LogName::Audit => return Err(not_while_running()),
         };
-        self.retrust()?;
+        if !turned {
+            let message = format!("{} is listed and takes no entries", folder(log, number));
+            return Err(Failure::unclear(message).hint("restart the server"));
+        }
+        self.retrust().map_err(|failure| {
+            let message = format!("shard {number} takes entries, and clients are not told: {}", failure.text());
+            Failure::unclear(message).hint(
+                "restart or reload the server, which tells them; the same order again would begin one more shard",
+            )
+        })?;
         Ok(number)
     }
 
@@ -155,7 +180,7 @@ impl Instance {
                 .hint("countersign log rotate ends the one that takes entries"));
         }
         let now = Timestamp::now();
-        let frozen = self.logs.of(log).swap_remove(number - 1).freeze(now).await;
+        let frozen = self.running(log, number)?.freeze(now).await;
         frozen.map_err(|error| Failure::unclear(error.to_string()))?;
         // Restart finds the checkpoint that says so; the key stays trusted until this comes again.
         shards.freeze(log, number, now);
