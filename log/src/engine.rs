@@ -310,7 +310,9 @@ impl Log {
     /// # Errors
     /// When the lock cannot be read.
     pub async fn find(&self, identity: Hash) -> Result<Option<u64>, StoreError> {
-        Ok(self.find_all(&[identity]).await?.first().map(|&(_, index)| index))
+        let size = self.head().checkpoint().size;
+        let found = self.0.shared.lock.find(&[identity]).await?;
+        Ok(found.first().map(|&(_, index)| index).filter(|index| *index < size))
     }
 
     /// The record of the entry at `index`, framing included; `None` outside the published tree.
@@ -330,15 +332,13 @@ impl Log {
         }
     }
 
-    /// Those of the entries with these identities that are in the published tree, with their indices.
-    pub(crate) async fn find_all(
-        &self,
-        identities: &[Hash],
-    ) -> Result<Vec<(Hash, u64)>, StoreError> {
-        let size = self.head().checkpoint().size;
-        let mut found = self.0.shared.lock.find(identities).await?;
-        found.retain(|&(_, index)| index < size);
-        Ok(found)
+    /// Entries in the lock's tree. A log that is halted, or waits for its witnesses, has not published all.
+    pub(crate) async fn committed(&self) -> Result<u64, StoreError> {
+        let note = self.0.shared.lock.load().await?;
+        // Of a checkpoint that is not this log's a restart tells.
+        let checkpoint = note.and_then(|note| self.key().open(&note).ok());
+        let published = self.head().checkpoint().size;
+        Ok(checkpoint.map_or(published, |checkpoint| checkpoint.size.max(published)))
     }
 
     pub(crate) fn shared(&self) -> &Shared {

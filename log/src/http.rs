@@ -376,6 +376,11 @@ impl From<AppendError> for Refusal {
                 let refusal = Self::unavailable("WITNESSES_MISSING", message);
                 Self { found: Some(missing.to_string().into()), ..refusal }
             }
+            AppendError::Earlier { .. } => {
+                tracing::warn!(%error, "not taken");
+                let message = "an earlier shard of the log has the entry and cannot show it yet";
+                Self::unavailable("EARLIER_SHARD", message)
+            }
             AppendError::Closed => Self::unavailable("LOG_CLOSED", "the log is shutting down"),
             AppendError::Signing => {
                 tracing::error!(%error, "no checkpoint");

@@ -97,6 +97,15 @@ pub enum AppendError {
     /// the same entry again gets the answer.
     #[error("the log's checkpoint waits for its witnesses: {0}")]
     Held(Arc<witness::Refusal>),
+    /// An earlier shard of the log has the entry, and has not published it: it is halted, or waits for its
+    /// witnesses. The same entry again gets the answer once that shard is mended.
+    #[error("an earlier shard has the entry and cannot show it, log {log:?}, index {index}")]
+    Earlier {
+        /// The shard's name.
+        log: String,
+        /// Where the entry is in it.
+        index: u64,
+    },
     /// The log is shutting down.
     #[error("the log is closed")]
     Closed,

@@ -323,16 +323,24 @@ async fn settle_known(
     let mut settled = HashSet::new();
     let mut settle = |known: Vec<(Hash, u64)>, head: &Arc<Head>, earlier: Option<&Log>| {
         settled.extend(known.iter().map(|(identity, _)| *identity));
-        send(shared, known, |pool, (identity, index)| {
-            let (record, head, earlier) = (None, Arc::clone(head), earlier.cloned());
-            pool.settle(identity, Appended { index, record, head, earlier })
+        send(shared, known, |pool, (identity, index)| match earlier {
+            // In that tree for good, which is not published so far.
+            Some(earlier) if index >= head.checkpoint.size => {
+                let log = earlier.key().origin().to_owned();
+                pool.fail(identity, AppendError::Earlier { log, index })
+            }
+            _ => {
+                let (record, head, earlier) = (None, Arc::clone(head), earlier.cloned());
+                pool.settle(identity, Appended { index, record, head, earlier })
+            }
         });
     };
     if shared.options.table {
         settle(shared.lock.find(identities).await?, head, None);
     }
     for earlier in &shared.options.earlier {
-        settle(earlier.find_all(identities).await?, &earlier.head(), Some(earlier));
+        let known = earlier.shared().lock.find(identities).await?;
+        settle(known, &earlier.head(), Some(earlier));
     }
     Ok(settled)
 }

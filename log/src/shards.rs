@@ -9,12 +9,14 @@
 //! turn       the one before is closed: what it has taken it finishes; who comes now waits a moment
 //!            the next one takes entries; a repeat of an older entry is answered by the shard that has it
 //! ```
-//! All of a shard is in its tree before anything is in the next one, so no entry comes to be in both.
+//! All of a shard is in its tree before anything is in the next one, so no entry comes to be in both. What a
+//! shard could not publish, for it was halted or held, is in its tree all the same: its lock says so.
 
 use crate::engine::{Appended, Log};
 use crate::pool::{AppendError, Candidate};
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// The shards of one log, in order. `S` is a shard as its face needs it.
@@ -26,13 +28,13 @@ pub struct Shards<S> {
 
 struct State<S> {
     all: Vec<Arc<S>>,
-    /// Which takes entries.
-    active: usize,
+    /// Entries of each that is closed; the one after them takes entries.
+    closed: Vec<u64>,
 }
 
 impl<S> From<S> for Shards<S> {
     fn from(only: S) -> Self {
-        let state = State { all: vec![Arc::new(only)], active: 0 };
+        let state = State { all: vec![Arc::new(only)], closed: vec![] };
         Self { state: RwLock::new(state), turning: Mutex::default() }
     }
 }
@@ -44,11 +46,12 @@ impl<S: AsRef<Log>> Shards<S> {
     /// When there is no such shard.
     pub async fn new(all: Vec<S>, active: usize) -> Self {
         assert!((1..=all.len()).contains(&active), "one shard takes entries");
-        let (all, active): (Vec<_>, _) = (all.into_iter().map(Arc::new).collect(), active - 1);
-        for shard in &all[..active] {
-            (**shard).as_ref().close().await;
+        let all: Vec<_> = all.into_iter().map(Arc::new).collect();
+        let mut closed = Vec::new();
+        for shard in &all[..active - 1] {
+            closed.push(close((**shard).as_ref()).await);
         }
-        Self { state: RwLock::new(State { all, active }), turning: Mutex::default() }
+        Self { state: RwLock::new(State { all, closed }), turning: Mutex::default() }
     }
 
     /// All shards in order, those announced at the end.
@@ -61,14 +64,27 @@ impl<S: AsRef<Log>> Shards<S> {
     #[must_use]
     pub fn begun(&self) -> Vec<Arc<S>> {
         let state = self.state.read();
-        state.all[..=state.active].to_vec()
+        state.all[..=state.closed.len()].to_vec()
+    }
+
+    /// The same, each with how many entries are in those before it. That stays, whatever of them is published.
+    pub(crate) fn counted(&self) -> Vec<(u64, Arc<S>)> {
+        let mut before = 0;
+        let state = self.state.read();
+        let sizes = state.closed.iter().chain([&0]);
+        let counted = state.all.iter().zip(sizes).map(|(shard, size)| {
+            let first = before;
+            before += size;
+            (first, Arc::clone(shard))
+        });
+        counted.collect()
     }
 
     /// The shard that takes entries.
     #[must_use]
     pub fn active(&self) -> Arc<S> {
         let state = self.state.read();
-        Arc::clone(&state.all[state.active])
+        Arc::clone(&state.all[state.closed.len()])
     }
 
     /// Shard `number`, from 1.
@@ -85,15 +101,12 @@ impl<S: AsRef<Log>> Shards<S> {
     /// Closes the shard that takes entries and has the next one take them; `false` if none is announced.
     pub async fn turn(&self) -> bool {
         let _turning = self.turning.lock().await;
-        let (active, next) = {
-            let state = self.state.read();
-            (Arc::clone(&state.all[state.active]), state.active + 1)
-        };
-        if self.state.read().all.len() == next {
+        let active = self.active();
+        if Arc::ptr_eq(&active, self.state.read().all.last().expect("one takes entries")) {
             return false;
         }
-        (*active).as_ref().close().await;
-        self.state.write().active = next;
+        let size = close((*active).as_ref()).await;
+        self.state.write().closed.push(size);
         true
     }
 
@@ -126,5 +139,23 @@ impl<S: AsRef<Log>> Shards<S> {
     fn of(&self, log: &Log) -> Option<Arc<S>> {
         let id = log.key().log_id();
         self.state.read().all.iter().find(|shard| (***shard).as_ref().key().log_id() == id).cloned()
+    }
+}
+
+/// How long after its lock could not be read a closed log is asked again how many entries it has.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Closes a shard; returns how many entries it has, by its lock. Without that nobody knows where the next one
+/// begins, so it is waited for.
+async fn close(log: &Log) -> u64 {
+    log.close().await;
+    loop {
+        match log.committed().await {
+            Ok(size) => return size,
+            Err(error) => {
+                tracing::error!(log = log.key().origin(), %error, "the log does not go on in its next shard yet");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
     }
 }

@@ -212,20 +212,9 @@ impl Face {
         &self.shards
     }
 
-    /// The trees that have taken entries, in order, each with how many entries are in those before it.
-    fn trees(&self) -> Vec<(u64, Arc<Tree>)> {
-        let mut before = 0;
-        let counted = self.shards.begun().into_iter().map(|tree| {
-            let first = before;
-            before += tree.log.head().checkpoint().size;
-            (first, tree)
-        });
-        counted.collect()
-    }
-
     /// The tree with that log ID, and how many entries are in those before it.
     pub(crate) fn by_log_id(&self, log_id: &[u8; 32]) -> Option<(u64, Arc<Tree>)> {
-        self.trees().into_iter().find(|(_, tree)| tree.key.log_id() == log_id)
+        self.shards.counted().into_iter().find(|(_, tree)| tree.key.log_id() == log_id)
     }
 
     /// The tree with that ID, as decimal text; without one the tree that takes entries.
@@ -263,7 +252,7 @@ impl Face {
             Some(record) => record,
             None => tree.record(appended.index).await?.ok_or(Error::Missing)?,
         };
-        let trees = self.trees();
+        let trees = self.shards.counted();
         let before = trees.iter().find(|(_, other)| Arc::ptr_eq(other, &tree));
         let (before, tree) = before.ok_or(Error::Missing)?;
         tree.logged(*before, &appended.head, appended.index, &record).await
@@ -274,7 +263,7 @@ impl Face {
     /// # Errors
     /// When it cannot be read or proven.
     pub async fn at(&self, index: u64) -> Result<Option<Logged>, Error> {
-        let trees = self.trees();
+        let trees = self.shards.counted();
         let found = trees.iter().rev().find(|(before, _)| *before <= index);
         let (before, tree) = found.expect("the first tree begins at 0");
         self.within(*before, tree, index - before).await
@@ -293,7 +282,7 @@ impl Face {
 
     /// The entry with that leaf hash, in the tree with that ID or in any.
     async fn find(&self, id: Option<i64>, leaf: Hash) -> Result<Option<Logged>, Error> {
-        let mut trees = self.trees();
+        let mut trees = self.shards.counted();
         trees.retain(|(_, tree)| id.is_none_or(|id| id == tree.id));
         if trees.is_empty() {
             return Err(Error::OtherTree);

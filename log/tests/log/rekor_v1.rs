@@ -3,10 +3,10 @@
 use crate::support::read_whole;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use countersign_log::face::rekor_v1::{Face, Tree, tree_id};
+use countersign_log::face::rekor_v1::{Error, Face, Tree, tree_id};
 use countersign_log::signer::P256Key;
 use countersign_log::store::{Files, Folder, Sqlite};
-use countersign_log::{Clock, Format, Log, LogKey, Options, Signer, http};
+use countersign_log::{AppendError, Clock, Format, Log, LogKey, Options, Shards, Signer, http};
 use countersign_testkit::SigningKey;
 use countersign_verify::dsse::{IN_TOTO, pae};
 use countersign_verify::encoding::{base64, from_base64, from_hex, hex};
@@ -17,6 +17,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 const HOST: &str = "log.example.test";
 const NOW: i64 = 1_764_000_000;
@@ -452,6 +453,52 @@ async fn indices_count_through_the_shards_and_proofs_stay_within_one() {
             read_whole(Arc::new(folder), &log_key(key), Format::Timed).await.unwrap().size,
             3
         );
+    }
+}
+
+#[tokio::test]
+async fn what_a_halted_shard_has_and_cannot_show_stays_its_own_and_the_next_one_counts_it() {
+    let server = Server::start().await;
+    let (key, next) = (SigningKey::generate(KeyDetails::EcdsaP256Sha256), new_key());
+    let [before, committed, after] = [0, 1, 2_u8].map(|number| rekord(&key, &[number]).to_string());
+    let face = server.face.clone().unwrap();
+    let index = async |face: &Face, request: &str| {
+        face.submit(request.as_bytes()).await.map(|logged| logged.entry.log_index)
+    };
+    assert_eq!(index(&face, &before).await.unwrap(), 1);
+    let folder = server.folder.path().join("log");
+    let stored = || std::fs::read_to_string(folder.join("checkpoint")).unwrap();
+    while stored().lines().nth(1) != Some("2") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for staged in [".staged-0", ".staged-1"] {
+        let _ = std::fs::remove_file(folder.join(staged)); // one may not be there yet
+    }
+    let bundle = folder.join("tile/timed/000.part");
+    let whole = std::fs::read(&bundle).unwrap();
+    std::fs::write(&bundle, "").unwrap();
+    // It is committed, and then cannot be written beside the others.
+    let refused = index(&face, &committed).await.unwrap_err();
+    assert!(matches!(refused, Error::Append(AppendError::Halted(_))), "{refused}");
+    let first: Log = (*face.shards().active()).as_ref().clone();
+    face.shards().announce(server.tree("log-2", &next, vec![first]).await);
+    assert!(face.shards().turn().await);
+    let refused = index(&face, &committed).await;
+    assert!(
+        matches!(refused, Err(Error::Append(AppendError::Earlier { index: 2, .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(index(&face, &after).await.unwrap(), 4, "three are in the first, and the seed");
+    server.close().await;
+    drop(face);
+
+    std::fs::write(&bundle, whole).unwrap();
+    let first = server.tree("log", &server.key, vec![]).await;
+    let log: Log = first.as_ref().clone();
+    let second = server.tree("log-2", &next, vec![log]).await;
+    let face = Face::new(Shards::new(vec![first, second], 2).await, server.clock());
+    for (request, expected) in [(&before, 1), (&committed, 2), (&after, 4)] {
+        assert_eq!(index(&face, request).await.unwrap(), expected);
     }
 }
 
