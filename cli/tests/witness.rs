@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const EMAIL: &str = "you@example.com";
@@ -198,6 +199,17 @@ fn two_dead_witnesses_hold_the_log_until_one_is_back_and_a_fork_is_refused() {
     case.dev.kill();
     case.dev = Case::start(&case.dev.dir, &case.policy(), "hold");
     assert_eq!(case.dev.size(), size, "a restart holds it as well, and is read all the same");
+    // That it asks again and again is no batch that failed.
+    let metric = |series: &str| {
+        let (_, text) = case.dev.request("GET /metrics", "", "");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or(0.0)
+    };
+    let asked = "countersign_log_witness_failures_total{log=\"127.0.0.1\",witness=\"W1\"}";
+    while metric(asked) < 3.0 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(metric("countersign_log_batches_failed_total{log=\"127.0.0.1\"}"), 0.0);
     case.witnesses[0].start_again(&case.log);
     let (later, signed) = case.sign();
     assert_eq!(verdict(&signed).0, 0, "{signed:?}");

@@ -44,7 +44,7 @@ use tokio::time::timeout;
 /// The name of the published checkpoint.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
-/// How often a log asks again whose latest tree waits for witnesses.
+/// How often a log asks again whose latest tree waits for witnesses, or that could not be read.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The log's latest tree.
@@ -148,12 +148,20 @@ pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
                     let _ = timeout(ASK_AGAIN, shared.wake.notified()).await; // either will do
                 }
             }
+            (true, false, None) => {
+                if timeout(ASK_AGAIN, shared.wake.notified()).await.is_err() {
+                    tree = reload(&shared, &[], &mut unsettled).await;
+                }
+            }
             (true, false, _) if unsettled.is_none() => shared.wake.notified().await,
             (true, false, _) => {
                 let idle = timeout(IDLE, shared.wake.notified()).await.is_err();
                 tree = settle(&shared, tree, &mut unsettled, idle).await;
             }
             (true, true, _) => {
+                if tree.is_none() {
+                    tree = reload(&shared, &[], &mut unsettled).await;
+                }
                 tree = settle(&shared, tree, &mut unsettled, true).await;
                 if let Err(error) = unsettled.settled().await
                     && tree.is_some()
@@ -188,6 +196,7 @@ async fn settle(
         Ok(()) => tree,
         Err(error) => {
             told_anew(shared, &error);
+            fail(shared, &[], &error.into());
             unsettled.since = None;
             None
         }
@@ -232,7 +241,10 @@ async fn cycle(
             Some(Tree::Published(head))
         }
         Err(Failure::Held(grown, refusal)) => {
-            tracing::warn!(log = shared.signer.key().origin(), %refusal, "the checkpoint is held");
+            if !identities.is_empty() {
+                let log = shared.signer.key().origin();
+                tracing::warn!(log, %refusal, "the checkpoint is held");
+            }
             fail(shared, &identities, &AppendError::Held(Arc::new(refusal)));
             Some(Tree::Held(*grown))
         }
@@ -345,9 +357,12 @@ async fn settle_known(
     Ok(settled)
 }
 
+/// Answers for a batch that did not come through. An empty one is none: the log alone was to be got going again.
 fn fail(shared: &Shared, identities: &[Hash], error: &AppendError) {
-    let log = [("log", shared.signer.key().origin().to_owned())];
-    counter!("countersign_log_batches_failed_total", &log).increment(1);
+    if !identities.is_empty() {
+        let log = [("log", shared.signer.key().origin().to_owned())];
+        counter!("countersign_log_batches_failed_total", &log).increment(1);
+    }
     if !matches!(error, AppendError::Held(_)) {
         *shared.failed.lock() = Some((Instant::now(), error.to_string()));
     }
@@ -376,10 +391,10 @@ async fn reload(shared: &Shared, identities: &[Hash], unsettled: &mut Unsettled)
         Ok((tree, head)) => {
             *shared.published.write() = head;
             shared.halted.store(false, Ordering::Relaxed);
+            *shared.failed.lock() = None; // all of it is stored
             Some(tree)
         }
         Err(error) => {
-            tracing::error!(log = shared.signer.key().origin(), %error, "could not read the log");
             let error = match error {
                 OpenError::Store(error) | OpenError::Swap(SwapError::Store(error)) => error.into(),
                 error => {
@@ -387,6 +402,11 @@ async fn reload(shared: &Shared, identities: &[Hash], unsettled: &mut Unsettled)
                     AppendError::Halted(Arc::new(error))
                 }
             };
+            let said = shared.failed.lock().as_ref().map(|(_, said)| said.clone());
+            if !identities.is_empty() || said != Some(error.to_string()) {
+                let log = shared.signer.key().origin();
+                tracing::error!(log, %error, "could not read the log");
+            }
             fail(shared, identities, &error);
             None
         }

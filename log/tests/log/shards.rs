@@ -22,7 +22,8 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Keys and storage of several shards in one folder, all with one origin, as on one host.
@@ -161,7 +162,7 @@ async fn thirty_two_writers_do_not_notice_that_the_log_turns_to_the_next_shard_a
 struct Meddled {
     files: Files,
     hold: Arc<tokio::sync::Mutex<()>>,
-    crashing: bool,
+    crashing: AtomicBool,
 }
 
 #[async_trait]
@@ -177,7 +178,7 @@ impl TileStore for Meddled {
         self.files.grow(growth).await
     }
     async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        match self.crashing {
+        match self.crashing.load(Ordering::SeqCst) {
             true => Err(StoreError::Name { path: path.to_owned() }),
             false => self.files.put(path, bytes).await,
         }
@@ -201,7 +202,8 @@ async fn an_entry_under_way_when_the_log_turns_comes_to_be_in_one_shard() {
     let place = Place::new(2);
     let hold = Arc::new(tokio::sync::Mutex::new(()));
     let files = Files::open(place.log_folder(1)).unwrap();
-    let store = Arc::new(Meddled { files, hold: Arc::clone(&hold), crashing: false });
+    let hold_it = Arc::clone(&hold);
+    let store = Arc::new(Meddled { files, hold: hold_it, crashing: false.into() });
     let lock = place.lock(1).await;
     let options = Options::new(Format::Entries);
     let first = Log::open(options, place.signer(1), store, lock).await.unwrap();
@@ -237,6 +239,32 @@ async fn an_entry_under_way_when_the_log_turns_comes_to_be_in_one_shard() {
     assert_eq!(second.head().checkpoint().size, 0);
 }
 
+/// What a batch has added comes to the disk later, when nobody waits for it any more.
+#[tokio::test]
+async fn growth_that_does_not_settle_is_told_and_settles_by_itself_when_it_can() {
+    let place = Place::new(1);
+    place.open(1, vec![]).await.close().await;
+    let files = Files::open(place.log_folder(1)).unwrap();
+    let store = Arc::new(Meddled { files, hold: Arc::default(), crashing: true.into() });
+    let (options, lock) = (Options::new(Format::Entries), place.lock(1).await);
+    let log = Log::open(options, place.signer(1), store.clone(), lock).await.unwrap();
+    log.append(Candidate::entry(&body(1)).unwrap()).await.unwrap();
+    let until = async |failing: bool| {
+        for _ in 0..1000 {
+            if log.failing().is_some() == failing {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("expected failing to be {failing}, found {:?}", log.failing());
+    };
+    until(true).await;
+    store.crashing.store(false, Ordering::SeqCst);
+    until(false).await;
+    assert_eq!(store.get("checkpoint").await.unwrap().unwrap(), log.head().note());
+    assert_eq!(log.head().checkpoint().size, 1);
+}
+
 #[tokio::test]
 async fn a_log_that_shuts_down_says_so_and_turns_nowhere() {
     let place = Place::new(1);
@@ -257,7 +285,7 @@ async fn a_frozen_log_says_so_in_its_last_checkpoint_also_when_it_crashes_in_bet
         if crash {
             log.close().await;
             let files = Files::open(place.log_folder(1)).unwrap();
-            let store = Arc::new(Meddled { files, hold: Arc::default(), crashing: true });
+            let store = Arc::new(Meddled { files, hold: Arc::default(), crashing: true.into() });
             let lock = place.lock(1).await;
             let options = Options::new(Format::Entries);
             let log = Log::open(options, place.signer(1), store, lock).await.unwrap();
