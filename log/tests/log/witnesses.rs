@@ -189,8 +189,11 @@ async fn the_end_of_a_log_is_cosigned_too() {
     fill(&log, 0, 3).await;
     witnesses[0].stop().await;
     witnesses[1].stop().await;
-    let held = log.freeze(Timestamp::from_second(NOW).unwrap()).await;
-    assert!(matches!(held, Err(freeze::Error::Held(_))), "{held:?}");
+    // The same again finds the one end that was signed.
+    for later in 0..2 {
+        let held = log.freeze(Timestamp::from_second(NOW + later).unwrap()).await;
+        assert!(matches!(held, Err(freeze::Error::Held(_))), "{held:?}");
+    }
     drop(log);
     // It takes nothing, is read as before, and is published by the first restart that finds witnesses.
     let log = open(&place, &asking(&policy, PATIENCE, Lacking::Hold)).await;
@@ -203,6 +206,30 @@ async fn the_end_of_a_log_is_cosigned_too() {
     assert!(log.head().is_frozen());
     let note = published(&place).await;
     assert!(note.text().contains("Log frozen") && policy.check(&note).is_ok(), "{note}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_log_that_was_held_is_published_by_the_same_order_again() {
+    let place = Place::new();
+    let mut witnesses = three(place.key().verifier_key().unwrap()).await;
+    let policy = policy(&witnesses);
+    let log = open(&place, &asking(&policy, PATIENCE, Lacking::Hold)).await;
+    fill(&log, 0, 3).await;
+    witnesses[0].stop().await;
+    witnesses[1].stop().await;
+    let freeze = async |time| log.freeze(Timestamp::from_second(time).unwrap()).await;
+    assert!(matches!(freeze(NOW).await, Err(freeze::Error::Held(_))));
+    witnesses[1].start_again().await;
+    freeze(NOW + 86_400).await.unwrap();
+    assert!(log.head().is_frozen());
+    let note = published(&place).await;
+    assert_eq!(
+        (note.to_string(), policy.check(&note).is_ok()),
+        (log.head().note().to_owned(), true)
+    );
+    let lock = Sqlite::open(&place.database()).await.unwrap().lock("log.example.test").await;
+    let signed = Note::parse(&lock.unwrap().load().await.unwrap().unwrap()).unwrap();
+    assert_eq!(signed.text(), note.text(), "one end");
 }
 
 #[tokio::test]
