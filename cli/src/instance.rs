@@ -34,7 +34,7 @@ mod trust;
 pub(crate) use accepted::Signers;
 pub(crate) use directory::{Directory, Settings};
 pub(crate) use logs::Logs;
-pub(crate) use shards::{LogName, Shards, folder};
+pub(crate) use shards::{LogName, Shards, folder, named_url};
 pub(crate) use trust::{Stored, TrustFiles, stored_logs};
 
 use crate::failure::Failure;

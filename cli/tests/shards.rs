@@ -529,8 +529,28 @@ fn what_an_order_left_that_failed_is_in_no_backup_and_in_the_way_of_no_other_ord
         let args = ["restore", backup.to_str().unwrap(), "--dir", back.to_str().unwrap()];
         assert_eq!(verdict(&run(args)), (0, String::new()));
     };
+    // A key that lies elsewhere is in it as well, or there is none.
+    let (key, elsewhere) = (dir.join("keys/log-v1.pem"), folder.path().join("elsewhere.pem"));
+    std::os::unix::fs::symlink(&elsewhere, key.with_extension("link")).unwrap();
+    fs::rename(&key, &elsewhere).unwrap();
+    let unclear = order(&dev, &["backup"], &[backup.to_str().unwrap()]);
+    fs::rename(key.with_extension("link"), &key).unwrap();
+    assert_fails(&unclear, 2, "keys/log-v1.pem is not in");
+    let away = elsewhere.with_extension("away");
+    fs::rename(&elsewhere, &away).unwrap();
+    assert_fails(&order(&dev, &["backup"], &[backup.to_str().unwrap()]), 2, "keys/log-v1.pem: No");
+    fs::rename(&away, &elsewhere).unwrap();
     done(&order(&dev, &["backup"], &[backup.to_str().unwrap(), "--output", "json"]));
+    let copied = backup.join("keys/log-v1.pem");
+    assert_eq!(fs::read(&copied).unwrap(), fs::read(&elsewhere).unwrap());
+    assert!(!copied.is_symlink());
     assert!(!backup.join("log-2").exists());
+    for host in ["LocalHost", "bad host/x", "log.test:1"] {
+        let args = ["restore", backup.to_str().unwrap(), "--dir", back.to_str().unwrap()];
+        let refused = run(args.into_iter().chain(["--host", host]));
+        assert_fails(&refused, 1, "is no host name");
+        assert!(!back.exists(), "nothing was written");
+    }
     restore();
     start_anywhere(&back).kill();
     // One of an older version had the row.

@@ -10,7 +10,9 @@ use crate::args::Format;
 use crate::args::backup::{Backup, Restore};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::instance::{self, DATABASE, LogName, Shards, Stored, folder, known};
+use crate::instance::{
+    self, DATABASE, LogName, Settings, Shards, Stored, folder, known, named_url,
+};
 use crate::output;
 use crate::runtime::block_on;
 use countersign_log::fsck::Report;
@@ -69,6 +71,9 @@ pub(crate) fn restore(args: &Restore) -> Result<ExitCode, Failure> {
         let message = "the log has witnesses, and they keep one tree a host name: it goes on in a new shard, which needs another";
         return Err(Failure::no(message)
             .hint("give --host NAME, another host name of the server; nothing was written"));
+    }
+    if let (Some(host), Some(settings)) = (&args.host, Settings::read(from)?) {
+        named_url(&settings.url, host, shards.of(LogName::Log).len() + 1)?;
     }
     let mut reports = Vec::new();
     for Stored { folder, key, format, .. } in instance::stored_logs(from)? {
@@ -168,6 +173,12 @@ async fn copy(from: &Path, to: &Path) -> Result<(Vec<(String, Report)>, Timestam
             || listed(name))
     };
     copy_tree(from, to, &wanted)?;
+    for Stored { folder, .. } in &stored {
+        let key = format!("keys/{folder}.pem");
+        if !to.join(&key).is_file() {
+            return Err(failed(&format!("{key} is not in {}", from.display())));
+        }
+    }
     Ok((reports, taken))
 }
 
@@ -211,7 +222,8 @@ async fn at_one_moment(
     }
 }
 
-/// Copies files and folders that are wanted by name, durably. Files that are there already stay.
+/// Copies files and folders that are wanted by name, durably; of links what they lead to. Files that are there
+/// already stay.
 fn copy_tree(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
     let reading = |error| Failure::file("read", from, &error);
     fs::create_dir_all(to).map_err(|error| Failure::file("make", to, &error))?;
@@ -222,7 +234,11 @@ fn copy_tree(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()
             continue;
         }
         let (source, target) = (entry.path(), to.join(&name));
-        let kind = entry.file_type().map_err(reading)?;
+        let kind = match fs::metadata(&source) {
+            // Removed since the folder was read; a link that leads nowhere is still there.
+            Err(error) if error.kind() == ErrorKind::NotFound && !source.is_symlink() => continue,
+            kind => kind.map_err(|error| Failure::file("read", &source, &error))?,
+        };
         if kind.is_dir() {
             copy_tree(&source, &target, wanted)?;
         } else if kind.is_file() && !target.exists() {

@@ -11,7 +11,7 @@
 
 use super::Instance;
 use super::logs::Opening;
-use super::shards::{LogName, Shards, base_url, folder};
+use super::shards::{LogName, Shards, base_url, folder, named_url};
 use crate::control::{Done, Order};
 use crate::failure::Failure;
 use countersign_log::Log;
@@ -122,24 +122,20 @@ impl Instance {
 
     /// A shard's host is its name for good: it must be one, and lead somewhere.
     async fn resolves(&self, host: &str, number: usize) -> Result<(), Failure> {
-        let url = base_url(&self.settings.url, Some(host), number)?;
-        if url.host_str() != Some(host) {
-            let message = format!("{host:?} is no host name");
-            return Err(Failure::no(message).hint("give the name alone, in lower case"));
-        }
+        let url = named_url(&self.settings.url, host, number)?;
         let port = url.port_or_known_default().unwrap_or_default();
         let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
         found.map(drop).map_err(|error| {
             let message = format!("{host} leads nowhere from here: {error}");
             Failure::no(message).hint("have that name lead to this server first: clients and witnesses know the shard by it, for good")
         })
-        if self.index.indexed().iter().any(|log| log.log_id == *shard.key().log_id()) {
-            return Ok(());
-        }
     }
 
     /// Has the index follow a shard, unless it does.
     async fn search(&self, shard: &Log) -> Result<(), Failure> {
+        if self.index.indexed().iter().any(|log| log.log_id == *shard.key().log_id()) {
+            return Ok(());
+        }
         let added = self.index.add(shard.published()).await;
         added.map_err(|error| Failure::unclear(format!("the search index: {error}")))
     }

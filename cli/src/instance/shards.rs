@@ -233,6 +233,15 @@ pub(crate) fn base_url(instance: &Url, host: Option<&str>, number: usize) -> Res
     Ok(url)
 }
 
+/// The same for a shard with a host of its own, which is its name for good: as URLs have it, and no more.
+pub(crate) fn named_url(instance: &Url, host: &str, number: usize) -> Result<Url, Failure> {
+    let url = base_url(instance, Some(host), number).ok();
+    url.filter(|url| url.host_str() == Some(host)).ok_or_else(|| {
+        Failure::no(format!("{host:?} is no host name"))
+            .hint("give the name alone, in lower case; nothing was made")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
