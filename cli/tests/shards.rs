@@ -166,7 +166,7 @@ fn thirty_two_writers_and_signers_do_not_notice_a_rotation() {
     assert_eq!(services[0]["url"], format!("{}/shards/2", dev.url));
     assert_eq!(services[1]["validFor"]["end"], services[0]["validFor"]["start"]);
 
-    // Frozen, the old shard sends writers on, says so in its last checkpoint, and its bundles still verify.
+    // Frozen, the old shard refuses writers, says so in its last checkpoint, and its bundles still verify.
     assert_fails(&order(&dev, &["log", "freeze"], &["--shard", "2"]), 1, "has not ended");
     done(&order(&dev, &["log", "freeze"], &["--shard", "1", "--output", "json"]));
     let (status, body) = dev.request(LOG, "", &places[0].0);
@@ -441,7 +441,6 @@ fn without_its_list_of_shards_or_with_an_older_one_an_instance_does_not_start() 
     fs::remove_file(&settings).unwrap();
     assert_does_not_start(&dir, "instance.json is missing, but there is a countersign.db");
     fs::write(&settings, &whole[1]).unwrap();
-
     // Nor without its database, also when nothing but tiles says that there were logs.
     let move_database = |from: &Path, to: &Path| {
         for part in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
@@ -455,6 +454,7 @@ fn without_its_list_of_shards_or_with_an_older_one_an_instance_does_not_start() 
     fs::remove_file(dir.join("log/checkpoint")).unwrap();
     assert_does_not_start(&dir, lost);
     move_database(folder.path(), &dir);
+
     // What comes back from a backup would fork, so it asks for the list as well.
     let restore = ["restore", backup.to_str().unwrap(), "--dir", back.to_str().unwrap()];
     assert_eq!(verdict(&run(restore)), (0, String::new()));

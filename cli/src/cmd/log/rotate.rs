@@ -43,7 +43,9 @@ fn print(done: &Done, log: LogName, what: &str, output: Format) -> Result<ExitCo
                     "entries come to be in it from now on; the signing config names it; the one before is read where it was"
                 }
                 _ if log == LogName::LogV1 => "its last checkpoint says so",
-                _ => "its last checkpoint says so; whoever writes to its URL is sent on",
+                _ => {
+                    "its last checkpoint says so; whoever writes to its URL gets 405, and needs the newer signing config"
+                }
             };
             format!(
                 "{what}: shard {shard} at {url}, {entries} entries, log ID {log_id}\n  {next}\n"
