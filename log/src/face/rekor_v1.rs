@@ -32,11 +32,21 @@ use countersign_verify::limits::MAX_ENTRY;
 use countersign_verify::merkle::{Hash, leaf_hash};
 use parking_lot::RwLock;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::cell::OnceCell;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Largest request, in bytes: an envelope of 8 MiB in base64, twice for intoto. Only hashes of it are stored.
 pub const MAX_REQUEST: usize = 16 << 20;
+
+/// A request that is longer, in bytes, is checked beside the runtime: to read and hash a megabyte takes some
+/// milliseconds, in which a worker would answer nobody else.
+const LARGE: usize = 256 << 10;
+
+/// How many of those are checked at a time. What is made of one while it is read takes several times its memory.
+const AT_ONCE: usize = 2;
 
 /// A signature log as clients of Rekor v1 see it. Clones are the same log.
 #[derive(Clone)]
@@ -44,6 +54,8 @@ pub struct Face {
     shards: Arc<Shards<Tree>>,
     clock: Clock,
     accepted: Arc<RwLock<Arc<Accepted>>>,
+    /// Turns of [`LARGE`] requests.
+    turns: Arc<Semaphore>,
 }
 
 /// One shard: a log of format [`Timed`](crate::Format::Timed), and the key that signs its checkpoints and
@@ -191,7 +203,8 @@ impl Face {
     /// Shards, seen as Rekor v1. Anybody's entries are taken.
     #[must_use]
     pub fn new(shards: impl Into<Shards<Tree>>, clock: Clock) -> Self {
-        Self { shards: Arc::new(shards.into()), clock, accepted: Arc::default() }
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { shards: Arc::new(shards.into()), clock, accepted: Arc::default(), turns }
     }
 
     /// The same, that takes those entries only.
@@ -235,15 +248,38 @@ impl Face {
     ///
     /// # Errors
     /// When the request is refused or the log cannot take it, see [`Error`].
-    pub async fn submit(&self, request: &[u8]) -> Result<Logged, Error> {
+    pub async fn submit(&self, request: impl Into<Bytes>) -> Result<Logged, Error> {
         let accepted = Arc::clone(&self.accepted.read());
-        let (body, allowed) = canonical_body(request, &accepted)?;
+        let (body, allowed) = self.check(request.into(), accepted).await?;
         if let Err(denied) = allowed {
             // Whoever repeats what was taken gets its proof, whatever the policy says by now.
             let known = self.find(None, leaf_hash(&body)).await?;
             return known.ok_or(Error::Denied(denied));
         }
         self.append(body).await
+    }
+
+    async fn check(&self, request: Bytes, accepted: Arc<Accepted>) -> Result<Checked, Error> {
+        let length = request.len();
+        self.in_turn(length, move || canonical_body(&request, &accepted)).await
+    }
+
+    /// Does `work` over a request of `length` bytes: at once, or if it is large when its turn comes.
+    pub(crate) async fn in_turn<T: Send + 'static>(
+        &self,
+        length: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if length <= LARGE {
+            return work();
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned().await.expect("it is never closed");
+        let span = tracing::Span::current();
+        let work = move || {
+            let _turn = turn; // until it is done, even if nobody waits for it any more
+            span.in_scope(work)
+        };
+        tokio::task::spawn_blocking(work).await.expect("to check a request does not panic")
     }
 
     async fn append(&self, body: Vec<u8>) -> Result<Logged, Error> {
@@ -316,9 +352,9 @@ impl Face {
     ///
     /// # Errors
     /// As [`submit`](Self::submit), but that nothing is appended.
-    pub async fn proposed(&self, request: &[u8]) -> Result<Option<Logged>, Error> {
+    pub async fn proposed(&self, request: impl Into<Bytes>) -> Result<Option<Logged>, Error> {
         // Whoever asks for an entry need not be one whose entries are taken.
-        let (body, _) = canonical_body(request, &Accepted::default())?;
+        let (body, _) = self.check(request.into(), Arc::default()).await?;
         self.find(None, leaf_hash(&body)).await
     }
 
@@ -383,7 +419,7 @@ impl Logged {
     }
 }
 
-/// What a stored body says of itself.
+/// What a request or a stored body says of itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Named {
@@ -392,11 +428,8 @@ struct Named {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request {
-    api_version: String,
-    kind: String,
-    spec: Value,
+struct Request<S> {
+    spec: S,
 }
 
 /// An entry's body, and what policy says of it.
@@ -407,13 +440,19 @@ fn canonical_body(request: &[u8], accepted: &Accepted) -> Result<Checked, Error>
     if request.len() > MAX_REQUEST {
         return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
     }
-    let Request { api_version, kind, spec } = serde_json::from_slice(request).map_err(malformed)?;
+    let Named { api_version, kind } = serde_json::from_slice(request).map_err(malformed)?;
     match (kind.as_str(), api_version.as_str()) {
-        ("hashedrekord", "0.0.1") => hashedrekord(spec, accepted),
-        ("dsse", "0.0.1") => dsse(spec, accepted),
-        ("intoto", "0.0.2") => intoto(spec, accepted),
+        ("hashedrekord", "0.0.1") => hashedrekord(spec(request)?, accepted),
+        ("dsse", "0.0.1") => dsse(spec(request)?, accepted),
+        ("intoto", "0.0.2") => intoto(spec(request)?, accepted),
         _ => Err(Error::Kind { found: format!("{kind} {api_version}").chars().take(64).collect() }),
     }
+}
+
+/// Read by its kind at once: as JSON of any shape it would take many times its memory.
+fn spec<S: DeserializeOwned>(request: &[u8]) -> Result<S, Error> {
+    let Request { spec } = serde_json::from_slice(request).map_err(malformed)?;
+    Ok(spec)
 }
 
 fn malformed(error: serde_json::Error) -> Error {
@@ -449,8 +488,8 @@ struct WireContent {
     content: String,
 }
 
-fn hashedrekord(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
-    let RekordSpec { data, signature } = serde_json::from_value(spec).map_err(malformed)?;
+fn hashedrekord(spec: RekordSpec, accepted: &Accepted) -> Result<Checked, Error> {
+    let RekordSpec { data, signature } = spec;
     let hash = HashAlgorithm::ALL
         .into_iter()
         .find(|hash| hash.short_name() == data.hash.algorithm)
@@ -498,27 +537,27 @@ struct WireSignature {
 }
 
 /// Every signature of the envelope must be by one of the verifiers.
-fn dsse(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
-    let DsseSpec { proposed_content: Proposed { envelope: text, verifiers } } =
-        serde_json::from_value(spec).map_err(malformed)?;
+fn dsse(spec: DsseSpec, accepted: &Accepted) -> Result<Checked, Error> {
+    let DsseSpec { proposed_content: Proposed { envelope: text, verifiers } } = spec;
     let envelope: WireEnvelope = serde_json::from_str(&text).map_err(malformed)?;
     if envelope.signatures.is_empty() || envelope.signatures.len() > MAX_SIGNATURES {
         return Err(Error::Signatures { limit: MAX_SIGNATURES, found: envelope.signatures.len() });
     }
-    if verifiers.len() > MAX_SIGNATURES {
-        return Err(Error::Signatures { limit: MAX_SIGNATURES, found: verifiers.len() });
+    // Each signature may be by each of them.
+    let tries = envelope.signatures.len().saturating_mul(verifiers.len());
+    if tries > MAX_TRIES {
+        return Err(Error::Tries { limit: MAX_TRIES, found: tries });
     }
     let payload = decode("envelope.payload", &envelope.payload)?;
     let verifiers = verifiers
         .iter()
         .map(|pem| verifier("proposedContent.verifiers", pem, accepted))
         .collect::<Result<Vec<_>, _>>()?;
-    let signed = pae(&envelope.payload_type, &payload);
+    let signed = Signed::new(&envelope.payload_type, &payload);
     let (mut signatures, mut allowed) = (Vec::new(), Ok(()));
     for WireSignature { sig, .. } in &envelope.signatures {
         let signature = decode("envelope.signatures.sig", sig)?;
-        let by =
-            verifiers.iter().find(|(_, key)| verify_envelope(key, &signed, &signature).is_ok());
+        let by = verifiers.iter().find(|(_, key)| signed.verify(key, &signature).is_ok());
         let (by, _) = by.ok_or(Error::NoVerifier)?;
         allowed = allowed.and_then(|()| envelope_allowed(accepted, by, &signed, &payload));
         let pem = base64(by.borrow().to_pem().as_bytes());
@@ -538,6 +577,10 @@ fn dsse(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
 /// Most signatures of one envelope. Clients send one.
 const MAX_SIGNATURES: usize = 16;
 
+/// Most pairs of a signature and a verifier, of which a few may take a hash of the whole envelope each. Clients
+/// send one.
+const MAX_TRIES: usize = 16;
+
 #[derive(Deserialize)]
 struct IntotoSpec {
     content: IntotoContent,
@@ -550,9 +593,8 @@ struct IntotoContent {
 }
 
 /// Payload and signatures come in base64 of base64; the payload is not kept.
-fn intoto(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
-    let IntotoSpec { content } = serde_json::from_value(spec).map_err(malformed)?;
-    let IntotoContent { envelope, hash: claimed } = content;
+fn intoto(spec: IntotoSpec, accepted: &Accepted) -> Result<Checked, Error> {
+    let IntotoSpec { content: IntotoContent { envelope, hash: claimed } } = spec;
     if envelope.signatures.is_empty() || envelope.signatures.len() > MAX_SIGNATURES {
         return Err(Error::Signatures { limit: MAX_SIGNATURES, found: envelope.signatures.len() });
     }
@@ -561,13 +603,13 @@ fn intoto(spec: Value, accepted: &Accepted) -> Result<Checked, Error> {
         return Err(Error::Member { member: "content.hash" });
     }
     let payload = decode_twice("envelope.payload", &envelope.payload)?;
-    let signed = pae(&envelope.payload_type, &payload);
+    let signed = Signed::new(&envelope.payload_type, &payload);
     let (mut signatures, mut allowed) = (Vec::new(), Ok(()));
     for WireSignature { sig, keyid, public_key } in envelope.signatures {
         let pem = public_key.ok_or(Error::Member { member: "envelope.signatures.publicKey" })?;
         let (by, key) = verifier("envelope.signatures.publicKey", &pem, accepted)?;
         let signature = decode_twice("envelope.signatures.sig", &sig)?;
-        verify_envelope(&key, &signed, &signature)?;
+        signed.verify(&key, &signature)?;
         allowed = allowed.and_then(|()| envelope_allowed(accepted, &by, &signed, &payload));
         let mut stored =
             json!({ "publicKey": base64(by.borrow().to_pem().as_bytes()), "sig": sig });
@@ -592,30 +634,46 @@ fn canonical(body: &Value) -> Vec<u8> {
 fn envelope_allowed(
     accepted: &Accepted,
     by: &OwnedVerifier,
-    signed: &[u8],
+    signed: &Signed,
     payload: &[u8],
 ) -> Result<(), Box<Denied>> {
     if accepted.policy.is_none() {
         return Ok(()); // and nothing large is hashed for it
     }
     let hash = HashAlgorithm::Sha256;
-    let digest = (hash, &hash.digest(signed)[..]);
+    let digest = (hash, signed.digest(hash));
     accepted.by_policy(&Asked { signer: by.borrow(), digest, payload: Some(payload) })
 }
 
-/// In whatever way the key signs.
-fn verify_envelope(key: &PublicKey, signed: &[u8], signature: &[u8]) -> Result<(), key::Error> {
-    let mut verdict = Err(key::Error::Signature { kind: key.kind() });
-    for &scheme in key.schemes() {
-        verdict = match scheme.hash() {
-            Some(hash) => key.verify_digest_by(scheme, &hash.digest(signed), signature),
-            None => key.verify_message(signed, signature),
-        };
-        if verdict.is_ok() {
-            break;
-        }
+/// What an envelope's signatures are over, with its digests: each is made once, however many keys are tried.
+struct Signed {
+    pae: Vec<u8>,
+    digests: [OnceCell<Vec<u8>>; HashAlgorithm::ALL.len()],
+}
+
+impl Signed {
+    fn new(payload_type: &str, payload: &[u8]) -> Self {
+        Self { pae: pae(payload_type, payload), digests: Default::default() }
     }
-    verdict
+
+    fn digest(&self, hash: HashAlgorithm) -> &[u8] {
+        self.digests[hash as usize].get_or_init(|| hash.digest(&self.pae))
+    }
+
+    /// Checks a signature in whatever way the key signs.
+    fn verify(&self, key: &PublicKey, signature: &[u8]) -> Result<(), key::Error> {
+        let mut verdict = Err(key::Error::Signature { kind: key.kind() });
+        for &scheme in key.schemes() {
+            verdict = match scheme.hash() {
+                Some(hash) => key.verify_digest_by(scheme, self.digest(hash), signature),
+                None => key.verify_message(&self.pae, signature),
+            };
+            if verdict.is_ok() {
+                break;
+            }
+        }
+        verdict
+    }
 }
 
 /// Reads base64 of one PEM block, a certificate or a public key.
@@ -708,6 +766,14 @@ pub enum Error {
         /// Signatures allowed.
         limit: usize,
         /// Signatures found.
+        found: usize,
+    },
+    /// Too many signatures for so many verifiers.
+    #[error("expected at most {limit} pairs of a signature and a verifier, found {found}")]
+    Tries {
+        /// Pairs allowed.
+        limit: usize,
+        /// Signatures times verifiers.
         found: usize,
     },
     /// A signature by none of the verifiers.

@@ -10,6 +10,7 @@ use crate::face::rekor_v1::{Error, Face, Logged, MAX_REQUEST, tree_id};
 use crate::pool::AppendError;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -58,12 +59,15 @@ fn shard(face: &Face, tree: &str) -> Result<Log, super::Refusal> {
     Ok(Log::clone((**shard).as_ref()))
 }
 
+/// A query, or why it cannot be read.
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
 async fn create(
     State(face): State<Face>,
     headers: HeaderMap,
     body: Whole<MAX_REQUEST>,
 ) -> Result<Response, Refusal> {
-    let logged = face.submit(&read(&headers, body)?).await?;
+    let logged = face.submit(read(&headers, body)?).await?;
     let location = format!("/api/v1/log/entries/{}", logged.id);
     // The bare ID, without the quotes that an ETag should have: sigstore-go looks the entry up by it.
     let headers = [(CONTENT_TYPE, JSON), (ETAG, logged.id.as_str()), (LOCATION, location.as_str())];
@@ -76,10 +80,8 @@ struct ByIndex {
     log_index: Option<String>,
 }
 
-async fn by_index(
-    State(face): State<Face>,
-    Query(query): Query<ByIndex>,
-) -> Result<Response, Refusal> {
+async fn by_index(State(face): State<Face>, query: Asked<ByIndex>) -> Result<Response, Refusal> {
+    let Query(query) = query?;
     let index =
         query.log_index.ok_or_else(|| Refusal::invalid(602, "logIndex in query is required"))?;
     let index = index.parse().map_err(|_| {
@@ -120,8 +122,9 @@ async fn retrieve(
     body: Whole<MAX_REQUEST>,
 ) -> Result<Response, Refusal> {
     let body = read(&headers, body)?;
-    let Retrieve { ids, indexes, entries } = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let parsed = face.in_turn(body.len(), move || serde_json::from_slice(&body)).await;
+    let Retrieve { ids, indexes, entries } =
+        parsed.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let (ids, indexes) = (ids.unwrap_or_default(), indexes.unwrap_or_default());
     let entries = entries.unwrap_or_default();
     let asked = ids.len() + indexes.len() + entries.len();
@@ -138,7 +141,7 @@ async fn retrieve(
         answers.extend(face.at(index).await?);
     }
     for entry in entries {
-        answers.extend(face.proposed(entry.to_string().as_bytes()).await?);
+        answers.extend(face.proposed(entry.to_string()).await?);
     }
     Ok(json_reply(&answers.iter().map(Logged::to_json).collect()))
 }
@@ -156,7 +159,8 @@ struct Tree {
     last_size: Option<String>,
 }
 
-async fn proof(State(face): State<Face>, Query(query): Query<Tree>) -> Result<Response, Refusal> {
+async fn proof(State(face): State<Face>, query: Asked<Tree>) -> Result<Response, Refusal> {
+    let Query(query) = query?;
     let number = |text: &Option<String>, name| match text {
         None => Ok(None),
         Some(text) => text
@@ -169,10 +173,8 @@ async fn proof(State(face): State<Face>, Query(query): Query<Tree>) -> Result<Re
     Ok(json_reply(&face.consistency(query.tree_id.as_deref(), first, last).await?))
 }
 
-async fn public_key(
-    State(face): State<Face>,
-    Query(query): Query<Tree>,
-) -> Result<Response, Refusal> {
+async fn public_key(State(face): State<Face>, query: Asked<Tree>) -> Result<Response, Refusal> {
+    let Query(query) = query?;
     let key = face.public_key(query.tree_id.as_deref())?;
     Ok(([(CONTENT_TYPE, PEM)], key).into_response())
 }
@@ -212,6 +214,12 @@ impl Refusal {
     /// A query that is not as the interface's schema has it; upstream numbers these.
     fn invalid(code: u16, message: &str) -> Self {
         Self { code, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, message.to_owned()) }
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, rejection.body_text())
     }
 }
 

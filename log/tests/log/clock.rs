@@ -108,7 +108,7 @@ async fn a_promise_tells_the_time_of_its_entry_for_good() {
                     "publicKey": { "content": base64(pem.as_bytes()) } } } });
             sent.push((request.to_string(), START + seconds));
             for (index, (request, time)) in (0..).zip(&sent) {
-                let entry = face.submit(request.as_bytes()).await.unwrap().entry;
+                let entry = face.submit(request.clone()).await.unwrap().entry;
                 assert_eq!((entry.log_index, entry.integrated_time), (index, *time));
                 let signed = promise_signed_data(&entry.body, *time, &entry.log_id, index);
                 public.verify_message(&signed, &entry.promise.unwrap()).unwrap();

@@ -132,7 +132,7 @@ impl World {
                     "data": { "hash": { "algorithm": "sha256", "value": hex(&digest) } },
                     "signature": { "content": base64(&signer.sign(&message)),
                         "publicKey": { "content": pem } } } });
-                let entry = self.older.submit(request.to_string().as_bytes()).await.unwrap().entry;
+                let entry = self.older.submit(request.to_string()).await.unwrap().entry;
                 by.push(("digest", hex(&digest)));
                 ("hashedrekord 0.0.1", entry.log_id, entry.log_index)
             }
@@ -141,7 +141,7 @@ impl World {
                     "signatures": [{ "sig": base64(&signer.sign(&pae(IN_TOTO, &message))) }] });
                 let request = json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": {
                     "proposedContent": { "envelope": envelope.to_string(), "verifiers": [pem] } } });
-                let entry = self.older.submit(request.to_string().as_bytes()).await.unwrap().entry;
+                let entry = self.older.submit(request.to_string()).await.unwrap().entry;
                 by.push(("digest", hex(&digest)));
                 by.push(("digest", hex(&hash.digest(envelope.to_string().as_bytes()))));
                 ("dsse 0.0.1", entry.log_id, entry.log_index)
@@ -153,7 +153,7 @@ impl World {
                     "envelope": { "payloadType": IN_TOTO, "payload": twice(&message),
                         "signatures": [{ "publicKey": pem, "sig": twice(&signature) }] },
                     "hash": { "algorithm": "sha256", "value": hex(&hash.digest(&number.to_be_bytes())) } } } });
-                let entry = self.older.submit(request.to_string().as_bytes()).await.unwrap().entry;
+                let entry = self.older.submit(request.to_string()).await.unwrap().entry;
                 by.push(("digest", hex(&digest)));
                 by.push(("digest", hex(&hash.digest(&number.to_be_bytes()))));
                 ("intoto 0.0.2", entry.log_id, entry.log_index)

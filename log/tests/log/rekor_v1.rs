@@ -191,6 +191,8 @@ async fn each_kind_is_logged_promised_and_proven_and_a_repeat_gets_the_same_entr
         requests.push(rekord(&SigningKey::generate(details), b"message"));
     }
     requests.push(dsse(&SigningKey::generate(KeyDetails::Ed25519), b"{}"));
+    // One that is checked beside the runtime.
+    requests.push(dsse(&key, &vec![b' '; 1 << 20]));
     let mut known = Vec::new();
     for (expected, request) in (1..).zip(&requests) {
         let (status, answer) = server.submit(request).await;
@@ -218,7 +220,7 @@ async fn each_kind_is_logged_promised_and_proven_and_a_repeat_gets_the_same_entr
     }
     server.close().await;
     let (folder, key) = (Folder::new(server.folder.path().join("log")), server.log_key());
-    assert_eq!(read_whole(Arc::new(folder), &key, Format::Timed).await.unwrap().size, 8);
+    assert_eq!(read_whole(Arc::new(folder), &key, Format::Timed).await.unwrap().size, 9);
 }
 
 #[tokio::test]
@@ -267,6 +269,11 @@ async fn several_entries_are_retrieved_at_once_and_misses_left_out() {
         assert_eq!(reply.status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
     assert_eq!(server.get("/api/v1/log/entries?logIndex=99").await.status(), StatusCode::NOT_FOUND);
+    for path in ["/api/v1/log/entries", "/api/v1/log/publicKey"] {
+        let reply = server.get(&format!("{path}?logIndex=1&logIndex=2&treeID=1&treeID=2")).await;
+        assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(reply.json::<Value>().await.unwrap()["code"], 400, "{path}");
+    }
     let other = format!("{:016x}{}", 7, "00".repeat(32));
     let reply = server.get(&format!("/api/v1/log/entries/{other}")).await;
     assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
@@ -304,12 +311,12 @@ async fn the_tree_head_and_its_history_are_public() {
         ("lastSize=12", StatusCode::BAD_REQUEST),
         ("treeID=1", StatusCode::BAD_REQUEST),
         ("firstSize=x", StatusCode::UNPROCESSABLE_ENTITY),
+        ("firstSize=1&firstSize=2", StatusCode::BAD_REQUEST),
     ] {
-        assert_eq!(
-            server.get(&format!("/api/v1/log/proof?{query}")).await.status(),
-            status,
-            "{query}"
-        );
+        let reply = server.get(&format!("/api/v1/log/proof?{query}")).await;
+        assert_eq!(reply.status(), status, "{query}");
+        let reply: Value = reply.json().await.unwrap();
+        assert!(reply["code"].is_u64() && reply["message"].is_string(), "{query}: {reply}");
     }
     let pem = server.get("/api/v1/log/publicKey").await.text().await.unwrap();
     assert_eq!(PublicKey::from_pem(&pem).unwrap().spki(), server.key.spki());
@@ -346,6 +353,10 @@ async fn what_does_not_verify_is_not_logged() {
         ),
         (with(&dsse, "/spec/proposedContent/verifiers", json!([])), "none of the verifiers"),
         (with(&dsse, "/spec/proposedContent/envelope", "{}".into()), "not as it must be"),
+        (
+            with(&dsse, "/spec/proposedContent/verifiers", json!(vec![pem(&key); 17])),
+            "at most 16 pairs of a signature and a verifier, found 17",
+        ),
         (
             with(&intoto, "/spec/content/envelope/signatures/0/publicKey", pem(&other).into()),
             "was not made over",
@@ -463,7 +474,7 @@ async fn what_a_halted_shard_has_and_cannot_show_stays_its_own_and_the_next_one_
     let [before, committed, after] = [0, 1, 2_u8].map(|number| rekord(&key, &[number]).to_string());
     let face = server.face.clone().unwrap();
     let index = async |face: &Face, request: &str| {
-        face.submit(request.as_bytes()).await.map(|logged| logged.entry.log_index)
+        face.submit(request.to_owned()).await.map(|logged| logged.entry.log_index)
     };
     assert_eq!(index(&face, &before).await.unwrap(), 1);
     let folder = server.folder.path().join("log");
