@@ -2,10 +2,15 @@
 
 mod common;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use common::{Dev, assert_fails, clean, entry_request, run, verdict};
+use countersign_log::Format;
+use countersign_log::record::{Certified, certified};
 use countersign_log::store::{CheckpointLock as _, Sqlite};
 use countersign_testkit::SigningKey;
-use countersign_verify::encoding::base64;
+use countersign_verify::certificate::Certificate;
+use countersign_verify::encoding::{base64, from_base64, hex};
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -282,6 +287,73 @@ fn swap(dir: &Path, log: &str, from: &str, to: &str) {
     });
 }
 
+/// A DER element.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = match u8::try_from(content.len()) {
+        Ok(short) if short < 0x80 => vec![short],
+        _ => [&[0x82], &u16::try_from(content.len()).unwrap().to_be_bytes()[..]].concat(),
+    };
+    [&[tag], &length[..], content].concat()
+}
+
+/// The certificate with another end of its validity, signed anew by `key`: same serial number, name and key.
+fn until_2049(der: &[u8], key: &EcdsaKeyPair) -> Vec<u8> {
+    let mut tbs = Certificate::parse(der).unwrap().tbs().to_vec();
+    let algorithm = &der[4 + tbs.len()..];
+    let algorithm = &algorithm[..2 + usize::from(algorithm[1])];
+    let is_time = |at: &[u8]| at[..2] == [0x17, 13] && at[2..14].iter().all(u8::is_ascii_digit);
+    let end = tbs.windows(15).enumerate().filter(|(_, at)| is_time(at)).nth(1).unwrap().0;
+    tbs[end + 2..end + 4].copy_from_slice(b"49");
+    let signature = key.sign(&SystemRandom::new(), &tbs).unwrap();
+    let signature = element(3, &[&[0], signature.as_ref()].concat());
+    element(0x30, &[&tbs, algorithm, &signature].concat())
+}
+
+#[test]
+fn what_the_issuing_key_signed_past_the_record_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("dev");
+    let dev = Dev::start(&dir);
+    let (_, bundle) = dev.request("GET /api/v2/trustBundle", "", "");
+    let bundle: Value = serde_json::from_str(&bundle).unwrap();
+    let issuing = der(bundle["chains"][0]["certificates"][0].as_str().unwrap());
+    let pkcs8 = der(&fs::read_to_string(dir.join("keys/issuing.pem")).unwrap());
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8).unwrap();
+    let token = dev.token("you@example.com");
+    let subject = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
+    let (status, answer) = dev.certify(&subject, &token, Value::Null);
+    assert_eq!(status, 200, "{answer}");
+    let issued = der(&common::signing_certificate(&answer));
+    common::settled(&dir, "ct", 2);
+    let entries = fs::read(dir.join("ct/tile/data/000.part")).unwrap();
+    let entries = Format::Data.records(&entries).unwrap();
+    let Some(Certified::Precertificate(logged, _)) = certified(entries[1].bytes) else {
+        panic!("an issuance logs its precertificate")
+    };
+    let twins = [until_2049(&issued, &key), until_2049(logged, &key)];
+    let submit = |verb: &str, certificate: &[u8]| {
+        let request = json!({ "chain": [base64(certificate), base64(&issuing)] });
+        let (status, answer) =
+            dev.request(&format!("POST /ct/v1/{verb}"), "", &request.to_string());
+        assert_eq!(status, 200, "{answer}");
+    };
+    // What was issued may be logged by anybody.
+    submit("add-chain", &issued);
+    assert_eq!(verdict(&verify(&dir)), (0, String::new()));
+    submit("add-chain", &twins[0]);
+    assert_fails(&verify(&dir), 1, "ct entry 3, serial ");
+    assert_fails(&verify(&dir), 1, "the record has another certificate for it");
+    submit("add-pre-chain", &twins[1]);
+    assert_fails(&verify(&dir), 1, "ct entry 4, serial ");
+    assert_fails(&verify(&dir), 1, "a second precertificate under it");
+}
+
+/// What is in PEM.
+fn der(pem: &str) -> Vec<u8> {
+    let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    from_base64(&lines).unwrap()
+}
+
 #[test]
 fn a_record_of_before_there_was_a_tree_is_taken_over_once_and_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -327,9 +399,7 @@ fn certify(dev: &Dev, token: &str) -> Result<String, (u16, String)> {
     }
     let chain = &answer["signedCertificateEmbeddedSct"]["chain"]["certificates"];
     let pem = chain[0].as_str().unwrap();
-    let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    let der = countersign_verify::encoding::from_base64(&lines).unwrap();
-    Ok(countersign_verify::encoding::hex(&HashAlgorithm::Sha256.digest(&der)))
+    Ok(hex(&HashAlgorithm::Sha256.digest(&der(pem))))
 }
 
 #[test]

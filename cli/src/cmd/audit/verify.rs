@@ -148,9 +148,17 @@ enum Issuer {
 struct Begun {
     key: Option<String>,
     who: Hash,
-    /// The log's ID, hexadecimal, and the place in it.
-    issued: Option<(Option<String>, Option<u64>)>,
+    issued: Option<Issued>,
     refused: bool,
+}
+
+/// What the record says of a certificate that was issued.
+struct Issued {
+    /// SHA-256, hexadecimal.
+    certificate: String,
+    /// The certificate log's ID, hexadecimal, and the place of the precertificate in it.
+    log_id: Option<String>,
+    log_index: Option<u64>,
 }
 
 /// All that was read, by serial number in hexadecimal.
@@ -216,13 +224,19 @@ impl Joined {
                     wrong("its serial number was taken before");
                 }
             }
-            Event::Issued { serial, who: Who { identity, issuer }, log_id, log_index, .. } => {
+            Event::Issued {
+                serial,
+                who: Who { identity, issuer },
+                certificate_sha256: certificate,
+                log_id,
+                log_index,
+            } => {
                 self.issued += 1;
                 match self.begun.get_mut(&serial) {
                     Some(begun)
                         if begun.who == who(&identity, &issuer) && begun.issued.is_none() =>
                     {
-                        begun.issued = Some((log_id, log_index));
+                        begun.issued = Some(Issued { certificate, log_id, log_index });
                     }
                     Some(_) => wrong("what was issued is not what was begun"),
                     None => wrong("issued, and never begun"),
@@ -248,7 +262,8 @@ impl Joined {
     /// The shards of the certificate log that have grown since they were read, by the record.
     fn grown(&self, trees: &[Tree]) -> BTreeSet<usize> {
         let issued = self.begun.values().filter_map(|begun| begun.issued.as_ref());
-        let places = issued.filter_map(|(log, index)| place(trees, log.as_ref()?, (*index)?));
+        let places =
+            issued.filter_map(|issued| place(trees, issued.log_id.as_ref()?, issued.log_index?));
         places.filter(|at| at.index >= trees[at.shard].1).map(|at| at.shard).collect()
     }
 
@@ -274,13 +289,25 @@ impl Joined {
                 Some(begun) if begun.key.as_ref().is_some_and(|key| *key != each.key) => {
                     "the record has another key for it"
                 }
-                Some(_) => continue,
+                Some(begun) => match (&each.issuer, &begun.issued) {
+                    // A precertificate is compared with the others under its serial number, below.
+                    (Issuer::Key(_), _) => continue,
+                    (Issuer::Certificate(_), _) if !ours(&each.issuer) => continue,
+                    (Issuer::Certificate(_), None) if each.late => continue,
+                    (Issuer::Certificate(_), None) => "it is not on record as issued",
+                    (Issuer::Certificate(_), Some(issued)) => {
+                        if issued.certificate == hex(each.certificate.as_bytes()) {
+                            continue;
+                        }
+                        "the record has another certificate for it"
+                    }
+                },
             };
             let (folder, index) = (&trees[each.at.shard].0.folder, each.at.index);
             found.push(format!("{folder} entry {index}, serial {serial}: {what}"));
         }
-        // Of one serial number there is one certificate: another with the same name and key has other dates
-        // or claims, and was signed past the record.
+        // Of one serial number there is one precertificate: another with the same name and key has other
+        // dates or claims, and was signed past the record.
         for (serial, all) in logged {
             let mut ours = all
                 .iter()
@@ -289,12 +316,12 @@ impl Joined {
             for other in ours.filter(|each| Some(each.certificate) != first) {
                 let (folder, index) = (&trees[other.at.shard].0.folder, other.at.index);
                 found.push(format!(
-                    "{folder} entry {index}, serial {serial}: a second certificate under it"
+                    "{folder} entry {index}, serial {serial}: a second precertificate under it"
                 ));
             }
         }
         for (serial, begun) in begun {
-            let Some((log_id, index)) = &begun.issued else {
+            let Some(Issued { log_id, log_index: index, .. }) = &begun.issued else {
                 unfinished += u64::from(!begun.refused);
                 continue;
             };
