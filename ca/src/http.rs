@@ -361,8 +361,11 @@ impl Reply {
                 denied.detail["rule"] = refusal.rule.clone().into();
                 denied.facts(Some((refusal.expected.clone(), refusal.found.clone())))
             }
+            // What the log says is about its storage, and for its operator.
             Error::Log(log) if log.retryable => {
-                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
+                tracing::warn!(request_id = id, %error, "nothing is issued");
+                let message = "nothing is issued that is not logged, and the certificate log takes no entries now";
+                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message.to_owned(), "try again")
             }
             Error::Profile(profile::Error::Signer(signer::Error::Token)) => {
                 reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")

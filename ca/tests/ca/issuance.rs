@@ -62,6 +62,7 @@ async fn without_a_receipt_or_against_the_policy_there_is_no_certificate() {
     let before = world.lines().len();
     let (status, text) = world.post("/api/v2/signingCert", &token, request.to_string()).await;
     assert_eq!((status, text.contains("BEGIN")), (503, false), "{text}");
+    assert!(!text.contains("000.part"), "what the log said is for its operator: {text}");
     world.log.fails.store(false, Ordering::Relaxed);
     world.log.lies.store(true, Ordering::Relaxed);
     let (status, text) = world.post("/api/v2/signingCert", &token, request.to_string()).await;

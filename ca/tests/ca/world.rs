@@ -75,7 +75,7 @@ impl CertificateLog for Log {
             std::future::pending::<()>().await;
         }
         if self.fails.load(Ordering::Relaxed) {
-            return Err(LogError { reason: "full".to_owned(), retryable: true });
+            return Err(LogError { reason: "data/000.part: full".to_owned(), retryable: true });
         }
         let precertificate = Certificate::parse(precertificate).unwrap();
         let tbs = sct::precertificate_tbs(&precertificate).unwrap();
