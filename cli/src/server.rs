@@ -11,7 +11,7 @@ use crate::control;
 use crate::failure::Failure;
 use crate::gate;
 use crate::idp;
-use crate::instance::{Instance, Plan, Services, TrustFiles};
+use crate::instance::{Instance, Logs, Plan, Services, TrustFiles};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
@@ -22,6 +22,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use countersign_ca::audit::Audit;
 use countersign_log::face::accept::Denied;
+use countersign_log::face::static_ct;
 use parking_lot::{Mutex, RwLock};
 use serde_json::json;
 use std::convert::Infallible;
@@ -219,11 +220,20 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
         .layer(from_fn_with_state(instance.audit().clone(), finish))
 }
 
-/// Each shard of the certificate log at its place.
+/// Each shard of the certificate log at its place. Those before the one that takes entries have ended.
 fn certificate_logs(instance: &Instance) -> Router {
+    use countersign_log::http::{ended_static_ct, static_ct};
+    let log_id = |face: &static_ct::Face| *face.log().key().log_id();
+    let Logs { certificates, all_certificates: all, .. } = &instance.logs;
+    let ended = all.iter().take_while(|face| log_id(face) != log_id(certificates)).count();
+    let next =
+        format!("{}/shards/{}", instance.settings.url.as_str().trim_end_matches('/'), ended + 1);
     let mut router = Router::new();
-    for (number, face) in (1..).zip(&instance.logs.all_certificates) {
-        let routes = countersign_log::http::static_ct(face.clone());
+    for (number, face) in (1..).zip(all) {
+        let routes = match number <= ended {
+            true => ended_static_ct(face.clone(), &next),
+            false => static_ct(face.clone()),
+        };
         router = match number {
             1 => router.merge(routes),
             _ => router.nest(&format!("/shards/{number}"), routes),

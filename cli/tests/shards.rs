@@ -395,6 +395,12 @@ fn a_backup_under_load_is_whole_and_what_comes_back_from_it_cannot_fork() {
     assert!(size(&served) < size(&newest));
     let checked = run(["log", "fsck", "--dir", back_dir]);
     assert_eq!(verdict(&checked).0, 0, "{checked:?}");
+    // To the certificate log that has ended nothing can be added, and it says where it goes on.
+    let (status, answer) = dev.request("POST /ct/v1/add-chain", "", "{}");
+    let detail = &serde_json::from_str::<Value>(&answer).unwrap()["details"][0];
+    let next = format!("a submission to {}/shards/2/ct/v1", dev.url);
+    assert_eq!((status, detail["expected"].as_str()), (410, Some(&*next)), "{answer}");
+    assert_eq!(dev.request("POST /shards/2/ct/v1/add-chain", "", "{}").0, 400);
     // The record went on in another shard, too, and joins certificates in both shards of their log.
     let checked = done(&run(["audit", "verify", "--dir", back_dir, "--output", "json"]));
     let logs: Vec<_> =

@@ -75,9 +75,31 @@ pub fn rekor_v2(face: rekor_v2::Face) -> Router {
 
 /// The routes of a static certificate log: submission below `/ct/v1`, monitoring below `/ct`.
 pub fn static_ct(face: static_ct::Face) -> Router {
+    submission(post(add_chain), post(add_pre_chain), face)
+}
+
+/// Those of one that has ended. Whoever submits is told of the `next` one, a URL or path before `/ct`, and not
+/// given its receipt: that is by another key than the one that they expect.
+pub fn ended_static_ct(face: static_ct::Face, next: &str) -> Router {
+    let next: Arc<str> = format!("{next}/ct/v1").into();
+    let gone = post(async move || {
+        let message = "this certificate log has ended";
+        let expected = Some(format!("a submission to {next}").into());
+        let next = Some("submit to the log that takes entries now; the trusted root has its key");
+        let refusal = Refusal::new(StatusCode::GONE, 9, "LOG_ENDED", message);
+        Refusal { expected, next, ..refusal }
+    });
+    submission(gone.clone(), gone, face)
+}
+
+fn submission(
+    add_chain: MethodRouter<static_ct::Face>,
+    add_pre_chain: MethodRouter<static_ct::Face>,
+    face: static_ct::Face,
+) -> Router {
     Router::new()
-        .route("/ct/v1/add-chain", only(post(add_chain)))
-        .route("/ct/v1/add-pre-chain", only(post(add_pre_chain)))
+        .route("/ct/v1/add-chain", only(add_chain))
+        .route("/ct/v1/add-pre-chain", only(add_pre_chain))
         .route("/ct/v1/get-roots", only(get(get_roots)))
         .route("/ct/checkpoint", only(get(certificate_checkpoint)))
         .route("/ct/tile/{*path}", only(get(certificate_tile)))
