@@ -23,7 +23,7 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use countersign_ca::audit::Audit;
 use countersign_log::face::accept::Denied;
 use countersign_log::face::static_ct;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use serde_json::json;
 use std::convert::Infallible;
 use std::future::ready as at_once;
@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tower_http::normalize_path::NormalizePath;
 
@@ -281,21 +282,20 @@ type Readiness = (Instant, Vec<String>);
 fn ready(instance: Arc<Instance>) -> Router {
     let last: Arc<Mutex<Option<Readiness>>> = Arc::default();
     let answer = async move || {
-        let known = {
-            let last = last.lock();
-            last.as_ref()
-                .filter(|(when, _)| when.elapsed() < READINESS)
-                .map(|(_, reasons)| reasons.clone())
-        };
-        let reasons = match known {
-            Some(reasons) => reasons,
-            None => {
+        // Who comes while it is found out waits for the answer.
+        let mut last = Arc::clone(&last).lock_owned().await;
+        let reasons = match &*last {
+            Some((when, reasons)) if when.elapsed() < READINESS => reasons.clone(),
+            _ => {
                 let instance = Arc::clone(&instance);
-                let found = tokio::task::spawn_blocking(move || instance.unready()).await;
-                let found = found
-                    .unwrap_or_else(|_| vec!["could not be found out: see the log".to_owned()]);
-                *last.lock() = Some((Instant::now(), found.clone()));
-                found
+                // It has the lock until it is done, even if who asked has gone away.
+                let find_out = move || {
+                    let reasons = instance.unready();
+                    *last = Some((Instant::now(), reasons.clone()));
+                    reasons
+                };
+                let found = tokio::task::spawn_blocking(find_out).await;
+                found.unwrap_or_else(|_| vec!["could not be found out: see the log".to_owned()])
             }
         };
         if reasons.is_empty() {
@@ -327,7 +327,14 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    /// Who sends the head of a request drop by drop, or nothing at all, holds no connection for long.
+    /// As a client of HTTP/2 begins: preface, SETTINGS, and HEADERS of `GET /healthz`. It acknowledges nothing.
+    const OVER_HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+        \x00\x00\x00\x04\x00\x00\x00\x00\x00\
+        \x00\x00\x12\x01\x05\x00\x00\x00\x01\
+        \x82\x86\x04\x08/healthz\x41\x04here";
+
+    /// Who sends the head of a request drop by drop, nothing at all, or nothing any more holds no connection for
+    /// long.
     #[tokio::test]
     async fn a_head_that_does_not_come_closes_the_connection() {
         let folder = tempfile::tempdir().unwrap();
@@ -337,16 +344,19 @@ mod tests {
         let directory = Directory::open(folder.path()).unwrap();
         let instance = development::open(directory, &url, Vec::new(), None, None).await.unwrap();
         let head = Duration::from_millis(200);
-        let limits = Limits { head, ..Limits::default() };
+        let limits = Limits { head, request: head, ..Limits::default() };
         let server = Server::start(instance, listener, limits, None, &Role::ALL);
-        let whole = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
-        for (sent, answered) in [("", false), ("GET /heal", false), (whole, true)] {
+        let whole = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
+        for (sent, answered) in
+            [(&b""[..], false), (b"GET /heal", false), (whole, true), (OVER_HTTP_2, true)]
+        {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(sent.as_bytes()).await.unwrap();
-            let mut answer = String::new();
+            stream.write_all(sent).await.unwrap();
+            let mut answer = Vec::new();
             // Without a limit this would wait for ever.
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert_eq!(answer.contains("SERVING"), answered, "{sent:?}: {answer}");
+            stream.read_to_end(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer);
+            assert_eq!(answer.contains("SERVING"), answered, "{answer}");
         }
         server.stop().await.unwrap();
     }

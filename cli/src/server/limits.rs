@@ -1,4 +1,4 @@
-//! What a server takes on at a time: connections, requests, and requests a second of one peer.
+//! What a server takes on at a time: connections, requests, their bodies, and requests a second of one peer.
 //!
 //! Beyond a bound the server says so at once rather than let clients queue: 429 to a peer that asks too
 //! often, 503 when too much is under way for all, both with `Retry-After`; a connection too many is
@@ -6,12 +6,13 @@
 //! itself, or a proxy on it that limits its own, so the bounds of one peer are not theirs. Sizes of
 //! bodies are each face's own, see its `http.rs`.
 
-use super::request::RequestId;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum_server::accept::Accept;
+use futures_util::{StreamExt as _, stream};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use parking_lot::Mutex;
@@ -65,13 +66,24 @@ impl Default for Limits {
     }
 }
 
-/// Counts the requests under way, and those of each peer.
+/// Counts the requests under way, their bodies, and the requests of each peer.
 pub(super) struct Gate {
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    /// KiB of bodies.
+    room: Semaphore,
     peers: DefaultKeyedRateLimiter<IpAddr>,
     asked: AtomicUsize,
     clock: DefaultClock,
 }
+
+/// What the bodies of all requests under way may have in memory, in KiB.
+const ROOM: usize = 256 << 10;
+
+/// The longest body that counts for nothing, in KiB: of so many as there are requests it is little.
+const SMALL: u64 = 64;
+
+/// The longest that a face reads, in KiB: of Rekor v1. What is announced beyond it is refused there.
+const LONGEST: u64 = 16 << 10;
 
 /// Requests after which peers that were quiet for long are forgotten.
 const FORGET: usize = 4096;
@@ -80,7 +92,8 @@ impl Gate {
     pub(super) fn new(limits: &Limits) -> Self {
         let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
         Self {
-            permits: Semaphore::new(limits.requests),
+            permits: Arc::new(Semaphore::new(limits.requests)),
+            room: Semaphore::new(ROOM),
             peers: DefaultKeyedRateLimiter::keyed(quota),
             asked: AtomicUsize::new(0),
             clock: DefaultClock::default(),
@@ -103,16 +116,63 @@ impl Gate {
                 grpc: 8,
                 reason: "TOO_MANY_REQUESTS",
                 message: "this address asks more often than it may",
-                wait,
+                next: LATER,
+                wait: Some(wait),
             });
         }
-        self.permits.try_acquire().map(Some).map_err(|_| Refusal {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            grpc: 14,
-            reason: "SERVER_BUSY",
-            message: "as many requests are under way as this server takes",
-            wait: Duration::from_secs(1),
+        self.permits
+            .try_acquire()
+            .map(Some)
+            .map_err(|_| Refusal::busy("as many requests are under way as this server takes"))
+    }
+
+    /// Takes the room that a request's body needs, until it is answered.
+    pub(super) async fn room(
+        &self,
+        request: Request,
+    ) -> Result<(Request, Option<SemaphorePermit<'_>>), Refusal> {
+        match request.body().size_hint().upper() {
+            Some(length) => Ok((request, self.take(length)?)),
+            None => Box::pin(self.room_unannounced(request)).await,
+        }
+    }
+
+    /// A body whose length nobody tells counts as the longest, unless it turns out to be small.
+    async fn room_unannounced(
+        &self,
+        request: Request,
+    ) -> Result<(Request, Option<SemaphorePermit<'_>>), Refusal> {
+        let (head, body) = request.into_parts();
+        let mut rest = body.into_data_stream().fuse();
+        let (mut begun, mut length, mut room) = (Vec::new(), 0, None);
+        while let Some(piece) = rest.next().await {
+            length += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            begun.push(piece);
+            if length > SMALL << 10 {
+                room = self.take(u64::MAX)?;
+                break;
+            }
+        }
+        let body = Body::from_stream(stream::iter(begun).chain(rest));
+        Ok((Request::from_parts(head, body), room))
+    }
+
+    /// Room for a body of `length` bytes.
+    fn take(&self, length: u64) -> Result<Option<SemaphorePermit<'_>>, Refusal> {
+        let length = length.div_ceil(1 << 10);
+        if length <= SMALL {
+            return Ok(None);
+        }
+        let length = u32::try_from(length.min(LONGEST)).expect("16 MiB");
+        self.room.try_acquire_many(length).map(Some).map_err(|_| {
+            Refusal::busy("the bodies of the requests under way are as long as this server takes")
         })
+    }
+
+    /// The place of a request beyond its head, for an answer that goes on.
+    pub(super) fn keep(&self, permit: SemaphorePermit<'_>) -> Place {
+        permit.forget();
+        Place(Arc::clone(&self.permits))
     }
 
     /// How long the peer should wait before it asks again; `None` lets it through.
@@ -126,6 +186,15 @@ impl Gate {
     }
 }
 
+/// The place of a request, until it is dropped.
+pub(super) struct Place(Arc<Semaphore>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
+
 /// A peer as it is counted; none on loopback.
 fn limited(peer: IpAddr) -> Option<IpAddr> {
     let peer = peer.to_canonical();
@@ -136,36 +205,69 @@ fn limited(peer: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Why a request is not let through.
+/// Why a request gets no answer of a face.
+#[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     grpc: u8,
     reason: &'static str,
     message: &'static str,
-    wait: Duration,
+    next: &'static str,
+    wait: Option<Duration>,
 }
 
+const LATER: &str = "send the same request again after the time in Retry-After, in seconds";
+
 impl Refusal {
+    /// It took too long.
+    pub(super) const LATE: Self = Self {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        grpc: 4,
+        reason: "REQUEST_TIMEOUT",
+        message: "the request took longer than this server lets one take",
+        next: "send the same request again",
+        wait: None,
+    };
+
+    /// Its handler panicked.
+    pub(super) const FAILED: Self = Self {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        grpc: 13,
+        reason: "INTERNAL",
+        message: "Internal Server Error",
+        next: "tell the operator the request ID",
+        wait: None,
+    };
+
+    const fn busy(message: &'static str) -> Self {
+        let (status, wait) = (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1)));
+        Self { status, grpc: 14, reason: "SERVER_BUSY", message, next: LATER, wait }
+    }
+
     /// In the shape of the face that was asked: Rekor v1 has its own.
-    pub(super) fn to(&self, request: &Request) -> Response {
-        let id = request.extensions().get::<RequestId>().map(|RequestId(id)| &**id);
-        let v1 = ["/api/v1/log", "/api/v1/index"].iter().any(|prefix| {
-            let rest = request.uri().path().strip_prefix(prefix);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
-        let body = if v1 {
+    pub(super) fn to(&self, is_rekor_v1: bool, id: &str) -> Response {
+        let body = if is_rekor_v1 {
             json!({ "code": self.status.as_u16(), "message": self.message, "request_id": id })
         } else {
-            let next = "send the same request again after the time in Retry-After, in seconds";
-            let detail = json!({ "reason": self.reason, "next": next, "request_id": id });
+            let detail = json!({ "reason": self.reason, "next": self.next, "request_id": id });
             json!({ "code": self.grpc, "message": self.message, "details": [detail] })
         };
         let headers = [(CONTENT_TYPE, "application/json")];
         let mut response = (self.status, headers, body.to_string()).into_response();
-        let seconds = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        if let Some(wait) = self.wait {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
         response
     }
+}
+
+/// Whether a path is one of Rekor v1's.
+pub(super) fn is_rekor_v1(path: &str) -> bool {
+    ["/api/v1/log", "/api/v1/index"].iter().any(|prefix| {
+        let rest = path.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 /// Accepts connections while there are few enough, of all peers and of each.
@@ -253,10 +355,11 @@ mod tests {
     use super::*;
     use crate::server::request::Front;
     use axum::Router;
-    use axum::body::{Body, to_bytes};
+    use axum::body::to_bytes;
     use axum::routing::get;
     use parking_lot::RwLock;
     use serde_json::Value;
+    use std::convert::Infallible;
 
     fn one_a_second() -> Limits {
         let one = NonZeroU32::new(1).unwrap();
@@ -331,6 +434,68 @@ mod tests {
         end.add_permits(1);
         assert_eq!(held.await.unwrap(), 200);
         assert_eq!(ask(&front, "127.0.0.1", "/other").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn bodies_have_room_in_all_until_they_are_answered() {
+        let gate = Gate::new(&Limits::default());
+        // As a length that was told, or piece by piece.
+        let told = |kib: usize| Request::new(Body::from(vec![0; kib << 10]));
+        let untold = |kib: usize| {
+            let pieces = (0..kib).map(|_| Ok::<_, Infallible>(vec![0; 1 << 10]));
+            Request::new(Body::from_stream(stream::iter(pieces)))
+        };
+        let length = async |request: Request| {
+            to_bytes(request.into_body(), usize::MAX).await.unwrap().len() >> 10
+        };
+        let mut held = Vec::new();
+        for _ in 0..15 {
+            held.push(gate.room(told(17 << 10)).await.unwrap().1); // the longest that is read
+        }
+        let (request, room) = gate.room(untold(65)).await.unwrap();
+        assert_eq!(length(request).await, 65, "all of it comes to the face");
+        for (request, fits) in
+            [(told(64), true), (untold(64), true), (told(65), false), (untold(65), false)]
+        {
+            match gate.room(request).await {
+                Ok((request, room)) => {
+                    assert!(fits && room.is_none());
+                    assert_eq!(length(request).await, 64);
+                }
+                Err(refusal) => assert_eq!((refusal.status.as_u16(), fits), (503, false)),
+            }
+        }
+        drop(room);
+        assert!(gate.room(untold(65)).await.is_ok());
+        drop(held);
+        assert_eq!(gate.room.available_permits(), ROOM);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_goes_on_keeps_its_place_until_it_ends() {
+        let (send, receive) = tokio::sync::mpsc::channel::<&str>(1);
+        let receive = Arc::new(Mutex::new(Some(receive)));
+        let lines = get(async move || {
+            let receive = receive.lock().take().unwrap();
+            let pieces = stream::unfold(receive, async |mut receive| {
+                receive.recv().await.map(|piece| (Ok::<_, Infallible>(piece), receive))
+            });
+            Body::from_stream(pieces)
+        });
+        let routes = Router::new().route("/lines", lines).fallback(async || ());
+        let front = before(routes, &one_a_second());
+        let request = Request::builder().uri("/lines").body(Body::empty()).unwrap();
+        let response = front.answer("127.0.0.1".parse().unwrap(), request).await;
+        let mut body = response.into_body().into_data_stream();
+        send.send("one").await.unwrap();
+        assert_eq!(body.next().await.unwrap().unwrap(), "one");
+        assert_eq!(ask(&front, "127.0.0.1", "/other").await.0, 503);
+        drop(send);
+        assert!(body.next().await.is_none());
+        drop(body);
+        while ask(&front, "127.0.0.1", "/other").await.0 == 503 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[test]

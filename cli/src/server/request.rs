@@ -4,14 +4,15 @@
 //! One service, not a layer for each of these: axum copies all that lies below a layer for every request.
 
 use super::Limits;
-use super::limits::Gate;
+use super::limits::{Gate, Refusal, is_rekor_v1};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::{BoxError, Router};
-use futures_util::FutureExt as _;
+use axum_server::ConnectionShutdown;
+use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::{Counter, Histogram, counter, histogram};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -19,9 +20,12 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tokio::sync::{SemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -39,6 +43,8 @@ pub(super) struct Front {
     gate: Gate,
     /// The longest that a request may take, its body included.
     longest: Duration,
+    /// How long a connection of HTTP/2 may be without a request; of HTTP/1 the library looks after itself.
+    idle: Duration,
     /// What answers; requests under way keep the routes that they came to.
     routes: Arc<RwLock<Router>>,
     answered: Answered,
@@ -46,13 +52,14 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(limits: &Limits, routes: Arc<RwLock<Router>>) -> Arc<Self> {
-        let (gate, longest, answered) = (Gate::new(limits), limits.request, Answered::default());
-        Arc::new(Self { gate, longest, routes, answered })
+        let (gate, answered) = (Gate::new(limits), Answered::default());
+        Arc::new(Self { gate, longest: limits.request, idle: limits.head, routes, answered })
     }
 
     /// The service of one connection.
     pub(super) fn connection(self: &Arc<Self>, peer: IpAddr) -> Connection {
-        Connection { front: Arc::clone(self), peer }
+        let (front, watch) = (Arc::clone(self), OnceLock::new());
+        Connection(Arc::new(Open { front, peer, watch }))
     }
 
     /// Gives the request its ID, has it answered, writes one line about it, and counts it.
@@ -63,8 +70,9 @@ impl Front {
         let method = request.method().clone();
         // Neither query nor headers: tokens stand there. At the level of errors, so that they have it.
         let span = tracing::error_span!("request", id = &*id, %method, path = request.uri().path());
-        let started = Instant::now();
-        let mut response = self.admit(peer, request).instrument(span.clone()).await;
+        let (started, is_rekor_v1) = (Instant::now(), is_rekor_v1(request.uri().path()));
+        let answer = self.admit(peer, request).instrument(span.clone()).await;
+        let mut response = answer.unwrap_or_else(|refusal| refusal.to(is_rekor_v1, &id));
         let (status, duration) = (response.status(), started.elapsed());
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         span.in_scope(|| match status.is_server_error() {
@@ -77,32 +85,127 @@ impl Front {
         response
     }
 
-    async fn admit(&self, peer: IpAddr, request: Request) -> Response {
-        let _permit = match self.gate.admit(peer, request.uri().path()) {
-            Ok(permit) => permit,
-            Err(refusal) => return refusal.to(&request),
-        };
+    async fn admit(&self, peer: IpAddr, request: Request) -> Result<Response, Refusal> {
+        let permit = self.gate.admit(peer, request.uri().path())?;
         let mut routes = self.routes.read().clone();
-        let answer = AssertUnwindSafe(async move { routes.call(request).await }).catch_unwind();
-        match tokio::time::timeout(self.longest, answer).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(never))) => match never {},
+        let answer = AssertUnwindSafe(async move {
+            let (request, _room) = self.gate.room(request).await?;
+            Ok::<_, Refusal>(routes.call(request).await)
+        });
+        match tokio::time::timeout(self.longest, answer.catch_unwind()).await {
+            Ok(Ok(Ok(Ok(response)))) => Ok(match permit {
+                // Most are whole.
+                Some(permit) if response.body().size_hint().exact().is_none() => {
+                    self.holding(permit, response)
+                }
+                _ => response,
+            }),
+            Ok(Ok(Ok(Err(never)))) => match never {},
+            Ok(Ok(Err(refusal))) => Err(refusal),
             Ok(Err(_)) => {
                 tracing::error!("a request's handler panicked");
-                let body = r#"{"code":13,"message":"Internal Server Error","details":[]}"#;
-                let headers = [(header::CONTENT_TYPE, "application/json")];
-                (StatusCode::INTERNAL_SERVER_ERROR, headers, body).into_response()
+                Err(Refusal::FAILED)
             }
-            Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+            Err(_) => Err(Refusal::LATE),
         }
+    }
+
+    /// An answer that goes on keeps its request's place until it ends; not for longer than a request may take,
+    /// for nobody can make a client read.
+    fn holding(&self, permit: SemaphorePermit<'_>, response: Response) -> Response {
+        let (place, longest) = (self.gate.keep(permit), self.longest);
+        let (going_on, ended) = oneshot::channel::<Infallible>();
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(longest, ended).await; // either way
+            drop(place);
+        });
+        response.map(|body| {
+            let pieces = body.into_data_stream();
+            Body::from_stream(pieces.inspect(move |_| {
+                let _ = &going_on;
+            }))
+        })
     }
 }
 
-/// The service of one connection.
+/// The service of one connection. Each request has a clone of it.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(super) struct Connection(Arc<Open>);
+
+struct Open {
     front: Arc<Front>,
     peer: IpAddr,
+    /// Of HTTP/2 alone, from the first request on.
+    watch: OnceLock<Watch>,
+}
+
+/// Has a connection closed when nobody asks on it.
+struct Watch {
+    asked: Arc<Asked>,
+    task: AbortHandle,
+}
+
+/// Requests of a connection.
+#[derive(Default)]
+struct Asked {
+    all: AtomicUsize,
+    under_way: AtomicUsize,
+}
+
+/// A request that is under way, until it is dropped.
+struct UnderWay(Arc<Asked>);
+
+impl Open {
+    /// Counts a request of HTTP/2.
+    fn count<B>(&self, request: &axum::http::Request<B>) -> Option<UnderWay> {
+        if request.version() != Version::HTTP_2 {
+            return None;
+        }
+        let connection = request.extensions().get::<ConnectionShutdown>()?;
+        let watch = self.watch.get_or_init(|| {
+            let asked = Arc::<Asked>::default();
+            let Front { idle, longest, .. } = *self.front;
+            let task = close_when_idle(connection.clone(), Arc::clone(&asked), idle, longest);
+            Watch { asked, task: tokio::spawn(task).abort_handle() }
+        });
+        watch.asked.under_way.fetch_add(1, Ordering::Relaxed);
+        watch.asked.all.fetch_add(1, Ordering::Relaxed);
+        Some(UnderWay(Arc::clone(&watch.asked)))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Closes a connection after once to twice `idle` without a request. What is still being sent then, and a peer
+/// that does not acknowledge, have `longest`.
+async fn close_when_idle(
+    connection: ConnectionShutdown,
+    asked: Arc<Asked>,
+    idle: Duration,
+    longest: Duration,
+) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(idle).await;
+        let all = asked.all.load(Ordering::Relaxed);
+        if all == before && asked.under_way.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+        before = all;
+    }
+    connection.graceful_shutdown();
+    tokio::time::sleep(longest).await;
+    connection.shutdown();
 }
 
 impl<B> Service<axum::http::Request<B>> for Connection
@@ -119,8 +222,11 @@ where
     }
 
     fn call(&mut self, request: axum::http::Request<B>) -> Self::Future {
-        let (front, peer) = (Arc::clone(&self.front), self.peer);
-        Box::pin(async move { Ok(front.answer(peer, request.map(Body::new)).await) })
+        let (open, under_way) = (Arc::clone(&self.0), self.0.count(&request));
+        Box::pin(async move {
+            let _under_way = under_way;
+            Ok(open.front.answer(open.peer, request.map(Body::new)).await)
+        })
     }
 }
 
@@ -232,10 +338,19 @@ mod tests {
             .fallback(async || std::future::pending::<()>().await);
         let limits = Limits { request: Duration::from_millis(50), ..Limits::default() };
         let front = Front::new(&limits, Arc::new(RwLock::new(routes)));
-        for (path, status) in [("/panic", 500), ("/other", 504)] {
-            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        for (path, status, code, place) in [
+            ("/panic", 500, 13, "/details/0/request_id"),
+            ("/other", 504, 4, "/details/0/request_id"),
+            ("/api/v1/log", 504, 504, "/request_id"),
+        ] {
+            let request = Request::builder().uri(path).header(HEADER, "my-own-7");
+            let request = request.body(Body::empty()).unwrap();
             let response = front.answer([127, 0, 0, 1].into(), request).await;
             assert_eq!(response.status(), status, "{path}");
+            let body = axum::body::to_bytes(response.into_body(), 1 << 10).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["code"], code, "{path}");
+            assert_eq!(body.pointer(place), Some(&"my-own-7".into()), "{path}: {body}");
         }
     }
 }

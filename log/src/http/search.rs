@@ -6,7 +6,8 @@
 //! POST /api/v1/index/retrieve          Rekor v1: IDs of its own log's entries
 //! ```
 //! Entries come with their proofs. A line is one of three: the checkpoints that the proofs of the entries
-//! after it lead to; an entry; the end, without which the answer was cut short.
+//! after it lead to; an entry; the end, without which the answer was cut short. An end that is not `complete`
+//! says where to go on: a search may take longer than one answer.
 //!
 //! Refused: unknown and repeated names, by name; a search for nothing. No URL is ever fetched.
 
@@ -34,6 +35,7 @@ use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// Entries of a page, unless asked otherwise.
 const PAGE: usize = 50;
@@ -47,6 +49,8 @@ const MAX_IDS: usize = 10_000;
 /// Largest request of `index/retrieve`, in bytes: a chain of certificates in base64.
 const MAX_RETRIEVE: usize = 64 << 10;
 const LINES: &str = "application/jsonl";
+/// After which no page is begun: half of what a server lets a request take.
+const LINES_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 struct Searched {
@@ -108,14 +112,17 @@ async fn page(State(searched): State<Searched>, pairs: Pairs) -> Result<Response
     Ok(json_reply(&body))
 }
 
-/// Pages until the answer is complete, each made when the one before has been sent.
+/// Pages until the answer is complete or the time is up, each made when the one before has been sent.
 async fn lines(State(searched): State<Searched>, pairs: Pairs) -> Result<Response, Refusal> {
-    let asked = read(pairs)?;
+    let (asked, started) = (read(pairs)?, Instant::now());
     let first = searched.answer(&asked).await?;
-    let pages = stream::unfold(Some((searched, asked, Some(first))), async |state| {
-        let (searched, mut asked, answer) = state?;
+    let pages = stream::unfold(Some((searched, asked, started, Some(first))), async |state| {
+        let (searched, mut asked, started, answer) = state?;
         let answer = match answer {
             Some(answer) => answer,
+            None if started.elapsed() >= LINES_TIME => {
+                return Some((Ok(end(false, &asked.resume)), None));
+            }
             None => match searched.answer(&asked).await {
                 Ok(answer) => answer,
                 Err(_) => return Some((Err("the search failed"), None)), // logged where it failed
@@ -127,16 +134,17 @@ async fn lines(State(searched): State<Searched>, pairs: Pairs) -> Result<Respons
             text.push_str(&format!("{entry}\n"));
         }
         if answer.complete {
-            text.push_str(&format!(
-                "{}\n",
-                json!({ "complete": true, "resume": answer.resume.to_string() })
-            ));
+            text.push_str(&end(true, &answer.resume));
             return Some((Ok(text), None));
         }
         asked.resume = answer.resume;
-        Some((Ok(text), Some((searched, asked, None))))
+        Some((Ok(text), Some((searched, asked, started, None))))
     });
     Ok(([(CONTENT_TYPE, LINES)], Body::from_stream(pages.boxed())).into_response())
+}
+
+fn end(complete: bool, resume: &Resume) -> String {
+    format!("{}\n", json!({ "complete": complete, "resume": resume.to_string() }))
 }
 
 struct Answer {
