@@ -201,3 +201,37 @@ fn about(log: LogName, host: Option<&str>) -> Vec<String> {
 fn not_while_running() -> Failure {
     Failure::no("certificate and audit log go on in a new shard only when a backup is restored")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::{Directory, development};
+
+    #[tokio::test]
+    async fn an_order_that_failed_at_the_index_leaves_what_is_listed_running_and_is_finished_later()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let open = async || {
+            let directory = Directory::open(folder.path()).unwrap();
+            let url = "http://127.0.0.1:1".parse().unwrap();
+            development::open(directory, &url, Vec::new(), None, None).await.unwrap()
+        };
+        let log = LogName::Log;
+        let rotate = || Order::Rotate { log, host: None };
+        let instance = open().await;
+        instance.index.close().await;
+        for order in [Order::Announce { log, host: None }, rotate(), rotate()] {
+            let failed = instance.carry_out(order).await.unwrap_err().text();
+            assert!(failed.starts_with("the search index: "), "{failed}");
+            let shards = instance.shards.read().clone();
+            assert_eq!((shards.active(log), shards.announced(log)), (Some(1), Some(2)));
+            assert_eq!(instance.logs.of(log).len(), 2);
+        }
+        instance.close().await;
+        drop(instance);
+        let instance = open().await;
+        assert_eq!(instance.carry_out(rotate()).await.unwrap().shard, 2);
+        assert_eq!(instance.index.indexed().len(), 3, "each is searched");
+        instance.close().await;
+    }
+}
