@@ -93,12 +93,12 @@ pub(crate) struct Shared {
     pub(crate) halted: AtomicBool,
     /// The latest tree waits for its witnesses.
     pub(crate) held: AtomicBool,
-    /// When the last batch failed, and why; `None` once one has come through.
+    /// When a batch failed, or the log could not be read, and why; `None` once that is over.
     pub(crate) failed: Mutex<Option<(Instant, String)>>,
 }
 
 /// How long after a batch has failed a log says so. Whoever sends no entries to a log that says so would
-/// otherwise never find out that it is well again.
+/// otherwise never find out that it takes them again.
 const FAILING: Duration = Duration::from_secs(30);
 
 /// A tree: its checkpoint, and its right edge for proofs.
@@ -237,7 +237,7 @@ impl Log {
         self.0.shared.held.load(Ordering::Relaxed)
     }
 
-    /// Why the last batch failed, if that was within half a minute.
+    /// Why the last batch failed, or the log could not be read, if that was within half a minute.
     #[must_use]
     pub fn failing(&self) -> Option<String> {
         let failed = self.0.shared.failed.lock();

@@ -196,7 +196,6 @@ async fn settle(
         Ok(()) => tree,
         Err(error) => {
             told_anew(shared, &error);
-            fail(shared, &[], &error.into());
             unsettled.since = None;
             None
         }
