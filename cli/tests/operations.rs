@@ -292,7 +292,7 @@ fn swap(dir: &Path, log: &str, from: &str, to: &str) {
     runtime.block_on(async {
         let database = Sqlite::open(&dir.join("countersign.db")).await.unwrap();
         let lock = database.lock(log).await.unwrap();
-        lock.compare_and_swap(Some(from), to, &[]).await.unwrap();
+        lock.compare_and_swap(Some(from), to, 0, &[]).await.unwrap();
         database.close().await;
     });
 }

@@ -8,7 +8,7 @@ use crate::record::Format;
 use crate::recover::{self, OpenError};
 use crate::sequencer::{self, CHECKPOINT};
 use crate::signer::{LogKey, Signer};
-use crate::store::{CheckpointLock, Source, StoreError, TileStore};
+use crate::store::{CheckpointLock, MAX_BATCH, Source, StoreError, TileStore};
 use crate::tree::Edge;
 use crate::witness::Witnesses;
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ pub struct Options {
     pub format: Format,
     /// Callers that may wait at a time; more are refused.
     pub max_waiting: usize,
-    /// Entries of one batch.
+    /// Entries of one batch, up to [`MAX_BATCH`](crate::store::MAX_BATCH).
     pub max_batch: usize,
     /// Earlier shards of this log: an entry that one of them has is answered out of that.
     pub earlier: Vec<Log>,
@@ -49,7 +49,7 @@ impl Options {
         Self {
             format,
             max_waiting: 4096,
-            max_batch: 1024,
+            max_batch: MAX_BATCH,
             earlier: Vec::new(),
             witnesses: None,
             table: true,

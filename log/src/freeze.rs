@@ -57,7 +57,7 @@ impl Log {
                 let line = format!("{FROZEN}{}", time.strftime("%a %b %e %H:%M:%S UTC %Y"));
                 let checkpoint = Checkpoint { extensions: vec![line], ..head.checkpoint().clone() };
                 let note = shared.signer.sign_checkpoint(&checkpoint)?;
-                shared.lock.compare_and_swap(Some(&head.signed), &note, &[]).await?;
+                shared.lock.compare_and_swap(Some(&head.signed), &note, 0, &[]).await?;
                 (checkpoint, note)
             }
         };

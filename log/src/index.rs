@@ -41,6 +41,8 @@ use tokio::task::JoinHandle;
 
 /// How often a log is looked at.
 const POLL: Duration = Duration::from_millis(200);
+/// How seldom at most.
+const REST: Duration = Duration::from_secs(2);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -235,7 +237,7 @@ async fn follow(log: Arc<Follower>, mut stop: watch::Receiver<bool>) {
     let work = async {
         loop {
             let wait = match log.advance(Pace::Behind).await {
-                Ok(_) => POLL,
+                Ok(entries) => rest(entries),
                 Err(error) => {
                     tracing::warn!(log = log.log.key.origin(), %error, "the index does not move on");
                     RETRY
@@ -249,6 +251,13 @@ async fn follow(log: Arc<Follower>, mut stop: watch::Receiver<bool>) {
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
+}
+
+/// How long to rest after so many entries. In a log that grows fast longer ones, for then entries come in runs that
+/// need not be merged so often.
+fn rest(entries: u64) -> Duration {
+    let steps = u32::try_from(entries / 256).unwrap_or(u32::MAX);
+    POLL.saturating_mul(steps.saturating_add(1)).min(REST)
 }
 
 impl Resume {

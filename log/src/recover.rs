@@ -86,7 +86,7 @@ pub(crate) async fn recover(
 
 async fn begin(signer: &Signer, lock: &dyn CheckpointLock) -> Result<String, OpenError> {
     let note = signer.sign(0, empty_root()).map_err(OpenError::LockCheckpoint)?;
-    lock.compare_and_swap(None, &note, &[]).await?;
+    lock.compare_and_swap(None, &note, 0, &[]).await?;
     // Restart finds a log of size 0 that is not published yet.
     Ok(note)
 }

@@ -26,7 +26,9 @@ use crate::pool::{Answer, AppendError, Candidate, Pool};
 use crate::record::Format;
 use crate::recover::{OpenError, recover};
 use crate::signer::{self, Signer};
-use crate::store::{CheckpointLock, Growth, StagedBatch, StoreError, SwapError, TileStore};
+use crate::store::{
+    CheckpointLock, Growth, MAX_BATCH, StagedBatch, StoreError, SwapError, TileStore,
+};
 use crate::tree::Filled;
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
@@ -135,7 +137,7 @@ pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
         shared.held.store(matches!(tree, Some(Tree::Held(_))), Ordering::Relaxed);
         let (batch, closed) = {
             let mut pool = shared.pool.lock();
-            (pool.take(shared.options.max_batch), pool.is_closed())
+            (pool.take(shared.options.max_batch.min(MAX_BATCH)), pool.is_closed())
         };
         match (batch.is_empty(), closed, &tree) {
             (false, _, _) => tree = cycle(&shared, tree, batch, &mut unsettled).await,
@@ -462,7 +464,10 @@ impl Staged {
     async fn commit(self, lock: &dyn CheckpointLock, table: bool) -> Result<Committed, Failure> {
         let Self { previous, batch } = self;
         let leaves = if table { &batch.leaves[..] } else { &[] };
-        let swap = lock.compare_and_swap(Some(&previous.signed), &batch.head.signed, leaves);
+        let (first, identities) = (previous.checkpoint.size, leaves.iter().map(|(it, _)| *it));
+        let identities: Vec<_> = identities.collect();
+        let (old, new) = (Some(&*previous.signed), &batch.head.signed);
+        let swap = lock.compare_and_swap(old, new, first, &identities);
         swap.await.map_err(|error| match error {
             SwapError::Conflict => Failure::Unknown(AppendError::Conflict),
             SwapError::Store(error) => Failure::Unknown(error.into()),

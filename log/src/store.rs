@@ -84,6 +84,9 @@ pub struct Growth {
     pub width: u16,
 }
 
+/// Entries of one swap.
+pub const MAX_BATCH: usize = 1024;
+
 /// The one place that decides which tree is the log's: its latest checkpoint, and the table of bodies
 /// that are in it.
 #[async_trait]
@@ -91,15 +94,16 @@ pub trait CheckpointLock: Send + Sync + 'static {
     /// The signed note that was last swapped in; `None` before the first.
     async fn load(&self) -> Result<Option<String>, StoreError>;
 
-    /// Replaces `expected` by `new` and adds `leaves`, identity and index, to the table: both or
-    /// neither. `None` expects that there is no checkpoint yet. Once this returns `Ok`, both survive
+    /// Replaces `expected` by `new` and adds the entries from the index `first` on, by their identities, to the
+    /// table: both or neither. They are at most [`MAX_BATCH`]. `None` expects that there is no checkpoint yet. Once this returns `Ok`, both survive
     /// loss of power. After [`SwapError::Store`] it may have happened or not; a later
     /// [`load`](Self::load) tells. At most one of several swaps from the same `expected` succeeds.
     async fn compare_and_swap(
         &self,
         expected: Option<&str>,
         new: &str,
-        leaves: &[(Hash, u64)],
+        first: u64,
+        identities: &[Hash],
     ) -> Result<(), SwapError>;
 
     /// Looks identities up in the table: those that are known, with their indices, in any order.

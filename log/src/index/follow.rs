@@ -4,7 +4,7 @@
 //! signed checkpoint before any search speaks of them.
 
 use super::facts::Facts;
-use super::postings::{LogNumber, Posting, Postings, RUN, Run};
+use super::postings::{LogNumber, POSTINGS, Posting, Postings, RUN, Run};
 use super::{Error, Published};
 use crate::read::{self, Reader};
 use crate::record::Format;
@@ -67,13 +67,13 @@ impl Follower {
         self.reader.read().clone()
     }
 
-    /// Indexes what was published since; whether there was anything.
-    pub(super) async fn advance(&self, pace: Pace) -> Result<bool, Error> {
+    /// Indexes what was published since; how many entries that were.
+    pub(super) async fn advance(&self, pace: Pace) -> Result<u64, Error> {
         let before = self.reader();
         let Published { source, key, format } = &self.log;
         let note = read::note(&**source).await?;
         if before.as_ref().is_some_and(|before| before.head().note() == note) {
-            return Ok(false);
+            return Ok(0);
         }
         let reader = Arc::new(Reader::at(Arc::clone(source), key, *format, note).await?);
         let checkpoint = reader.head().checkpoint();
@@ -109,7 +109,7 @@ impl Follower {
                 run.entries.end += 1;
             }
             filled.clear(); // they are published
-            if run.entries.end - run.entries.start >= RUN as u64 {
+            if run.entries.end - run.entries.start >= RUN as u64 || run.postings.len() >= POSTINGS {
                 let (end, root) = (run.entries.end, edge.root());
                 let next = Run { entries: end..end, root, postings: Vec::new() };
                 let full = Run { root, ..std::mem::replace(&mut run, next) };
@@ -124,7 +124,7 @@ impl Follower {
         run.root = found;
         self.add(run, Some(reader.head().note())).await?;
         *self.reader.write() = Some(Arc::clone(&reader));
-        Ok(true)
+        Ok(checkpoint.size - first)
     }
 
     /// The right edge of the tree that ends with the last indexed entry.

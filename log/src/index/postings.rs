@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 /// Entries that are written as one run: some 40 MB of postings in memory.
 pub const RUN: usize = 65_536;
 
+/// Postings after which a run ends, however few entries they are of: a certificate may have thousands of names.
+pub const POSTINGS: usize = 8 * RUN;
+
 /// Rows of one statement: SQLite takes 32766 bound values, and longer statements are not faster.
 const ROWS: usize = 1000;
 

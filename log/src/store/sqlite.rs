@@ -1,12 +1,13 @@
 //! A [`CheckpointLock`] in SQLite: WAL, `synchronous=FULL`, one file for several logs.
 //!
-//! A swap is one transaction, begun as a writer, so what it compares cannot change before it commits.
+//! A swap is one statement, which is a transaction of a writer: what it compares cannot change before it commits.
+//! Statement by statement it would cross to the connection's thread and back four times, and wait for a core each time.
 //!
 //! Identities are random, so each new row dirties a page of its own: pages are small. Moving the write-ahead
 //! log into the database is most of the work. SQLite would do it in the middle of a commit, every 1000
 //! pages; here it is done beside the commits and less often, when more rows share a page.
 
-use super::{CheckpointLock, StoreError, SwapError};
+use super::{CheckpointLock, MAX_BATCH, StoreError, SwapError};
 use async_trait::async_trait;
 use countersign_verify::merkle::Hash;
 use futures_util::TryStreamExt as _;
@@ -76,16 +77,20 @@ pub(crate) fn connections() -> SqlitePoolOptions {
 }
 
 /// Rows of one statement: as many as there are in `places`.
-const ROWS: u32 = 1024;
+const ROWS: usize = MAX_BATCH;
+
+/// A swap is an insertion into the view `swaps`, of which the trigger makes what it means.
+const SWAP: &str = "
+    INSERT INTO swaps (log, expected, checkpoint, count, identities, first)
+    VALUES (?, ?, ?, ?, ?, ?)";
+/// SQLite's SQLITE_CONSTRAINT_TRIGGER: the trigger found another checkpoint.
+const RAISED: &str = "1811";
 
 /// Identities come as one value, 32 bytes each, which the table `places` counts from 0. With a value for each,
 /// a statement would be another one for each size of batch, to be prepared and kept.
 const FIND: &str = "
     SELECT identity, leaf FROM places CROSS JOIN leaves
     WHERE place < ?1 AND log = ?2 AND identity = substr(?3, 1 + 32 * place, 32)";
-const INSERT: &str = "
-    INSERT INTO leaves (log, identity, leaf)
-    SELECT ?2, substr(?3, 1 + 32 * place, 32), ?4 + place FROM places WHERE place < ?1";
 /// Of repeats the first stays.
 const INSERT_NEW: &str = "
     INSERT OR IGNORE INTO leaves (log, identity, leaf)
@@ -108,7 +113,9 @@ impl Sqlite {
         let pool = connections().connect_with(options.clone()).await;
         let pool = pool.map_err(database("open a file"))?;
         let entries = connections().max_connections(1);
-        let entries = entries.connect_lazy_with(options.pragma("cache_size", CACHE));
+        // A swap finds its log itself; looking it up again for each entry is most of what a reference costs.
+        let options = options.foreign_keys(false).pragma("cache_size", CACHE);
+        let entries = entries.connect_lazy_with(options);
         for table in [
             "CREATE TABLE IF NOT EXISTS logs (
                 id INTEGER PRIMARY KEY,
@@ -122,13 +129,26 @@ impl Sqlite {
                 PRIMARY KEY (log, identity)
             ) STRICT, WITHOUT ROWID",
             "CREATE TABLE IF NOT EXISTS places (place INTEGER PRIMARY KEY) STRICT",
+            "CREATE VIEW IF NOT EXISTS swaps AS SELECT NULL AS log, NULL AS expected,
+                NULL AS checkpoint, NULL AS count, NULL AS identities, NULL AS first",
+            "CREATE TRIGGER IF NOT EXISTS swap INSTEAD OF INSERT ON swaps BEGIN
+                SELECT RAISE(ABORT, 'the checkpoint is another one')
+                WHERE NOT EXISTS (
+                    SELECT * FROM logs WHERE id = NEW.log AND checkpoint IS NEW.expected
+                );
+                UPDATE logs SET checkpoint = NEW.checkpoint WHERE id = NEW.log;
+                INSERT INTO leaves (log, identity, leaf)
+                SELECT NEW.log, substr(NEW.identities, 1 + 32 * place, 32), NEW.first + place
+                FROM places WHERE place < NEW.count;
+            END",
         ] {
             sqlx::query(table).execute(&pool).await.map_err(database("make tables"))?;
         }
         let places = "
             WITH RECURSIVE count (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM count WHERE n + 1 < ?)
             INSERT INTO places SELECT n FROM count WHERE NOT EXISTS (SELECT * FROM places)";
-        let counted = sqlx::query(places).bind(ROWS).execute(&pool).await;
+        let counted =
+            sqlx::query(places).bind(i64::try_from(ROWS).expect("a few")).execute(&pool).await;
         counted.map_err(database("make tables"))?;
         let (written, moving) = (AtomicU64::new(0), AtomicBool::new(false));
         Ok(Self { database: Arc::new(Database { pool, entries, written, moving }) })
@@ -271,9 +291,7 @@ pub(crate) struct Rebuild {
 impl Rebuild {
     /// Adds entries in the order of the log: of repeats the first stays.
     pub(crate) async fn add(&mut self, leaves: &[(Hash, u64)]) -> Result<(), StoreError> {
-        insert(INSERT_NEW, self.log, leaves, &mut self.transaction)
-            .await
-            .map_err(database("rebuild the table"))
+        insert(self.log, leaves, &mut self.transaction).await.map_err(database("rebuild the table"))
     }
 
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
@@ -283,17 +301,16 @@ impl Rebuild {
 
 /// Adds rows to the table, as many at once as have one index after the other.
 async fn insert(
-    statement: &'static str,
     log: i64,
     leaves: &[(Hash, u64)],
     connection: &mut sqlx::SqliteConnection,
 ) -> Result<(), sqlx::Error> {
     let follows = |(_, one): &(Hash, u64), (_, next): &(Hash, u64)| one + 1 == *next;
-    for rows in leaves.chunk_by(follows).flat_map(|rows| rows.chunks(ROWS as usize)) {
+    for rows in leaves.chunk_by(follows).flat_map(|rows| rows.chunks(ROWS)) {
         let first = i64::try_from(rows[0].1).expect("a tree has fewer than 2^63 leaves");
         let count = i64::try_from(rows.len()).expect("at most ROWS");
         let identities: Vec<u8> = rows.iter().flat_map(|(row, _)| *row.as_bytes()).collect();
-        let insert = sqlx::query(statement).bind(count).bind(log).bind(identities).bind(first);
+        let insert = sqlx::query(INSERT_NEW).bind(count).bind(log).bind(identities).bind(first);
         insert.execute(&mut *connection).await?;
     }
     Ok(())
@@ -323,40 +340,28 @@ impl CheckpointLock for SqliteLock {
         &self,
         expected: Option<&str>,
         new: &str,
-        leaves: &[(Hash, u64)],
+        first: u64,
+        identities: &[Hash],
     ) -> Result<(), SwapError> {
-        let failed = database("swap a checkpoint");
-        let swap = sqlx::query("UPDATE logs SET checkpoint = ? WHERE id = ? AND checkpoint IS ?")
-            .bind(new)
-            .bind(self.log)
-            .bind(expected);
+        let count = i64::try_from(identities.len()).expect("at most MAX_BATCH");
+        let first = i64::try_from(first).expect("a tree has fewer than 2^63 leaves");
+        let bytes: Vec<u8> = identities.iter().flat_map(|identity| *identity.as_bytes()).collect();
+        let swap = sqlx::query(SWAP).bind(self.log).bind(expected).bind(new);
+        let swap = swap.bind(count).bind(bytes).bind(first);
         // Logs take turns with the connection: SQLite has who comes second look again after ever longer pauses.
-        let swapped = if leaves.is_empty() {
-            // One statement is a transaction by itself.
-            swap.execute(&self.database.entries).await.map_err(&failed)?.rows_affected() == 1
-        } else {
-            let begun = self.database.entries.begin_with("BEGIN IMMEDIATE").await;
-            let mut transaction = begun.map_err(&failed)?;
-            let swapped = swap.execute(&mut *transaction).await.map_err(&failed)?;
-            let swapped = swapped.rows_affected() == 1;
-            if swapped {
-                insert(INSERT, self.log, leaves, &mut transaction).await.map_err(&failed)?;
-                transaction.commit().await.map_err(&failed)?;
-            } else {
-                transaction.rollback().await.map_err(&failed)?;
+        swap.execute(&self.database.entries).await.map_err(|error| match &error {
+            sqlx::Error::Database(told) if told.code().as_deref() == Some(RAISED) => {
+                SwapError::Conflict
             }
-            swapped
-        };
-        if !swapped {
-            return Err(SwapError::Conflict);
-        }
-        self.database.wrote(leaves.len() as u64 + 2);
+            _ => database("swap a checkpoint")(error).into(),
+        })?;
+        self.database.wrote(identities.len() as u64 + 2);
         Ok(())
     }
 
     async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
         let mut found = Vec::new();
-        for rows in identities.chunks(ROWS as usize) {
+        for rows in identities.chunks(ROWS) {
             let count = i64::try_from(rows.len()).expect("at most ROWS");
             let bytes: Vec<u8> = rows.iter().flat_map(|row| *row.as_bytes()).collect();
             let find = sqlx::query(FIND).bind(count).bind(self.log).bind(bytes);
@@ -384,22 +389,23 @@ mod tests {
         let database = Sqlite::open(&path).await.unwrap();
         let (one, two) = (database.lock("one").await.unwrap(), database.lock("two").await.unwrap());
         assert_eq!(one.load().await.unwrap(), None);
-        let leaf = |text: &str, index| (Hash::of(text.as_bytes()), index);
-        one.compare_and_swap(None, "1", &[leaf("a", 0), leaf("b", 1)]).await.unwrap();
+        let hash = |text: &str| Hash::of(text.as_bytes());
+        let leaf = |text: &str, index| (hash(text), index);
+        one.compare_and_swap(None, "1", 0, &[hash("a"), hash("b")]).await.unwrap();
         for expected in [None, Some("0")] {
-            let lost = one.compare_and_swap(expected, "2", &[leaf("c", 2)]).await;
+            let lost = one.compare_and_swap(expected, "2", 2, &[hash("c")]).await;
             assert!(matches!(lost, Err(SwapError::Conflict)), "{expected:?}");
-            let lost = one.compare_and_swap(expected, "2", &[]).await;
+            let lost = one.compare_and_swap(expected, "2", 2, &[]).await;
             assert!(matches!(lost, Err(SwapError::Conflict)), "{expected:?}, without entries");
         }
         // A body that is already there fails the whole swap.
-        let twice = one.compare_and_swap(Some("1"), "2", &[leaf("c", 2), leaf("a", 3)]).await;
+        let twice = one.compare_and_swap(Some("1"), "2", 2, &[hash("c"), hash("a")]).await;
         assert!(matches!(twice, Err(SwapError::Store(_))));
-        two.compare_and_swap(None, "other", &[leaf("a", 9)]).await.unwrap();
+        two.compare_and_swap(None, "other", 9, &[hash("a")]).await.unwrap();
         // As others see it while it is written.
         let three = database.lock("three").await.unwrap();
-        three.compare_and_swap(None, "0", &[]).await.unwrap();
-        three.compare_and_swap(Some("0"), "3", &[]).await.unwrap();
+        three.compare_and_swap(None, "0", 0, &[]).await.unwrap();
+        three.compare_and_swap(Some("0"), "3", 0, &[]).await.unwrap();
         let seen = Sqlite::checkpoints(&path).await.unwrap();
         let expected = [("one", "1"), ("three", "3"), ("two", "other")];
         let expected = expected.map(|(name, note)| (name.to_owned(), note.to_owned()));
@@ -418,10 +424,13 @@ mod tests {
         assert_eq!(found, [leaf("a", 0), leaf("b", 1)]);
         assert_eq!(two.find(&wanted).await.unwrap(), [leaf("a", 9)]);
         assert_eq!(two.find(&[]).await.unwrap(), []);
-        // More than one statement takes, and not one index after the other.
+        // As many as a swap may have; and more than one statement takes, not one index after the other.
         let many: Vec<_> = (0..2500).map(|it| leaf(&it.to_string(), it + it / 1200)).collect();
-        two.compare_and_swap(Some("other"), "more", &many).await.unwrap();
         let wanted: Vec<_> = many.iter().map(|(identity, _)| *identity).collect();
+        two.compare_and_swap(Some("other"), "more", 0, &wanted[..MAX_BATCH]).await.unwrap();
+        let mut rebuild = two.rebuild().await.unwrap();
+        rebuild.add(&many).await.unwrap();
+        rebuild.commit().await.unwrap();
         let mut found = two.find(&wanted).await.unwrap();
         found.sort_by_key(|(_, index)| *index);
         assert_eq!(found, many);

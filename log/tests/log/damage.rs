@@ -77,7 +77,7 @@ async fn an_outsider_counts_repeated_entries() {
     let note = lock.load().await.unwrap().unwrap();
     let other = Place::new();
     let (_, empty) = other.parts().await;
-    empty.compare_and_swap(None, &note, &[]).await.unwrap();
+    empty.compare_and_swap(None, &note, 0, &[]).await.unwrap();
     let log = place.open_on((store, empty)).await.unwrap();
     assert_eq!(append(&log, &body(2)).await.unwrap().index, 5);
     log.close().await;
@@ -120,7 +120,7 @@ async fn a_log_whose_parts_disagree_does_not_open() {
     let (store, lock) = place.parts().await;
     let old = Place::new();
     let (_, restored) = old.parts().await;
-    restored.compare_and_swap(None, std::str::from_utf8(&older).unwrap(), &[]).await.unwrap();
+    restored.compare_and_swap(None, std::str::from_utf8(&older).unwrap(), 0, &[]).await.unwrap();
     let refused = place.open_on((store, restored)).await.err().unwrap();
     assert!(matches!(refused, OpenError::Disagree { .. }), "{refused}");
     // The tiles were lost.
@@ -165,13 +165,13 @@ async fn a_log_that_contradicts_itself_halts_says_so_and_goes_on_once_it_is_mend
     assert!(!log.is_halted());
     let own = lock.load().await.unwrap().unwrap();
     let foreign = place.signer().sign(99, Hash::of(b"another tree")).unwrap();
-    lock.compare_and_swap(Some(&own), &foreign, &[]).await.unwrap();
+    lock.compare_and_swap(Some(&own), &foreign, 0, &[]).await.unwrap();
     while !log.is_halted() {
         let refused = append(&log, &body(1)).await.unwrap_err();
         assert!(matches!(refused, AppendError::Conflict | AppendError::Halted(_)), "{refused}");
     }
     assert!(matches!(append(&log, &body(1)).await, Err(AppendError::Halted(_))));
-    lock.compare_and_swap(Some(&foreign), &own, &[]).await.unwrap();
+    lock.compare_and_swap(Some(&foreign), &own, 0, &[]).await.unwrap();
     assert_eq!(append(&log, &body(1)).await.unwrap().index, 1);
     assert!(!log.is_halted());
 }

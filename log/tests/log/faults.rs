@@ -266,14 +266,15 @@ impl CheckpointLock for FaultyLock {
         &self,
         expected: Option<&str>,
         new: &str,
-        leaves: &[(Hash, u64)],
+        first: u64,
+        identities: &[Hash],
     ) -> Result<(), SwapError> {
         match self.1.write() {
-            Verdict::Work => self.0.compare_and_swap(expected, new, leaves).await,
+            Verdict::Work => self.0.compare_and_swap(expected, new, first, identities).await,
             // A transaction is done or not: half of it is none.
             Verdict::Fail | Verdict::HalfAndFail => Err(self.1.error().into()),
             Verdict::WorkAndFail => {
-                self.0.compare_and_swap(expected, new, leaves).await?;
+                self.0.compare_and_swap(expected, new, first, identities).await?;
                 Err(self.1.error().into())
             }
         }

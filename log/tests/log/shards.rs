@@ -312,7 +312,7 @@ async fn a_frozen_log_says_so_in_its_last_checkpoint_also_when_it_crashes_in_bet
         assert!(matches!(refused, Err(AppendError::Closed)));
         assert_eq!(log.head().checkpoint().size, 1);
         assert_eq!(place.fsck(1, log.key()).await, 1);
-        let swapped = place.lock(1).await.compare_and_swap(Some(before.note()), "x", &[]).await;
+        let swapped = place.lock(1).await.compare_and_swap(Some(before.note()), "x", 0, &[]).await;
         assert!(matches!(swapped, Err(SwapError::Conflict)), "the lock knows of the end");
     }
 }

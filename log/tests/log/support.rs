@@ -127,14 +127,15 @@ impl CheckpointLock for Memory {
         &self,
         expected: Option<&str>,
         new: &str,
-        leaves: &[(Hash, u64)],
+        first: u64,
+        identities: &[Hash],
     ) -> Result<(), SwapError> {
         let mut state = self.0.lock().unwrap();
         if state.0.as_deref() != expected {
             return Err(SwapError::Conflict);
         }
         state.0 = Some(new.to_owned());
-        state.1.extend(leaves.iter().copied());
+        state.1.extend(identities.iter().copied().zip(first..));
         Ok(())
     }
 
