@@ -136,6 +136,7 @@ fn an_instance_whose_log_cannot_write_is_not_ready_until_it_can_again() {
     };
     let submit =
         |message: &[u8]| dev.request("POST /api/v2/log/entries", "", &entry_request(message)).0;
+    common::settled(folder.path(), "log", 1);
     let tiles = folder.path().join("log/tile");
     fs::rename(&tiles, folder.path().join("away")).unwrap();
     fs::write(&tiles, "no folder").unwrap();
