@@ -6,6 +6,7 @@ mod common;
 use common::{Dev, assert_fails, certified_request, clean, run, signing_certificate, verdict};
 use countersign_testkit::registry::Registry;
 use countersign_testkit::{Instance, Signer, SigningKey};
+use countersign_verify::encoding::hex;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use serde_json::{Value, json};
 use std::fs;
@@ -126,6 +127,16 @@ fn all_bundles_beside_a_file_are_evidence_for_one_decision() {
     ]);
     assert!(stdout(&explained).contains("REFUSED by tool serial 7"), "{explained:?}");
     assert!(stdout(&explained).contains("subject ..."), "{explained:?}");
+    // Nor does the digest of another hash get by a digest that is barred.
+    let of =
+        |hash: HashAlgorithm| format!("{}:{}", hash.short_name(), hex(&hash.digest(b"tool-a")));
+    let never = format!("never: [{{name: broken, digest: \"{}\"}}]\n", of(HashAlgorithm::Sha256));
+    world.write("barred.yaml", &format!("{POLICY}{never}unmatched: allow\n"));
+    for (artifact, status) in [("tool-a".to_owned(), 1), (of(HashAlgorithm::Sha512), 2)] {
+        let barred = ["verify-blob", "--trusted-root", "root.json", "--policy", "barred.yaml"];
+        let output = world.run(&[&barred[..], &[&artifact]].concat());
+        assert_eq!(verdict(&output).0, status, "{output:?}");
+    }
     // A bundle that does not hold is no evidence, and does not stop what does.
     let broken = fs::read_to_string(world.folder.path().join("tool-b.sigstore.json")).unwrap();
     world.write("tool-a.broken.sigstore.json", &broken);

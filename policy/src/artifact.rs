@@ -159,7 +159,7 @@ impl Selector {
     fn takes(&self, artifact: &Artifact, evidence: Option<&Evidence>) -> Known {
         let when = |holds| if holds { Known::Yes } else { Known::No };
         match self {
-            Self::Digest(_) if artifact.digest_is_foreign() => Known::Unknown,
+            Self::Digest(_) if !artifact.has_known_digest() => Known::Unknown,
             Self::Digest(digest) => when(*digest == artifact.digest),
             // A digest alone is of no class that is chosen by name.
             _ if artifact.name.is_empty() => Known::No,

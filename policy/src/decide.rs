@@ -555,10 +555,10 @@ impl<'a> Judge<'a> {
             && self.is_of(&never.to, None) == Known::Yes
     }
 
-    /// A policy that names digests cannot tell whether an artifact is one of them that is known by another kind
-    /// of digest.
+    /// By a policy that names digests it cannot be told whether an artifact is one of them that is known by another
+    /// kind of digest, or by none.
     fn foreign_digest(&self) -> Option<Step> {
-        let artifact = self.facts.artifact.as_ref().filter(|one| one.digest_is_foreign())?;
+        let artifact = self.facts.artifact.as_ref().filter(|one| !one.has_known_digest())?;
         let policy = self.policy;
         let named = policy.never.iter().any(|never| !never.digests.is_empty())
             || policy.classes.iter().any(Class::has_digests);

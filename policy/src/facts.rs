@@ -108,7 +108,7 @@ pub struct Artifact {
     /// An image's tag or a package's version, as whoever asks gives it: not proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// `sha256:` and hexadecimal digits; empty if it is not known.
+    /// `sha256:` and hexadecimal digits; of another hash if only that is known, empty if none is.
     #[serde(default)]
     pub digest: String,
     /// The media type, if it is known.
@@ -123,9 +123,9 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// Whether it is named by a digest that none of a policy's can be compared with: these are all `sha256:`.
-    pub(crate) fn digest_is_foreign(&self) -> bool {
-        !self.digest.is_empty() && !self.digest.starts_with("sha256:")
+    /// Whether its digest can be compared with a policy's, which are all `sha256:`.
+    pub(crate) fn has_known_digest(&self) -> bool {
+        self.digest.strip_prefix("sha256:").is_some_and(|digits| !digits.is_empty())
     }
 
     /// What a name that somebody writes most likely is: an image if it has a host, else a package of a known

@@ -93,7 +93,9 @@ fn a_digest_that_is_barred_is_so_within_an_index_and_by_another_hash_nothing_can
     assert!(barring.bars_digests() && !policy(&simple("")).bars_digests());
     refused(&of("sha256:aa", &["sha256:bb", DIGEST]), &barring, "denied-by:broken");
     allowed(&of("sha256:aa", &["sha256:bb"]), &barring);
-    refused(&of(SHA512, &[]), &barring, "undecided:digest");
+    for digest in [SHA512, "sha256:", ""] {
+        refused(&of(digest, &[]), &barring, "undecided:digest");
+    }
     allowed(&of(SHA512, &[]), &policy(&simple("unmatched: allow\n")));
     // A class by digests, too.
     let class = simple(&format!(

@@ -85,8 +85,13 @@ impl Job<'_> {
         let mut hashes = bundles.hashes();
         hashes.insert(HashAlgorithm::Sha256);
         let artifact = artifact::read(file, &hashes, lone)?;
-        let digest = artifact.digest(HashAlgorithm::Sha256).map(hex).unwrap_or_default();
-        let digest = format!("sha256:{digest}");
+        // A digest of another kind that stands for the file is all that is known of it.
+        let known = artifact.digest(HashAlgorithm::Sha256);
+        let known = known.map(|digest| (HashAlgorithm::Sha256, digest));
+        let known = known.or_else(|| artifact.digests().next());
+        let shown =
+            |(hash, digest): (HashAlgorithm, _)| format!("{}:{}", hash.short_name(), hex(digest));
+        let digest = known.map(shown).unwrap_or_default();
         let mut gathered = Gathered::default();
         for (name, bundle) in bundles.about(&artifact) {
             self.judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &digest));
