@@ -154,6 +154,8 @@ impl Audit {
 pub struct Error {
     /// What the log said.
     pub reason: String,
+    /// Whether it may be later.
+    pub retryable: bool,
 }
 
 #[cfg(test)]

@@ -377,7 +377,7 @@ impl Reply {
                 reply(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message, next)
             }
             // Not what the client did: the record's disk is full or away, and comes back.
-            Error::Audit(error) => {
+            Error::Audit(error) if error.retryable => {
                 tracing::error!(request_id = id, %error, "nothing is issued");
                 let message = "nothing is issued that cannot be recorded, and the audit log takes no entries now";
                 reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message.to_owned(), "try again")

@@ -48,6 +48,7 @@ use countersign_ca::limits::Limits;
 use countersign_ca::timestamp::TimestampAuthority;
 use countersign_log::face::static_ct;
 use countersign_log::index::Index;
+use countersign_log::pool::AppendError;
 use countersign_log::store::Sqlite;
 use countersign_log::witness::Witnesses;
 use countersign_verify::sct::Sct;
@@ -389,21 +390,19 @@ impl CertificateLog for InProcess {
     ) -> Result<Sct, LogError> {
         let chain: Vec<_> =
             std::iter::once(precertificate.to_vec()).chain(chain.iter().cloned()).collect();
-        self.0
-            .add_pre_chain(&chain)
-            .await
-            .map_err(|error| LogError { retryable: passes(&error), reason: error.to_string() })
+        self.0.add_pre_chain(&chain).await.map_err(|error| LogError {
+            retryable: match &error {
+                static_ct::Error::Append(error) => passes(error),
+                static_ct::Error::Store(_) => true,
+                _ => false,
+            },
+            reason: error.to_string(),
+        })
     }
 }
 
 /// Whether the same may succeed later without anybody's doing. A log that has halted waits for its operator.
-fn passes(error: &static_ct::Error) -> bool {
-    use countersign_log::pool::AppendError::{Closed, Conflict, Full, Held, Store};
-    match error {
-        static_ct::Error::Append(error) => {
-            matches!(error, Full { .. } | Store(_) | Conflict | Held(_) | Closed)
-        }
-        static_ct::Error::Store(_) => true,
-        _ => false,
-    }
+const fn passes(error: &AppendError) -> bool {
+    use AppendError::{Closed, Conflict, Full, Held, Store};
+    matches!(error, Full { .. } | Store(_) | Conflict | Held(_) | Closed)
 }

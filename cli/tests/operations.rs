@@ -99,15 +99,19 @@ fn a_failure_is_one_json_line_with_the_id_that_the_client_got() {
     let (head, _) = dev.exchange("POST /api/v2/log/entries", id, &entry_request(b"lost"));
     assert!(head.starts_with("HTTP/1.1 500"), "{head}");
     // Whoever asks for a certificate is not told to try again: it does not pass.
-    common::settled(folder.path(), "ct", 1);
-    std::fs::remove_dir_all(folder.path().join("ct/tile")).unwrap();
-    for staged in [".staged-0", ".staged-1"] {
-        let _ = std::fs::remove_file(folder.path().join("ct").join(staged));
+    let (key, token) =
+        (SigningKey::generate(KeyDetails::EcdsaP256Sha256), dev.token("you@example.com"));
+    for (log, size, reason) in [("ct", 1, "CERTIFICATE_LOG"), ("audit", 4, "AUDIT_LOG")] {
+        common::settled(folder.path(), log, size);
+        let log = folder.path().join(log);
+        std::fs::remove_dir_all(log.join("tile")).unwrap();
+        for staged in [".staged-0", ".staged-1"] {
+            let _ = std::fs::remove_file(log.join(staged));
+        }
+        let (status, body) = dev.certify(&key, &token, Value::Null);
+        assert_eq!(status, 500, "{body}");
+        assert!(body.contains(reason) && !body.contains("tile"), "{body}");
     }
-    let key = SigningKey::generate(KeyDetails::EcdsaP256Sha256);
-    let (status, body) = dev.certify(&key, &dev.token("you@example.com"), Value::Null);
-    assert_eq!(status, 500, "{body}");
-    assert!(!body.contains("tile"), "{body}");
     let stderr = dev.child.stderr.take().unwrap();
     dev.kill();
     let lines = std::io::read_to_string(stderr).unwrap();

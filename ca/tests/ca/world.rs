@@ -107,7 +107,8 @@ pub(crate) struct Record {
 impl AuditLog for Record {
     async fn append(&self, entry: Vec<u8>) -> Result<(), audit::Error> {
         if self.full.load(Ordering::Relaxed) {
-            return Err(audit::Error { reason: "No space left on device".to_owned() });
+            let reason = "No space left on device".to_owned();
+            return Err(audit::Error { reason, retryable: true });
         }
         self.entries.lock().unwrap().push(serde_json::from_slice(&entry).unwrap());
         Ok(())

@@ -1,6 +1,6 @@
 //! The record of an instance: a log beside the others, read by its operators alone.
 
-use super::{Directory, LogName, Settings, folder};
+use super::{Directory, LogName, Settings, folder, passes};
 use crate::failure::Failure;
 use countersign_ca::audit::{self, Audit, AuditLog, Entry, Event};
 use countersign_log::fsck::visit;
@@ -27,7 +27,9 @@ pub(super) struct Recorded(pub(super) Arc<Shards<Log>>);
 impl AuditLog for Recorded {
     async fn append(&self, entry: Vec<u8>) -> Result<(), audit::Error> {
         let appended = self.0.append(|| Candidate::entry(&entry)).await;
-        appended.map(drop).map_err(|error| audit::Error { reason: error.to_string() })
+        appended
+            .map(drop)
+            .map_err(|error| audit::Error { retryable: passes(&error), reason: error.to_string() })
     }
 }
 
