@@ -178,8 +178,8 @@ impl Lints<'_> {
             }
             let mut musts = policy.must.iter().filter(|must| in_use(&must.every)).peekable();
             let mild = musts.peek().is_some() && musts.all(|must| !self.refuses(must));
-            let others = policy.must.iter().filter(|must| self.refuses(must));
-            let covered = others.map(|must| self.overlap(&must.every, place)).any(|covers| covers);
+            let mut others = policy.must.iter().filter(|must| self.refuses(must));
+            let covered = others.any(|must| self.overlap(&must.every, place));
             if mild && !covered && policy.unmatched == Unmatched::Refuse {
                 let message = format!(
                     "class {:?} is refused all the same: no rule about it refuses, so it is unmatched",
