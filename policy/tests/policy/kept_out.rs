@@ -98,9 +98,9 @@ fn a_digest_that_is_barred_is_so_within_an_index_and_by_another_hash_nothing_can
     }
     allowed(&of(SHA512, &[]), &policy(&simple("unmatched: allow\n")));
     // A class by digests, too.
-    let class = simple(&format!(
-        "  - {{name: known, every: bad, needs: [signature: {{by: release}}], otherwise: refuse}}\nunmatched: allow\n"
-    ))
+    let class = simple(
+        "  - {name: known, every: bad, needs: [signature: {by: release}], otherwise: refuse}\nunmatched: allow\n",
+    )
     .replace("what:\n", &format!("what:\n  bad: {{digests: \"{DIGEST}\"}}\n"));
     refused(&of(DIGEST, &[]), &policy(&class), "signature-missing");
     refused(&of(SHA512, &[]), &policy(&class), "undecided:digest");
