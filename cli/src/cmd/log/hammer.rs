@@ -213,6 +213,12 @@ impl Report {
         self.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / answered)
     }
 
+    /// The floor beside the writers: what the cores could take if the log cost no more, with what the writers cost.
+    fn shared_floor(&self) -> Option<f64> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        self.cpu_us().map(|us| 1.0 / (1.0 / self.floor + us / (cores * 1e6)))
+    }
+
     fn json(&self) -> String {
         let Self { tally, settled, .. } = self;
         let json = json!({
@@ -223,6 +229,7 @@ impl Report {
             "accepted": tally.accepted,
             "accepted_per_s": self.per_second(tally.accepted),
             "floor_per_s": self.floor.round(),
+            "shared_floor_per_s": self.shared_floor().map(f64::round),
             "writers_cpu_us": self.cpu_us().map(f64::round),
             "p50_ms": tally.waits.quantile_ms(500),
             "p99_ms": tally.waits.quantile_ms(990),
@@ -255,6 +262,7 @@ impl Report {
             "{}, {} writers, {:.1} s\n\
              accepted  {} entries, {accepted:.0}/s, p50 {}, p99 {}\n\
              floor     {floor:.0}/s to verify and hash alone, on all cores; accepted {:.2} of it\n\
+             shared    {} beside the writers\n\
              writers   {} of CPU an entry\n\
              repeats   {}, {:.0}/s, p50 {}, p99 {}; {} got another place\n\
              refused   {} with a flaw, {} without; {} with a flaw accepted\n\
@@ -266,6 +274,9 @@ impl Report {
             ms(tally.waits.quantile_ms(500)),
             ms(tally.waits.quantile_ms(990)),
             accepted / floor,
+            self.shared_floor().map_or("unknown".to_owned(), |shared| {
+                format!("{shared:.0}/s of that; accepted {:.2} of it", accepted / shared)
+            }),
             self.cpu_us().map_or("unknown".to_owned(), |us| format!("{us:.0} us")),
             tally.repeats,
             tally.repeats as f64 / self.seconds,
