@@ -5,6 +5,7 @@ use crate::facts::{Artifact, Context, Evidence, Kind};
 use crate::pattern::{Glob, image_name, is_host, repository};
 use crate::role::is_digest;
 use crate::yaml::{Node, Place, Reader, Value};
+use std::collections::BTreeSet;
 
 /// Artifacts under one name.
 #[derive(Clone, Debug)]
@@ -87,8 +88,10 @@ impl Class {
         for node in nodes {
             // What is taken out is spelled as what is in. Where a class has other kinds, too, a name may be theirs.
             let mut aside = Reader::default();
+            let host = |text: &str| text.split_once('/').is_some_and(|(host, _)| is_host(host));
+            let image = strict || some && matches!(&node.value, Value::Text(text) if host(text));
             let (images, others) =
-                if strict { (&mut *reader, &mut aside) } else { (&mut aside, &mut *reader) };
+                if image { (&mut *reader, &mut aside) } else { (&mut aside, &mut *reader) };
             if some || selectors.iter().any(digest) {
                 except_images.extend(read_except(images, node));
             }
@@ -218,7 +221,9 @@ fn read_mirrors(
     for (place, copy) in copies {
         let Some(copy) = glob(copy) else { continue };
         let alike = |name: &Glob| name.halves().1 == copy.halves().1;
-        let mut names = images.iter().filter_map(|(_, name)| glob(name)).filter(alike);
+        // One name may stand there with several tags.
+        let names = images.iter().filter_map(|(_, name)| glob(name)).filter(alike);
+        let mut names = names.collect::<BTreeSet<_>>().into_iter();
         let (first, second) = (names.next(), names.next());
         let copy_text = copy.as_str();
         match (first, second) {

@@ -251,6 +251,17 @@ impl Policy {
                     })
             })
             || self.included.iter().any(|policy| policy.reads_statements_of(signer))
+            || self.bars_by_statement(signer)
+    }
+
+    /// Whether a prohibition for everybody looks at what a signer of an included policy attests: it binds there, too.
+    fn bars_by_statement(&self, signer: &SignerFacts) -> bool {
+        let mut never = self.never.iter().filter(|never| never.who == By::Anyone);
+        never.any(|never| never.when.conditions.iter().any(Condition::reads_statement))
+            && self
+                .included
+                .iter()
+                .any(|policy| policy.roles.iter().any(|role| role.has(signer, &policy.name)))
     }
 
     /// Contexts that are chosen by a label of the namespace, those of included policies among them: who does

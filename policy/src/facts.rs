@@ -3,7 +3,7 @@
 
 use crate::claims::{Claims, claims};
 use crate::document::Policy;
-use crate::pattern::image_name;
+use crate::pattern::{image_name, is_host};
 use crate::rule::Action;
 use countersign_verify::assertion::{Assertion, Intended, Intent};
 use countersign_verify::certificate::{Certificate, Identity, Subject};
@@ -132,7 +132,7 @@ impl Artifact {
     /// ecosystem, else a file.
     #[must_use]
     pub fn named(text: &str) -> Self {
-        let host = text.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
+        let host = text.split_once('/').is_some_and(|(host, _)| is_host(host));
         if let Some(image) = image_name(text).ok().filter(|_| host) {
             return Self {
                 kind: Kind::Image,

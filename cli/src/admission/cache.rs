@@ -269,6 +269,12 @@ impl Cache {
             counter!("countersign_admission_evidence_total", "from" => "stale").increment(1);
             return Hit { found: Arc::clone(&known.found), failed: Some(why) };
         }
+        // What is so large would take the place of all others, and not stay itself.
+        if found.bytes > self.limits.bytes / 2 {
+            let before = entry.known.take().map_or(0, |before| before.found.bytes);
+            state.bytes -= before;
+            return Hit { found, failed: None };
+        }
         state.bytes += found.bytes;
         let known = Known { found: Arc::clone(&found), since: now, failed: None };
         if let Some(before) = entry.known.replace(known) {

@@ -28,6 +28,9 @@ const MAX_AUTHORITIES: usize = 4 << 20;
 /// Bytes of a decision's ID: enough that no two of a cluster are ever the same.
 const ID: usize = 12;
 
+/// Why there is no decision: the server stops, or the work for it failed.
+const UNFINISHED: &str = "the decision was not finished";
+
 /// What is to be known of an image that was judged by a tag.
 const UNPINNED: &str = "judged by what its tag means now, which may be another image once it is pulled; the policy's pin-tags-to-digests helps";
 
@@ -263,7 +266,7 @@ impl Rules {
                 let gathered = found.as_ref().and_then(|found| found.gathered.as_ref().ok());
                 judge.decide(subject, context, gathered.unwrap_or(&nothing), Timestamp::now())
             };
-            async { spawn_blocking(work).await.expect("a decision does not panic") }
+            async { spawn_blocking(work).await.map_err(|_| UNFINISHED.to_owned()) }
         };
         let conclude = |(decision, facts): (Decision, Facts), found: Option<&Found>| {
             let nothing = [0; 32];
@@ -287,7 +290,10 @@ impl Rules {
             }
         };
         // What no evidence could change needs none: no registry is asked about images that no rule is about.
-        let decided = decide(None).await;
+        let decided = match decide(None).await {
+            Ok(decided) => decided,
+            Err(why) => return Judged::new(image, Some(digest.clone()), Verdict::Undecided(why)),
+        };
         if self.is_settled(&decided.0) {
             return conclude(decided, None);
         }
@@ -303,13 +309,13 @@ impl Rules {
             }
             seen = Some(Arc::clone(&found));
             last = match &found.gathered {
-                Ok(_) => {
-                    let judged = conclude(decide(Some(Arc::clone(&found))).await, Some(&found));
-                    Ok(match failed {
+                Ok(_) => decide(Some(Arc::clone(&found))).await.map(|decided| {
+                    let judged = conclude(decided, Some(&found));
+                    match failed {
                         Some(why) => judged.by_stale_evidence(&why),
                         None => judged,
-                    })
-                }
+                    }
+                }),
                 Err(missed) => Err(missed.what.clone()),
             };
             if matches!(&last, Ok(Judged { verdict: Verdict::Allowed, .. })) {

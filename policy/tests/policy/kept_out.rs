@@ -49,6 +49,11 @@ fn what_a_class_leaves_out_is_spelled_as_what_it_has() {
     ] {
         let found = mistakes(&with("docker.io/**", except)).join("\n");
         assert!(found.contains(expected), "{found}");
+        // Where a class has other kinds, too, what has a host is an image's name.
+        if except.contains('/') {
+            let found = mistakes(&with("docker.io/**, blobs: tool-*", except)).join("\n");
+            assert!(found.contains(expected), "{found}");
+        }
     }
     // A name of another kind is no image's.
     let both = with("registry.example/acme/**, blobs: tool-*", "tool-secret");

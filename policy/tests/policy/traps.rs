@@ -97,6 +97,8 @@ fn a_mirror_has_the_stars_of_what_it_mirrors() {
         assert!(mistakes.contains("mirrors both"), "{mistakes}");
         assert!(mistakes.contains("write a class for each of them"), "{mistakes}");
     }
+    let tags = mistakes(&with("['r.example/app:v1*', 'r.example/app:v2*']", "m.example/app"));
+    assert!(!tags.join("\n").contains("mirrors"), "one name, whatever its tags: {tags:?}");
     let two = "[r.example/web/**, r.example/one]";
     let policy = policy(&with(two, "[m.example/**, m.example/two]"));
     for (signed, at, allows) in [

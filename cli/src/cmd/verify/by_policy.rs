@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::judge::{Content, Gathered, Judge};
 use crate::report::{Decided, Result as Found, Results};
 use crate::{artifact, policy_file};
-use countersign_policy::{Artifact as Subject, Context};
+use countersign_policy::{Artifact as Subject, Context, Kind};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
 use jiff::Timestamp;
@@ -97,6 +97,12 @@ impl Job<'_> {
             self.judge.weigh(&mut gathered, name, bundle, &Content::File(&artifact, &digest));
         }
         let named = policy_file::file(file, self.args.by_policy.name.as_deref());
+        if named.kind == Kind::Image && self.judge.needs_platforms() {
+            let message = "by this policy the images for an image's platforms count, too, and a file does not show them";
+            return Err(
+                Failure::unclear(message).hint("countersign verify --policy IMAGE reads them")
+            );
+        }
         let subject = Subject { digest, pinned: true, ..named };
         let context = context(&self.args.by_policy);
         let (decision, facts) = self.judge.decide(subject, context, &gathered, self.now);
