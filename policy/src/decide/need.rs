@@ -214,7 +214,10 @@ impl Demand<'_, '_> {
             let last = of_role.iter().map(|&place| time(place)).max();
             of_role.into_iter().filter(|&place| Some(time(place)) == last).collect()
         });
-        newest.collect()
+        let mut newest: Vec<_> = newest.collect();
+        // Of those that fail alike one leads: not by the names of roles, which are sorted.
+        newest.sort_unstable();
+        newest
     }
 
     /// Whether an attestation says what it must.
