@@ -7,10 +7,13 @@
 use crate::assertion::{self, ASSERTION, Assertion};
 use crate::limits::{MAX_CERTIFICATE, MAX_EXTENSIONS};
 use const_oid::ObjectIdentifier;
-use der::asn1::{AnyRef, BitStringRef, IntRef, OctetStringRef, Utf8StringRef};
-use der::{Decode as _, Encode as _, Sequence};
+use der::asn1::{BitStringRef, IntRef, OctetStringRef, Utf8StringRef};
+use der::{
+    Decode as _, DecodeValue, FixedTag, Header, Reader, SliceReader, Tag, TagMode, TagNumber,
+};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
@@ -75,68 +78,20 @@ pub const CLAIMS: [(u8, &str); 23] = [
     (24, "tokenSubject"),
 ];
 
-/// TBSCertificate of RFC 5280, section 4.1, every part kept as the bytes it came in: der re-encodes
-/// what it read to the same bytes, because DER has one encoding of each value.
-#[derive(Clone, Sequence)]
-struct Tbs<'a> {
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", default = "Default::default")]
-    version: u8,
-    serial: IntRef<'a>,
-    signature: AnyRef<'a>,
-    issuer: AnyRef<'a>,
-    validity: Validity,
-    subject: AnyRef<'a>,
-    spki: AnyRef<'a>,
-    #[asn1(context_specific = "1", tag_mode = "IMPLICIT", optional = "true")]
-    issuer_unique_id: Option<BitStringRef<'a>>,
-    #[asn1(context_specific = "2", tag_mode = "IMPLICIT", optional = "true")]
-    subject_unique_id: Option<BitStringRef<'a>>,
-    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
-    extensions: Option<Vec<RawExtension<'a>>>,
-}
-
-#[derive(Clone, Sequence)]
-struct Validity {
-    not_before: Time,
-    not_after: Time,
-}
-
-#[derive(Clone, Sequence)]
-struct RawExtension<'a> {
-    id: ObjectIdentifier,
-    #[asn1(default = "Default::default")]
-    critical: bool,
-    value: &'a OctetStringRef,
-}
-
-#[derive(Sequence)]
-struct Signed<'a> {
-    tbs: AnyRef<'a>,
-    algorithm: AnyRef<'a>,
-    signature: BitStringRef<'a>,
-}
-
-#[derive(Sequence)]
-struct Algorithm<'a> {
-    oid: ObjectIdentifier,
-    #[asn1(optional = "true")]
-    parameters: Option<AnyRef<'a>>,
-}
-
 /// A certificate that was read, nothing about it verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Certificate {
     der: Vec<u8>,
-    tbs: Vec<u8>,
-    serial: Vec<u8>,
-    issuer: Vec<u8>,
-    subject: Vec<u8>,
-    spki: Vec<u8>,
+    tbs: Range<usize>,
+    serial: Range<usize>,
+    issuer: Range<usize>,
+    subject: Range<usize>,
+    spki: Range<usize>,
     not_before: Timestamp,
     not_after: Timestamp,
     extensions: Vec<Extension>,
     signature_algorithm: ObjectIdentifier,
-    signature: Vec<u8>,
+    signature: Range<usize>,
 }
 
 /// One extension of a certificate.
@@ -159,47 +114,71 @@ impl Certificate {
         if der.len() > MAX_CERTIFICATE {
             return Err(Error::TooLong { limit: MAX_CERTIFICATE, found: der.len() });
         }
-        let malformed = |error: der::Error| Error::Encoding { reason: error.to_string() };
-        let signed = Signed::from_der(der).map_err(malformed)?;
-        let tbs_der = signed.tbs.to_der().map_err(malformed)?;
-        let tbs = Tbs::from_der(&tbs_der).map_err(malformed)?;
-        // The decoder takes a default that is written out, which DER forbids: two certificates would then
-        // be one to whoever re-encodes, as the check of SCTs does.
-        if tbs.to_der().map_err(malformed)? != tbs_der {
-            return Err(Error::NotCanonical);
-        }
-        if tbs.version != 2 {
-            return Err(Error::Version { found: tbs.version });
-        }
-        if signed.algorithm != tbs.signature {
+        let mut reader = SliceReader::new(der)?;
+        let read = reader.sequence(Self::read)?;
+        reader.finish()?;
+        Ok(Self { der: der.to_vec(), ..read })
+    }
+
+    /// Certificate of RFC 5280, section 4.1, without the bytes that its parts are in.
+    fn read(reader: &mut SliceReader<'_>) -> Result<Self, Error> {
+        let start = position(reader);
+        let (read, algorithm) = reader.sequence(Self::read_tbs)?;
+        let tbs = start..position(reader);
+        if reader.tlv_bytes()? != algorithm {
             return Err(Error::TwoAlgorithms);
         }
-        let algorithm: Algorithm<'_> = signed.algorithm.decode_as().map_err(malformed)?;
-        let signature = signed.signature.as_bytes().ok_or(Error::SignatureBits)?;
-        let found = tbs.extensions.as_ref().map_or(0, Vec::len);
-        if found > MAX_EXTENSIONS {
-            return Err(Error::TooManyExtensions { limit: MAX_EXTENSIONS, found });
+        let bits: BitStringRef<'_> = reader.decode()?;
+        let signature = bits.as_bytes().ok_or(Error::SignatureBits)?;
+        Ok(Self { tbs, signature: last(reader, signature), ..read })
+    }
+
+    /// TBSCertificate; and its algorithm, which stands outside of it once more.
+    fn read_tbs<'a>(reader: &mut SliceReader<'a>) -> Result<(Self, &'a [u8]), Error> {
+        // What is a default must not be written, or two certificates were one to whoever re-encodes, as the
+        // check of SCTs does.
+        let version = match reader.context_specific(TagNumber(0), TagMode::Explicit)? {
+            Some(0) => return Err(Error::NotCanonical),
+            version => version.unwrap_or(0),
+        };
+        if version != 2 {
+            return Err(Error::Version { found: version });
         }
-        let mut extensions: Vec<Extension> = Vec::new();
-        for RawExtension { id, critical, value } in tbs.extensions.unwrap_or_default() {
-            if extensions.iter().any(|other| other.id == id) {
-                return Err(Error::RepeatedExtension { id });
+        let serial: IntRef<'_> = reader.decode()?;
+        let serial = last(reader, serial.as_bytes());
+        let algorithm = reader.tlv_bytes()?;
+        let issuer = part(reader)?;
+        let (not_before, not_after) = reader.sequence(|validity| {
+            Ok::<_, Error>((timestamp(validity.decode()?)?, timestamp(validity.decode()?)?))
+        })?;
+        let (subject, spki) = (part(reader)?, part(reader)?);
+        for number in [1, 2] {
+            let _: Option<BitStringRef<'_>> =
+                reader.context_specific(TagNumber(number), TagMode::Implicit)?;
+        }
+        let extensions: Option<Extensions> =
+            reader.context_specific(TagNumber(3), TagMode::Explicit)?;
+        let signature_algorithm = SliceReader::new(algorithm)?.sequence(|algorithm| {
+            let oid = algorithm.decode()?;
+            if !algorithm.is_finished() {
+                algorithm.tlv_bytes()?; // parameters
             }
-            extensions.push(Extension { id, critical, value: value.as_bytes().to_vec() });
-        }
-        Ok(Self {
-            serial: tbs.serial.as_bytes().to_vec(),
-            issuer: tbs.issuer.to_der().map_err(malformed)?,
-            subject: tbs.subject.to_der().map_err(malformed)?,
-            spki: tbs.spki.to_der().map_err(malformed)?,
-            not_before: timestamp(tbs.validity.not_before)?,
-            not_after: timestamp(tbs.validity.not_after)?,
-            extensions,
-            signature_algorithm: algorithm.oid,
-            signature: signature.to_vec(),
-            der: der.to_vec(),
-            tbs: tbs_der,
-        })
+            Ok::<_, Error>(oid)
+        })?;
+        let read = Self {
+            der: Vec::new(),
+            tbs: 0..0,
+            serial,
+            issuer,
+            subject,
+            spki,
+            not_before,
+            not_after,
+            extensions: extensions.unwrap_or_default().0,
+            signature_algorithm,
+            signature: 0..0,
+        };
+        Ok((read, algorithm))
     }
 
     /// The whole certificate, DER.
@@ -211,31 +190,31 @@ impl Certificate {
     /// TBSCertificate, DER: the signed part.
     #[must_use]
     pub fn tbs(&self) -> &[u8] {
-        &self.tbs
+        &self.der[self.tbs.clone()]
     }
 
     /// The serial number, big endian, two's complement, as in DER.
     #[must_use]
     pub fn serial(&self) -> &[u8] {
-        &self.serial
+        &self.der[self.serial.clone()]
     }
 
     /// The issuer's Name, DER.
     #[must_use]
     pub fn issuer(&self) -> &[u8] {
-        &self.issuer
+        &self.der[self.issuer.clone()]
     }
 
     /// The subject's Name, DER.
     #[must_use]
     pub fn subject(&self) -> &[u8] {
-        &self.subject
+        &self.der[self.subject.clone()]
     }
 
     /// SubjectPublicKeyInfo, DER.
     #[must_use]
     pub fn spki(&self) -> &[u8] {
-        &self.spki
+        &self.der[self.spki.clone()]
     }
 
     /// First second of validity.
@@ -265,7 +244,7 @@ impl Certificate {
     /// The issuer's signature.
     #[must_use]
     pub fn signature(&self) -> &[u8] {
-        &self.signature
+        &self.der[self.signature.clone()]
     }
 
     /// All extensions in their order.
@@ -396,6 +375,67 @@ impl Certificate {
         self.extension(id)
             .map(|extension| decode(&extension.value).ok_or(Error::Extension { name }))
             .transpose()
+    }
+}
+
+fn position(reader: &SliceReader<'_>) -> usize {
+    u32::from(reader.position()) as usize
+}
+
+/// The next part, as it stands there.
+fn part(reader: &mut SliceReader<'_>) -> Result<Range<usize>, Error> {
+    let start = position(reader);
+    reader.tlv_bytes()?;
+    Ok(start..position(reader))
+}
+
+/// Where `content` is, which ends what was read last.
+fn last(reader: &SliceReader<'_>, content: &[u8]) -> Range<usize> {
+    let end = position(reader);
+    end - content.len()..end
+}
+
+/// All extensions, each of another type.
+#[derive(Default)]
+struct Extensions(Vec<Extension>);
+
+impl FixedTag for Extensions {
+    const TAG: Tag = Tag::Sequence;
+}
+
+impl<'a> DecodeValue<'a> for Extensions {
+    type Error = Error;
+
+    fn decode_value<R: Reader<'a>>(reader: &mut R, _: Header) -> Result<Self, Error> {
+        let (mut extensions, mut found) = (Vec::new(), 0);
+        while !reader.is_finished() {
+            let extension = reader.sequence(Extension::read)?;
+            found += 1;
+            if found > MAX_EXTENSIONS {
+                continue; // to tell how many there are
+            }
+            let Extension { id, .. } = extension;
+            if extensions.iter().any(|other: &Extension| other.id == id) {
+                return Err(Error::RepeatedExtension { id });
+            }
+            extensions.push(extension);
+        }
+        if found > MAX_EXTENSIONS {
+            return Err(Error::TooManyExtensions { limit: MAX_EXTENSIONS, found });
+        }
+        Ok(Self(extensions))
+    }
+}
+
+impl Extension {
+    fn read<'a, R: Reader<'a>>(reader: &mut R) -> Result<Self, Error> {
+        let id = reader.decode()?;
+        let critical = Tag::peek(reader)? == Tag::Boolean;
+        if critical && !reader.decode::<bool>()? {
+            return Err(Error::NotCanonical);
+        }
+        let value: &OctetStringRef = reader.decode()?;
+        Ok(Self { id, critical, value: value.as_bytes().to_vec() })
     }
 }
 
@@ -562,4 +602,10 @@ pub enum Error {
         /// Extension 8.
         v2: String,
     },
+}
+
+impl From<der::Error> for Error {
+    fn from(error: der::Error) -> Self {
+        Self::Encoding { reason: error.to_string() }
+    }
 }
