@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::grounds::{Grounds, thresholds};
 use crate::policy_file::{self, Named};
 use countersign_client::oci::{
-    Attachment, Digest, Error, MAX_CHILDREN, Payload, Suffix, Where, media_type,
+    Attachment, Descriptor, Digest, Error, Layer, MAX_CHILDREN, Payload, Suffix, Where, media_type,
 };
 use countersign_client::retry::Retryable as _;
 use countersign_policy::{
@@ -20,17 +20,23 @@ use countersign_verify::limits::MAX_BUNDLE;
 use countersign_verify::{Artifact, Bundle, Thresholds, Verified, bundle, verify};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Most bundles of one image that are fetched and verified; cosign reads as many legacy signatures.
 pub(crate) const MAX_TRIED: usize = 1000;
 /// Most bytes of evidence about one image, its images for each platform among it: the largest attestation, or
 /// 30 000 ordinary ones.
-const MAX_EVIDENCE: usize = MAX_BUNDLE;
-/// How many bundles of one image are fetched at the same time; each may be large.
+const MAX_EVIDENCE: u64 = MAX_BUNDLE as u64;
+/// How many bundles of one image are fetched at the same time.
 const AT_ONCE: usize = 4;
+/// KiB of bundles, of all images together, that are in memory before they are verified. One that is larger has
+/// all of it to itself.
+const ROOM: u32 = 64 << 10;
+/// Up to here, in bytes, a bundle needs no room: whoever fills it delays no ordinary signature.
+const SMALL: u64 = 256 << 10;
 
 /// A policy with all that evidence is verified by. It can be shared between threads.
 #[derive(Debug)]
@@ -40,6 +46,33 @@ pub(crate) struct Judge {
     own: Grounds,
     /// By each root and key that the policy names, in its order.
     named: Vec<(String, Grounds)>,
+    /// [`ROOM`].
+    room: Semaphore,
+}
+
+/// What may be evidence about an image, as it is listed.
+enum Listed {
+    Referrer(Attachment),
+    /// Of a legacy tag.
+    Layer(Descriptor),
+}
+
+impl Listed {
+    const fn digest(&self) -> &Digest {
+        match self {
+            Self::Referrer(Attachment { descriptor }) | Self::Layer(descriptor) => {
+                &descriptor.digest
+            }
+        }
+    }
+}
+
+/// A bundle in memory, with the room that it takes until it is verified.
+struct Fetched<'a> {
+    bundle: Vec<u8>,
+    /// What a legacy signature is over.
+    payload: Option<Vec<u8>>,
+    room: Option<SemaphorePermit<'a>>,
 }
 
 /// All that is known about one artifact before a decision is made.
@@ -116,7 +149,7 @@ impl Judge {
             }
         };
         let named = named.into_iter().map(|(name, named)| (name, grounds(named))).collect();
-        Self { policy, own, named }
+        Self { policy, own, named, room: Semaphore::new(ROOM as usize) }
     }
 
     /// By the flags of a command.
@@ -177,7 +210,7 @@ impl Judge {
     /// # Errors
     /// When it is not known which platforms there are. All else that cannot be read is missed evidence.
     pub(crate) async fn gather(&self, place: &Where, digest: &Digest) -> Result<Gathered, Error> {
-        let read = &AtomicUsize::new(0);
+        let read = &AtomicU64::new(0);
         let mut gathered = self.about(place, digest, read).await;
         if self.needs_platforms() {
             gathered.platforms = platforms(place, digest).await?;
@@ -197,7 +230,7 @@ impl Judge {
     }
 
     /// Evidence about one digest; of what `read` counts, bytes of bundles, there are at most [`MAX_EVIDENCE`].
-    async fn about(&self, place: &Where, digest: &Digest, read: &AtomicUsize) -> Gathered {
+    async fn about(&self, place: &Where, digest: &Digest, read: &AtomicU64) -> Gathered {
         let mut gathered = Gathered::default();
         let (listed, tagged, signatures, attestations) = tokio::join!(
             place.listed(digest),
@@ -231,38 +264,74 @@ impl Judge {
         referrers.truncate(MAX_TRIED);
         layers.truncate(MAX_TRIED - referrers.len());
 
-        let referrers = referrers.into_iter().map(|one| async move {
-            let found = place.bundle(digest, &one).await;
-            let found = found.map(|found| Some((found?.bundle, Content::Image(digest, None))));
-            (one.descriptor.digest, found)
+        let referrers = referrers.into_iter().map(Listed::Referrer);
+        let listed = referrers.chain(layers.into_iter().map(Listed::Layer)).enumerate();
+        let fetched = listed.map(|(number, listed)| async move {
+            let found = self.fetch(place, digest, &listed, read).await;
+            (number, listed.digest().to_string(), found)
         });
-        let layers = layers.into_iter().map(|one| async move {
-            let payload = |content| one.is_legacy_signature().then_some(content);
-            let found = place.legacy(&one).await;
-            let found = found
-                .map(|layer| Some((layer.bundle, Content::Image(digest, payload(layer.content)))));
-            (one.digest, found)
-        });
-        let (referrers, layers) = (stream::iter(referrers), stream::iter(layers));
-        let mut fetched = pin!(referrers.buffered(AT_ONCE).chain(layers.buffered(AT_ONCE)));
-        while let Some((source, found)) = fetched.next().await {
-            let (bundle, content) = match found {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
-                Err(error) => {
-                    gathered.failed(source.as_str(), &error);
-                    continue;
+        // Told in the order of the lists; but verified as they come, for they take room.
+        let mut fetched = pin!(stream::iter(fetched).buffer_unordered(AT_ONCE));
+        let mut weighed = BTreeMap::new();
+        while let Some((number, source, found)) = fetched.next().await {
+            let mut one = Gathered::default();
+            match found {
+                Ok(Some(Fetched { bundle, payload, room })) => {
+                    let content = Content::Image(digest, payload);
+                    self.weigh(&mut one, &source, &Bundle::parse_owned(bundle), &content);
+                    drop(room);
                 }
-            };
-            let before = read.fetch_add(bundle.len(), Ordering::Relaxed);
-            if before + bundle.len() > MAX_EVIDENCE {
-                let what = format!("bytes of bundles that refer to {digest}");
-                gathered.failed("", &Error::TooMany { what, limit: MAX_EVIDENCE });
-                break;
+                Ok(None) => {}
+                Err(error) => one.failed(&source, &error),
             }
-            self.weigh(&mut gathered, source.as_str(), &Bundle::parse_owned(bundle), &content);
+            weighed.insert(number, one);
         }
+        weighed.into_values().for_each(|one| gathered.merge(one));
         gathered
+    }
+
+    /// What is listed about `digest`, if it is a bundle.
+    async fn fetch(
+        &self,
+        place: &Where,
+        digest: &Digest,
+        listed: &Listed,
+        read: &AtomicU64,
+    ) -> Result<Option<Fetched<'_>>, Error> {
+        let layer = match listed {
+            Listed::Layer(layer) => layer.clone(),
+            Listed::Referrer(referrer) => match place.bundle_layer(digest, referrer).await? {
+                Some(layer) => layer,
+                None => return Ok(None),
+            },
+        };
+        let room = self.room_for(layer.size, read).await?;
+        let (bundle, payload) = match listed {
+            Listed::Referrer(_) => (place.blob(&layer, MAX_BUNDLE).await?, None),
+            Listed::Layer(_) => {
+                let Layer { bundle, content, .. } = place.legacy(&layer).await?;
+                (bundle, layer.is_legacy_signature().then_some(content))
+            }
+        };
+        Ok(Some(Fetched { bundle, payload, room }))
+    }
+
+    /// Counts `size` bytes to what `read` has of an image, and waits for room for them.
+    async fn room_for(
+        &self,
+        size: u64,
+        read: &AtomicU64,
+    ) -> Result<Option<SemaphorePermit<'_>>, Error> {
+        let within = |read: u64| read.checked_add(size).filter(|read| *read <= MAX_EVIDENCE);
+        if read.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
+            let (what, limit) = ("bytes of bundles of one image".to_owned(), MAX_BUNDLE);
+            return Err(Error::TooMany { what, limit });
+        }
+        if size <= SMALL {
+            return Ok(None);
+        }
+        let needed = u32::try_from(size >> 10).unwrap_or(ROOM).min(ROOM);
+        Ok(Some(self.room.acquire_many(needed).await.expect("it is never closed")))
     }
 
     /// Verifies one bundle, by our own roots or else by one that the policy names, and puts it where it
@@ -376,6 +445,7 @@ async fn platforms(place: &Where, digest: &Digest) -> Result<Vec<Digest>, Error>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[test]
     fn a_judge_serves_many_requests_at_once() {
@@ -384,5 +454,67 @@ mod tests {
         shared::<Judge>();
         static DIGEST: std::sync::OnceLock<Digest> = std::sync::OnceLock::new();
         spawned(|judge, place| judge.gather(place, DIGEST.get_or_init(|| Digest::of(b"image"))));
+    }
+
+    /// A layout in which bundles of these sizes, which are none, refer to `image`.
+    fn layout(folder: &std::path::Path, image: &Digest, sizes: &[usize]) -> Where {
+        let blobs = folder.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let store = |kind: &str, bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            std::fs::write(blobs.join(digest.as_str().rsplit(':').next().unwrap()), bytes).unwrap();
+            serde_json::json!({ "mediaType": kind, "digest": digest.as_str(), "size": bytes.len() })
+        };
+        let (manifest, bundle) = (
+            "application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+        );
+        let referrer = |(number, size): (usize, &usize)| {
+            let content = vec![b'0' + u8::try_from(number).unwrap(); *size];
+            let referrer = serde_json::json!({
+                "schemaVersion": 2, "mediaType": manifest, "artifactType": bundle,
+                "config": store("application/vnd.oci.empty.v1+json", b"{}"),
+                "layers": [store(bundle, &content)],
+                "subject": { "mediaType": manifest, "digest": image.as_str(), "size": 1 },
+            });
+            store(manifest, referrer.to_string().as_bytes())
+        };
+        let manifests: Vec<_> = sizes.iter().enumerate().map(referrer).collect();
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+        std::fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        Where::Layout(countersign_client::oci::Layout::open(folder).unwrap())
+    }
+
+    /// Anybody who may push may put large bundles beside an image, and beside many of them.
+    #[tokio::test]
+    async fn large_bundles_wait_for_room_and_ordinary_ones_do_not() {
+        let policy = Policy::parse("policy: p\nserial: 1\nunmatched: refuse\n").unwrap();
+        let thresholds = Thresholds::KEY;
+        let judge =
+            Judge::new(policy, Grounds::new(Vec::new(), thresholds, None), Vec::new(), thresholds);
+        let image = Digest::of(b"image");
+        let folder = tempfile::tempdir().unwrap();
+        let (small, large) = (SMALL as usize, SMALL as usize + 1);
+        let ordinary = layout(&folder.path().join("small"), &image, &[small; 5]);
+        // More at once than there are places, and two that take all of the room.
+        let all = 65 << 20;
+        let mixed = layout(&folder.path().join("mixed"), &image, &[large, small, all, all, large]);
+
+        let room = judge.room.acquire_many(ROOM).await.unwrap();
+        assert_eq!(judge.gather(&ordinary, &image).await.unwrap().rejected.len(), 5);
+        assert!(judge.gather(&mixed, &image).now_or_never().is_none(), "there is no room");
+        drop(room);
+        let found = tokio::join!(judge.gather(&mixed, &image), judge.gather(&mixed, &image));
+        for found in [found.0.unwrap(), found.1.unwrap()] {
+            assert_eq!((found.rejected.len(), found.missed.is_none()), (5, true));
+        }
+        assert_eq!(judge.room.available_permits(), ROOM as usize);
+        // Of one image there is an end.
+        let much = layout(&folder.path().join("much"), &image, &[all, all, all, small]);
+        let found = judge.gather(&much, &image).await.unwrap();
+        assert_eq!(
+            (found.rejected.len(), found.missed.map(|missed| missed.why)),
+            (3, Some("limit"))
+        );
     }
 }

@@ -177,13 +177,27 @@ impl Where {
         subject: &Digest,
         attachment: &Attachment,
     ) -> Result<Option<Evidence>, Error> {
+        let Some(layer) = self.bundle_layer(subject, attachment).await? else { return Ok(None) };
+        let bundle = self.blob(&layer, MAX_BUNDLE).await?;
+        Ok(Some(Evidence { digest: attachment.descriptor.digest.clone(), bundle }))
+    }
+
+    /// Where the bundle in a referrer of `subject` is, for whoever has to know first how long it is; none if it
+    /// turns out to hold something else.
+    ///
+    /// # Errors
+    /// When the referrer cannot be read, refers to something else, or is not what it is listed as.
+    pub async fn bundle_layer(
+        &self,
+        subject: &Digest,
+        attachment: &Attachment,
+    ) -> Result<Option<Descriptor>, Error> {
         if !attachment.may_be_bundle() {
             return Ok(None);
         }
         let descriptor = &attachment.descriptor;
-        let digest = descriptor.digest.clone();
-        let Stored { bytes, manifest, .. } = self.manifest(&digest).await?;
-        let what = digest.to_string();
+        let Stored { bytes, manifest, .. } = self.manifest(&descriptor.digest).await?;
+        let what = descriptor.digest.to_string();
         if bytes.len() as u64 != descriptor.size {
             let (expected, found) = (descriptor.size, bytes.len() as u64);
             return Err(Error::Size { what, expected, found });
@@ -194,10 +208,7 @@ impl Where {
             return Err(Error::Subject { what, expected: subject.clone(), found });
         }
         match manifest.layers() {
-            [layer] if media_type::is_bundle(&layer.media_type) => {
-                let bundle = self.blob(layer, MAX_BUNDLE).await?;
-                Ok(Some(Evidence { digest, bundle }))
-            }
+            [layer] if media_type::is_bundle(&layer.media_type) => Ok(Some(layer.clone())),
             // Listed without a type it may be anything.
             _ if attachment.stated_type().is_none() => Ok(None),
             [layer] => {
