@@ -63,7 +63,7 @@ const PROMISED: Shape = Shape {
 
 impl Shape {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         PLAIN,
         Self {
             name: "0.3 old spelling, embedded certificate",
@@ -92,6 +92,7 @@ impl Shape {
             entries: &[INTOTO],
             ..PROMISED
         },
+        Self { name: "0.3 statement, hashedrekord of Rekor v1", statement: STATEMENT, ..PROMISED },
         Self { name: "0.3 message, Rekor v1 with a timestamp", timestamp: Some(true), ..PROMISED },
         Self {
             name: "0.3 message, Rekor v1 without promise",
@@ -216,6 +217,12 @@ impl Instance {
             (Content::Message(message), REKORD_V2) => {
                 let (hash, digest) = (message.hash, &message.digest);
                 self.log(hashedrekord_v2_body(hash, digest, signature, verifier, details))
+            }
+            (Content::Dsse(envelope), REKORD) => {
+                let hash = hash.expect("a key that signs digests");
+                let digest = envelope.pae_digest(hash);
+                let body = hashedrekord_v1_body(hash, &digest, signature, verifier);
+                self.log_v1_as(kind, version, body)
             }
             (Content::Dsse(envelope), REKORD_V2) => {
                 let hash = hash.expect("a key that signs digests");

@@ -2,11 +2,12 @@
 //! about it is wrong.
 
 use countersign_testkit::{Instance, Shape, Signer};
-use countersign_verify::bundle::Content;
+use countersign_verify::bundle::{Content, LogEntry};
 use countersign_verify::encoding::{base64, from_base64};
+use countersign_verify::entry::{self, hashedrekord_v1_body};
 use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
 use countersign_verify::verify::TrustedTime;
-use countersign_verify::{Artifact, Error, Thresholds, TrustedRoot, Verified, Verifier};
+use countersign_verify::{Artifact, Bundle, Error, Thresholds, TrustedRoot, Verified, Verifier};
 use serde_json::{Value, json};
 
 const ARTIFACT: &[u8] = b"artifact";
@@ -45,6 +46,18 @@ impl World {
     fn code(&self, bundle: &Value) -> &'static str {
         self.verify(bundle).expect_err("refused").code()
     }
+}
+
+fn shape(name: &str) -> &'static Shape {
+    Shape::ALL.iter().find(|shape| shape.name == name).unwrap()
+}
+
+/// The bundle with its first entry replaced by another of the same kind.
+fn with_entry(bundle: &Value, entry: &LogEntry) -> Value {
+    let kind = bundle.pointer(&format!("{ENTRY}/kindVersion")).unwrap().clone();
+    let mut entry: Value = serde_json::from_str(&entry.to_json()).unwrap();
+    entry["kindVersion"] = kind;
+    with(bundle, ENTRY, |_| entry.clone())
 }
 
 /// The bundle with one member changed.
@@ -380,6 +393,81 @@ fn an_entry_of_a_key_does_not_pass_for_one_of_a_certificate_nor_the_reverse() {
     }
 }
 
+/// An attestation may be logged by a digest: that of its signed bytes and no other.
+#[test]
+fn a_hashedrekord_of_an_attestation_is_about_the_bytes_signed() {
+    let world = World::new();
+    let bundle = world.make(shape("0.3 statement, hashedrekord of Rekor v1"));
+    let read = Bundle::parse(bundle.to_string().as_bytes()).unwrap();
+    let Content::Dsse(envelope) = read.content() else { panic!("an attestation") };
+    let sha256 = |bytes: &[u8]| HashAlgorithm::Sha256.digest(bytes);
+    let (pae, signature) = (envelope.pae(), &envelope.signature[..]);
+    let other = world.instance.certify("https://git.example.test/b", "https://issuer.example.test");
+    let (own, foreign) = (world.signer.certificate(), other.certificate());
+    let (key, again) = (world.signer.spki(), world.signer.sign(&pae));
+    let other_type = countersign_verify::dsse::pae("text/plain", &envelope.payload);
+    use entry::Verifier::{Certificate, PublicKey};
+    for (digest, signature, verifier, refused) in [
+        (sha256(&pae), signature, Certificate(own), None),
+        (sha256(&envelope.payload), signature, Certificate(own), Some("digest")),
+        (sha256(&other_type), signature, Certificate(own), Some("digest")),
+        (sha256(ARTIFACT), signature, Certificate(own), Some("digest")),
+        (sha256(&pae), &again, Certificate(own), Some("signature")),
+        (sha256(&pae), signature, Certificate(foreign), Some("certificate or key")),
+        (sha256(&pae), signature, PublicKey(&key), Some("certificate or key")),
+    ] {
+        let body = hashedrekord_v1_body(HashAlgorithm::Sha256, &digest, signature, verifier);
+        let verdict = world.verify(&with_entry(&bundle, &world.instance.log_v1(body)));
+        match (verdict, refused) {
+            (Ok(_), None) => {}
+            (Err(Error::OtherEntry { member, .. }), Some(expected)) => {
+                assert_eq!(member, expected);
+            }
+            (verdict, _) => panic!("expected {refused:?}, found {verdict:?}"),
+        }
+    }
+    // The reverse, an entry about an envelope beside a signature over the artifact, is nothing.
+    let message = world.make(shape("0.3 message, Rekor v1"));
+    let entry = world.make(shape("0.3 statement, dsse of Rekor v1")).pointer(ENTRY).cloned();
+    let mixed = with(&message, ENTRY, |_| entry.clone().unwrap());
+    assert_eq!(world.verify(&mixed).unwrap_err(), Error::EntryForOtherContent);
+}
+
+/// By a name of its own choice and the tree's number; without number by the name in the trusted root.
+#[test]
+fn a_v1_tree_head_names_its_log() {
+    let world = World::new();
+    let signer = Signer::with_key(KeyDetails::EcdsaP256Sha256);
+    let key = PublicKey::from_spki(&signer.spki()).unwrap();
+    let bundle = world.instance.make(&signer, ARTIFACT, shape("0.3 statement, intoto of Rekor v1"));
+    let body = bundle.pointer(&format!("{ENTRY}/canonicalizedBody")).unwrap().as_str().unwrap();
+    let body = from_base64(body).unwrap();
+    let verify = |origin: &str, name: &str| {
+        let entry = world.instance.log_v1_with(body.clone(), |head| {
+            (head.origin, head.name) = (origin.to_owned(), name.to_owned());
+        });
+        let entry = LogEntry { promise: None, integrated_time: 0, ..entry };
+        let json = with_entry(&bundle, &entry).to_string();
+        let verifier = Verifier::new(&world.root).with_key(&key);
+        verifier.verify_json(json.as_bytes(), &Artifact::from_bytes(ARTIFACT)).into_result()
+    };
+    let (host, other) = ("rekor.example.test", "other.example.test");
+    for (origin, name) in [(host, host), ("rekor.example.test - 0", host), ("own - 7", "own")] {
+        verify(origin, name).unwrap_or_else(|error| panic!("{origin} by {name}: {error}"));
+    }
+    let wrong = [other, "REKOR.example.test", "rekor.example.test - x", "rekor.example.test - "];
+    for origin in wrong {
+        for name in [host, other] {
+            let refused = verify(origin, name).unwrap_err();
+            assert!(matches!(refused, Error::OtherOrigin { .. }), "{origin} by {name}: {refused}");
+        }
+    }
+    for (origin, name) in [(host, other), ("own - 7", host)] {
+        let refused = verify(origin, name).unwrap_err();
+        assert!(matches!(refused, Error::NoLogSignature { .. }), "{origin} by {name}: {refused}");
+    }
+}
+
 #[test]
 fn thresholds_count_different_authorities() {
     let world = World::new();
@@ -389,7 +477,6 @@ fn thresholds_count_different_authorities() {
         let verdict = verifier.verify_json(bundle.to_string().as_bytes(), &artifact).into_result();
         verdict.map(|_| ()).map_err(|error| error.code())
     };
-    let shape = |name: &str| Shape::ALL.iter().find(|shape| shape.name == name).unwrap();
     let (one, both) = (world.make(&Shape::ALL[0]), world.make(shape("0.3 message, both logs")));
     let usual = Thresholds::CERTIFICATE;
     let logs = |logs| Thresholds { logs, ..usual };

@@ -130,7 +130,7 @@ pub enum Error {
         "expected a log entry of kind hashedrekord, dsse or intoto in a version in use, found {found:?}"
     )]
     EntryKind { found: String },
-    /// An entry about an envelope beside a message signature, or the reverse.
+    /// An entry about an envelope beside a message signature.
     #[error("the log entry is of a kind for other content than the bundle has")]
     EntryForOtherContent,
     /// The entry is about another envelope, signature or certificate.

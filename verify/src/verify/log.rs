@@ -142,7 +142,7 @@ fn check_body(kind: Kind, body: &[u8], of: &Signature<'_>) -> Result<(), Error> 
             let (hash, digest) = digest()?;
             entry::hashedrekord_v2_body(hash, digest, signature, verifier, details()?)
         }
-        (Kind::HashedRekordV1, Content::Message(_)) => {
+        (Kind::HashedRekordV1, _) => {
             let (hash, digest) = digest()?;
             entry::hashedrekord_v1_body(hash, digest, signature, verifier)
         }
@@ -157,8 +157,7 @@ fn check_body(kind: Kind, body: &[u8], of: &Signature<'_>) -> Result<(), Error> 
             let same = entry::intoto_matches(body, envelope, verifier);
             return if same { Ok(()) } else { Err(Error::OtherEnvelope { kind: "intoto" }) };
         }
-        (Kind::HashedRekordV1, Content::Dsse(_))
-        | (Kind::DsseV1 | Kind::DsseV2 | Kind::Intoto, Content::Message(_)) => {
+        (Kind::DsseV1 | Kind::DsseV2 | Kind::Intoto, Content::Message(_)) => {
             return Err(Error::EntryForOtherContent);
         }
     };
@@ -302,8 +301,7 @@ pub(super) fn witnessed_entries(
 /// When it is no checkpoint, names another log, or has no line by the log that holds.
 pub fn signed_checkpoint(envelope: &str, log: &Log) -> Result<Checkpoint, Error> {
     let (note, checkpoint) = read_checkpoint(envelope)?;
-    // The host alone as sigstore-go has it, or the URL without its scheme as C2SP recommends.
-    if checkpoint.origin != log.host() && checkpoint.origin != log.schemeless_url() {
+    if !is_own_name(&checkpoint.origin, log) {
         let (expected, found) = (log.host().to_owned(), checkpoint.origin);
         return Err(Error::OtherOrigin { expected, found });
     }
@@ -311,17 +309,26 @@ pub fn signed_checkpoint(envelope: &str, log: &Log) -> Result<Checkpoint, Error>
     Ok(checkpoint)
 }
 
-/// A Rekor v1 tree head: its origin is `<name> - <tree ID>`, where the name is the log's own choice.
+/// The host alone as sigstore-go has it, or the URL without its scheme as C2SP recommends.
+fn is_own_name(origin: &str, log: &Log) -> bool {
+    origin == log.host() || origin == log.schemeless_url()
+}
+
+/// A Rekor v1 tree head: its origin is `<name> - <tree ID>`, where the name is the log's own choice; or, of
+/// logs that are no Trillian trees, the name alone, which must then be the one in the trusted root.
 fn v1_checkpoint(envelope: &str, log: &Log) -> Result<Checkpoint, Error> {
     let (note, checkpoint) = read_checkpoint(envelope)?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match checkpoint.origin.rsplit_once(" - ").filter(|(_, tree)| digits(tree)) {
-        Some((name, _)) => check_log_signature(&note, name, log)?,
+    let origin = &checkpoint.origin[..];
+    let name = match origin.rsplit_once(" - ").filter(|(_, tree)| digits(tree)) {
+        Some((name, _)) => name,
+        None if is_own_name(origin, log) => origin,
         None => {
-            let expected = "<name> - <tree ID>".to_owned();
+            let expected = format!("<name> - <tree ID> or {}", log.host());
             return Err(Error::OtherOrigin { expected, found: checkpoint.origin });
         }
-    }
+    };
+    check_log_signature(&note, name, log)?;
     Ok(checkpoint)
 }
 
