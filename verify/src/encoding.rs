@@ -1,10 +1,13 @@
-//! Strict text encodings: standard base64 with padding (RFC 4648, section 4) and hexadecimal.
+//! Strict text encodings: standard base64 with padding (RFC 4648, section 4), hexadecimal, and what protobuf JSON
+//! spells in two ways.
 //!
 //! Refused: missing or surplus padding, the URL alphabet, white space, non-zero trailing bits. Two
 //! texts for the same bytes would let a signed object be altered without breaking its signature.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use std::fmt;
 
 /// Standard base64, padded.
 #[must_use]
@@ -32,6 +35,40 @@ pub fn hex(bytes: &[u8]) -> String {
 /// On an odd length or any other character.
 pub fn from_hex(text: &str) -> Result<Vec<u8>, Error> {
     hex::decode(text).map_err(|_| Error::Hex)
+}
+
+/// Protobuf JSON's 64-bit numbers and enumerations: a number or a text. Serde's untagged enumerations would first
+/// keep whatever stands there, at many times its length.
+pub(crate) enum Spelling {
+    Number(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Spelling {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+        impl Visitor<'_> for NumberOrText {
+            type Value = Spelling;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a text")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Spelling, E> {
+                Ok(Spelling::Number(number))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Spelling, E> {
+                let number = i64::try_from(number);
+                number.map(Spelling::Number).map_err(|_| E::custom("a number above 2^63-1"))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Spelling, E> {
+                Ok(Spelling::Text(text.to_owned()))
+            }
+        }
+        source.deserialize_any(NumberOrText)
+    }
 }
 
 /// The text is not what the encoding allows.

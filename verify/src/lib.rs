@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod assertion;
+mod bounded;
 pub mod bundle;
 pub mod certificate;
 pub mod chain;

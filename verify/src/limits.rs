@@ -29,6 +29,9 @@ pub const MAX_SUBJECTS: usize = 1024;
 /// Most digests of one subject (sigstore-go has the same limit).
 pub const MAX_SUBJECT_DIGESTS: usize = 32;
 
+/// Most annotations of one subject. Cosign's have those that whoever signs names one by one; ours.
+pub const MAX_SUBJECT_ANNOTATIONS: usize = 256;
+
 /// Largest certificate, in bytes DER. Fulcio's are near 1 KiB; a log entry ends at 64 KiB anyway.
 pub const MAX_CERTIFICATE: usize = 64 << 10;
 

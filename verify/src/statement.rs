@@ -1,15 +1,19 @@
 //! in-toto statements: which artifacts an attestation is about, and what it says.
 //!
 //! Statement v1 and v0.1. Refused: other types, no subject, more than [`MAX_SUBJECTS`], digests that
-//! are not hexadecimal, two digests under one name.
+//! are not hexadecimal, two digests or annotations under one name, more than [`MAX_SUBJECT_DIGESTS`] or
+//! [`MAX_SUBJECT_ANNOTATIONS`] of one subject.
 
 use crate::artifact::Artifact;
+use crate::bounded::Bounded;
 use crate::encoding::{from_hex, hex};
 use crate::key::HashAlgorithm;
-use crate::limits::{MAX_SUBJECT_DIGESTS, MAX_SUBJECTS};
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use crate::limits::{MAX_SUBJECT_ANNOTATIONS, MAX_SUBJECT_DIGESTS, MAX_SUBJECTS};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// What a statement is written as.
 pub const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
@@ -41,7 +45,7 @@ pub struct Subject {
 struct WireStatement {
     #[serde(rename = "_type")]
     kind: String,
-    subject: Vec<WireSubject>,
+    subject: Bounded<WireSubject, MAX_SUBJECTS>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
 }
@@ -49,38 +53,91 @@ struct WireStatement {
 #[derive(Deserialize)]
 struct WireSubject {
     name: Option<String>,
-    digest: Digests,
-    annotations: Option<BTreeMap<String, serde_json::Value>>,
+    digest: Once<String, MAX_SUBJECT_DIGESTS>,
+    annotations: Option<Once<Text, MAX_SUBJECT_ANNOTATIONS>>,
 }
 
-/// A map that has each name once: readers differ in which of two they would take.
-struct Digests(BTreeMap<String, String>);
+/// A map that has each name once: readers differ in which of two they would take. What is beyond one more than `N`
+/// members is passed over, never kept.
+struct Once<V, const N: usize>(BTreeMap<String, V>);
 
-impl<'de> Deserialize<'de> for Digests {
+impl<'de, V: Deserialize<'de>, const N: usize> Deserialize<'de> for Once<V, N> {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        struct Once;
-        impl<'de> Visitor<'de> for Once {
-            type Value = BTreeMap<String, String>;
+        struct Members<V, const N: usize>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>, const N: usize> Visitor<'de> for Members<V, N> {
+            type Value = Once<V, N>;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("digests by algorithm")
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from names to texts")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut digests = BTreeMap::new();
-                while let Some((name, digest)) = map.next_entry::<String, String>()? {
-                    if digests.insert(name.clone(), digest).is_some() {
-                        return Err(de::Error::custom(format!("two digests under {name:?}")));
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, V>()? {
+                    if members.contains_key(&name) {
+                        return Err(de::Error::custom(format!("two members under {name:?}")));
                     }
-                    if digests.len() > MAX_SUBJECT_DIGESTS {
-                        break; // counted and refused below, with the place
+                    members.insert(name, value);
+                    if members.len() > N {
+                        break; // refused by whoever asked, with the place
                     }
                 }
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(digests)
+                Ok(Once(members))
             }
         }
-        source.deserialize_map(Once).map(Self)
+        source.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// Any value, of which only a text is kept.
+struct Text(Option<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(Some(text.to_owned())))
+            }
+
+            fn visit_unit<E>(self) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Text, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+        }
+        source.deserialize_any(Any)
     }
 }
 
@@ -95,13 +152,13 @@ impl Statement {
         if !TYPES.contains(&wire.kind.as_str()) {
             return Err(Error::Type { found: wire.kind.chars().take(100).collect() });
         }
-        let found = wire.subject.len();
+        let Bounded { first, found } = wire.subject;
         if found == 0 || found > MAX_SUBJECTS {
             return Err(Error::Subjects { limit: MAX_SUBJECTS, found });
         }
         let mut subjects = Vec::with_capacity(found);
-        for (subject, wire) in wire.subject.into_iter().enumerate() {
-            let WireSubject { name, digest: Digests(digest), annotations } = wire;
+        for (subject, wire) in first.into_iter().enumerate() {
+            let WireSubject { name, digest: Once(digest), annotations } = wire;
             if digest.is_empty() || digest.len() > MAX_SUBJECT_DIGESTS {
                 let (limit, found) = (MAX_SUBJECT_DIGESTS, digest.len());
                 return Err(Error::Digests { subject, limit, found });
@@ -114,11 +171,12 @@ impl Statement {
                 }
                 digests.insert(algorithm, value.to_ascii_lowercase());
             }
-            let text = |(name, value)| match value {
-                serde_json::Value::String(text) => Some((name, text)),
-                _ => None,
-            };
-            let annotations = annotations.unwrap_or_default().into_iter().filter_map(text);
+            let annotations = annotations.map(|Once(annotations)| annotations).unwrap_or_default();
+            if annotations.len() > MAX_SUBJECT_ANNOTATIONS {
+                return Err(Error::Annotations { subject, limit: MAX_SUBJECT_ANNOTATIONS });
+            }
+            let text = |(name, Text(text))| Some((name, text?));
+            let annotations = annotations.into_iter().filter_map(text);
             let (name, annotations) = (name.unwrap_or_default(), annotations.collect());
             subjects.push(Subject { name, digests, annotations });
         }
@@ -199,6 +257,14 @@ pub enum Error {
         /// Digests found.
         found: usize,
     },
+    /// Too many annotations of one subject.
+    #[error("subject {subject}: expected at most {limit} annotations, found more")]
+    Annotations {
+        /// Its place, from 0.
+        subject: usize,
+        /// Annotations allowed.
+        limit: usize,
+    },
     /// A digest that is not hexadecimal.
     #[error("subject {subject}: expected a digest in hexadecimal")]
     Digest {
@@ -246,6 +312,24 @@ mod tests {
         let many: Vec<_> = (0..100).map(|number| format!(r#""a{number}":"aa""#)).collect();
         let many = parse(&format!(r#"[{{"digest":{{{}}}}}]"#, many.join(",")));
         assert!(matches!(many, Err(Error::Digests { subject: 0, .. })), "{many:?}");
+        let annotated = |annotations: &str| {
+            let subject = r#"{"digest":{"sha256":"aa"},"annotations":{ANNOTATIONS}}"#;
+            parse(&format!("[{}]", subject.replace("ANNOTATIONS", annotations)))
+        };
+        let read = annotated(r#""a":"x","b":[{"a":1}],"c":{"a":[]},"d":1.5,"e":null,"f":"y""#);
+        let texts = [("a", "x"), ("f", "y")].map(|(name, text)| (name.into(), text.into()));
+        assert_eq!(read.unwrap().subjects()[0].annotations, texts.into());
+        assert!(json(annotated(r#""a":"x","a":"y""#)) && json(annotated(r#""a":[1"#)));
+        let many =
+            |count| (0..count).map(|n| format!(r#""{n}":{n}"#)).collect::<Vec<_>>().join(",");
+        let limit = MAX_SUBJECT_ANNOTATIONS;
+        assert!(annotated(&many(limit)).is_ok());
+        for count in [limit + 1, 2 * limit] {
+            assert_eq!(annotated(&many(count)), Err(Error::Annotations { subject: 0, limit }));
+        }
+        let (one, found) = (r#"{"digest":{"sha256":"aa"}}"#, MAX_SUBJECTS + 1);
+        let many = parse(&format!("[{}]", vec![one; found].join(",")));
+        assert_eq!(many, Err(Error::Subjects { limit: MAX_SUBJECTS, found }));
         let other = statement("[]").replace("Statement/v1", "Statement/v2");
         assert!(matches!(Statement::parse(other.as_bytes()), Err(Error::Type { .. })));
         // Nesting ends where serde_json ends it.

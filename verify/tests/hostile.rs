@@ -41,11 +41,49 @@ fn lists_end_at_their_limit() {
         assert!(error.to_string().contains(member) && error.to_string().contains("5000"));
         assert!(parse(&with(path, vec![one; limit].into())).is_ok());
     }
+    let chain = json!({ "certificates": vec![json!({ "rawBytes": "AAAA" }); 5000] });
+    let mut chained = with("/verificationMaterial/certificate", Value::Null);
+    chained["verificationMaterial"]["x509CertificateChain"] = chain;
+    let (member, limit) = ("x509CertificateChain.certificates", limits::MAX_CHAIN);
+    assert_eq!(parse(&chained).unwrap_err(), Error::TooMany { member, limit, found: 5000 });
     let hash = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let path = format!("{ENTRIES}/0/inclusionProof/hashes");
     let error = parse(&with(&path, vec![hash; 65].into())).unwrap_err();
     let member = "inclusionProof.hashes";
     assert_eq!(error, Error::TooMany { member, limit: limits::MAX_PROOF, found: 65 });
+}
+
+/// What stands where a list, a number or a name is read must not be kept before it is counted or refused. The test
+/// starts itself again for each such place, and asks how much memory that took.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_refused_takes_no_memory() {
+    const NAME: &str = "what_is_refused_takes_no_memory";
+    const ELEMENTS: usize = 8 << 20;
+    let places = [
+        (format!("{ENTRIES}/0/inclusionProof/hashes"), "\"\","),
+        (format!("{ENTRIES}/0/logIndex"), "0,"),
+        ("/messageSignature/messageDigest/algorithm".to_owned(), "0,"),
+    ];
+    if let Ok(place) = std::env::var(NAME) {
+        let (path, element) = &places[place.parse::<usize>().unwrap()];
+        let list = format!("[{}{}]", element.repeat(ELEMENTS - 1), element.trim_end_matches(','));
+        let json = with(path, "HERE".into()).to_string().replace(r#""HERE""#, &list);
+        assert!(Bundle::parse(json.as_bytes()).is_err());
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        println!("{}", status.lines().find(|line| line.starts_with("VmHWM:")).unwrap());
+        return;
+    }
+    for (place, (path, element)) in places.iter().enumerate() {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        let test = test.args(["--exact", NAME, "--nocapture"]).env(NAME, place.to_string());
+        let output = String::from_utf8(test.output().unwrap().stdout).unwrap();
+        let peak = output.split_once("VmHWM:").expect("it ran").1.split_whitespace().next();
+        let peak: usize = peak.unwrap().parse().unwrap();
+        // The list is there three times while the text is put together, and then once.
+        let most = 16 * 1024 + 4 * ELEMENTS * element.len() / 1024;
+        assert!(peak < most, "{path}: {peak} kB");
+    }
 }
 
 #[test]

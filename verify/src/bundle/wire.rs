@@ -1,11 +1,13 @@
 //! The JSON of bundles, member by member, as `sigstore_bundle.proto` and `sigstore_rekor.proto` have it.
 
 use super::{Bundle, Content, LogEntry, Material, MessageSignature, Proof, Version};
+use crate::bounded::Bounded;
 use crate::dsse::Envelope;
-use crate::encoding::{base64, from_base64};
+use crate::encoding::{Spelling, base64, from_base64};
 use crate::key::HashAlgorithm;
 use crate::limits::{
-    MAX_CERTIFICATE, MAX_CHAIN, MAX_CHECKPOINT, MAX_ENTRY, MAX_PAYLOAD, MAX_PROOF, MAX_TIMESTAMP,
+    MAX_CERTIFICATE, MAX_CHAIN, MAX_CHECKPOINT, MAX_ENTRY, MAX_LOG_ENTRIES, MAX_PAYLOAD, MAX_PROOF,
+    MAX_TIMESTAMP, MAX_TIMESTAMPS,
 };
 use crate::merkle::Hash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -37,12 +39,6 @@ struct Int64(i64);
 
 impl<'de> Deserialize<'de> for Int64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Spelling {
-            Number(i64),
-            Text(String),
-        }
         let expected = || de::Error::custom("expected a whole number from 0 to 2^63-1, in decimal");
         let number = match Spelling::deserialize(deserializer).map_err(|_| expected())? {
             Spelling::Number(number) => number,
@@ -67,20 +63,14 @@ struct HashName(HashAlgorithm);
 
 impl<'de> Deserialize<'de> for HashName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Spelling {
-            Number(i64),
-            Name(String),
-        }
-        let found = match Spelling::deserialize(deserializer)? {
+        let expected = || de::Error::custom("expected SHA2_256, SHA2_384 or SHA2_512");
+        let found = match Spelling::deserialize(deserializer).map_err(|_| expected())? {
             Spelling::Number(number) => usize::try_from(number)
                 .ok()
                 .and_then(|number| HashAlgorithm::ALL.get(number.checked_sub(1)?).copied()),
-            Spelling::Name(name) => HashAlgorithm::from_name(&name),
+            Spelling::Text(name) => HashAlgorithm::from_name(&name),
         };
-        let expected = "expected SHA2_256, SHA2_384 or SHA2_512";
-        found.map(Self).ok_or_else(|| de::Error::custom(expected))
+        found.map(Self).ok_or_else(expected)
     }
 }
 
@@ -111,7 +101,7 @@ struct WireMaterial {
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<WireRaw>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tlog_entries: Option<Vec<WireEntry>>,
+    tlog_entries: Option<Bounded<WireEntry, MAX_LOG_ENTRIES>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp_verification_data: Option<WireTimestamps>,
 }
@@ -125,7 +115,7 @@ struct WireKeyHint {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireChain {
-    certificates: Option<Vec<WireRaw>>,
+    certificates: Option<Bounded<WireRaw, MAX_CHAIN>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -137,7 +127,7 @@ struct WireRaw {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireTimestamps {
-    rfc3161_timestamps: Option<Vec<WireTimestamp>>,
+    rfc3161_timestamps: Option<Bounded<WireTimestamp, MAX_TIMESTAMPS>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -167,7 +157,7 @@ struct WireEnvelope<'a> {
     #[serde(borrow)]
     payload: Cow<'a, str>,
     payload_type: String,
-    signatures: Vec<WireSignature>,
+    signatures: Bounded<WireSignature, 1>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -218,7 +208,7 @@ struct WireProof {
     #[serde(skip_serializing_if = "Option::is_none")]
     root_hash: Option<Bytes>,
     tree_size: Option<Int64>,
-    hashes: Option<Vec<Bytes>>,
+    hashes: Option<Bounded<Bytes, MAX_PROOF>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint: Option<WireCheckpoint>,
 }
@@ -302,13 +292,14 @@ fn read(json: &[u8]) -> Result<(Bundle, Option<Cow<'_, str>>), Error> {
         .ok_or_else(|| Error::MediaType { found: shortened(&wire.media_type) })?;
     let material = wire.verification_material;
     let mut payload = None;
-    let entries = material.tlog_entries.unwrap_or_default();
     let timestamps = material.timestamp_verification_data.and_then(|data| data.rfc3161_timestamps);
     let bundle = Bundle {
         version,
-        entries: entries.into_iter().map(entry).collect::<Result<_, _>>()?,
-        timestamps: timestamps
-            .unwrap_or_default()
+        entries: all("tlogEntries", material.tlog_entries)?
+            .into_iter()
+            .map(entry)
+            .collect::<Result<_, _>>()?,
+        timestamps: all("rfc3161Timestamps", timestamps)?
             .into_iter()
             .map(|timestamp| sized("signedTimestamp", timestamp.signed_timestamp, MAX_TIMESTAMP))
             .collect::<Result<_, _>>()?,
@@ -316,14 +307,10 @@ fn read(json: &[u8]) -> Result<(Bundle, Option<Cow<'_, str>>), Error> {
         {
             (Some(certificate), None, None) => Material::Certificate(raw(certificate)?),
             (None, Some(chain), None) => {
-                let certificates = chain.certificates.unwrap_or_default();
-                let found = certificates.len();
-                if found == 0 {
-                    return Err(Error::Empty { member: "x509CertificateChain.certificates" });
-                }
-                if found > MAX_CHAIN {
-                    let member = "x509CertificateChain.certificates";
-                    return Err(Error::TooMany { member, limit: MAX_CHAIN, found });
+                let member = "x509CertificateChain.certificates";
+                let certificates = all(member, chain.certificates)?;
+                if certificates.is_empty() {
+                    return Err(Error::Empty { member });
                 }
                 Material::Chain(certificates.into_iter().map(raw).collect::<Result<_, _>>()?)
             }
@@ -357,9 +344,11 @@ fn read(json: &[u8]) -> Result<(Bundle, Option<Cow<'_, str>>), Error> {
 
 /// The envelope without its payload, and that as text.
 fn read_envelope(envelope: WireEnvelope<'_>) -> Result<(Envelope, Cow<'_, str>), Error> {
-    let found = envelope.signatures.len();
-    let [signature] =
-        <[_; 1]>::try_from(envelope.signatures).map_err(|_| Error::EnvelopeSignatures { found })?;
+    let Bounded { first, found } = envelope.signatures;
+    let [signature] = match <[_; 1]>::try_from(first) {
+        Ok(one) if found == 1 => one,
+        _ => return Err(Error::EnvelopeSignatures { found }),
+    };
     let read = Envelope {
         payload_type: envelope.payload_type,
         payload: Vec::new().into(),
@@ -401,11 +390,7 @@ fn entry(wire: WireEntry) -> Result<LogEntry, Error> {
 }
 
 fn proof(wire: WireProof) -> Result<Proof, Error> {
-    let hashes = wire.hashes.unwrap_or_default();
-    if hashes.len() > MAX_PROOF {
-        let (member, found) = ("inclusionProof.hashes", hashes.len());
-        return Err(Error::TooMany { member, limit: MAX_PROOF, found });
-    }
+    let hashes = all("inclusionProof.hashes", wire.hashes)?;
     let checkpoint = wire.checkpoint.map(|checkpoint| checkpoint.envelope).unwrap_or_default();
     if checkpoint.len() > MAX_CHECKPOINT {
         return Err(Error::TooLong { limit: MAX_CHECKPOINT, found: checkpoint.len() });
@@ -425,6 +410,14 @@ fn proof(wire: WireProof) -> Result<Proof, Error> {
 fn hash(member: &'static str, bytes: &Bytes) -> Result<Hash, Error> {
     let found = bytes.0.len();
     Hash::try_from(&bytes.0[..]).map_err(|_| Error::Length { member, expected: 32, found })
+}
+
+fn all<T, const N: usize>(
+    member: &'static str,
+    list: Option<Bounded<T, N>>,
+) -> Result<Vec<T>, Error> {
+    let list = list.unwrap_or_default();
+    list.all().map_err(|found| Error::TooMany { member, limit: N, found })
 }
 
 fn unsigned(number: Option<Int64>) -> u64 {
@@ -514,7 +507,8 @@ fn write_but_payload(bundle: &Bundle) -> String {
         }
         Content::Dsse(envelope) => {
             let keyid = (!envelope.key_id.is_empty()).then(|| envelope.key_id.clone());
-            let signatures = vec![WireSignature { sig: Bytes(envelope.signature.clone()), keyid }];
+            let signature = WireSignature { sig: Bytes(envelope.signature.clone()), keyid };
+            let signatures = [signature].into_iter().collect();
             let payload = Cow::Borrowed("");
             let payload_type = envelope.payload_type.clone();
             (None, Some(WireEnvelope { payload, payload_type, signatures }))
