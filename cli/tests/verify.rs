@@ -429,7 +429,7 @@ fn the_conformance_commands_verify() {
     let signer = Signer::with_key(KeyDetails::EcdsaP256Sha256);
     world.key("key.pub", &signer);
     let keyed = world.instance.make(&signer, b"content", &Shape::ALL[0]).to_string();
-    world.write("k.json", keyed);
+    world.write("k.json", &keyed);
     let digest = format!("sha256:{}", hex(&HashAlgorithm::Sha256.digest(b"content")));
     let verify = |bundle: &str, whom: &[&str], rest: &[&str]| {
         let args = ["conformance", "verify-bundle", "--bundle", bundle];
@@ -461,6 +461,22 @@ fn the_conformance_commands_verify() {
         );
     }
     accepted(&verify("k.json", &["--key", "key.pub"], &[&root[..], &["file"]].concat()));
+    // A key needs nobody else where the root that was given lists no log; a certificate does.
+    let mut unlogged: Value = serde_json::from_str(&keyed).unwrap();
+    unlogged["verificationMaterial"]["tlogEntries"] = serde_json::json!([]);
+    world.write("u.json", unlogged.to_string());
+    let media_type = "application/vnd.dev.sigstore.trustedroot+json;version=0.1";
+    world.write("nobody.json", serde_json::json!({ "mediaType": media_type }).to_string());
+    let (nobody, key) = (["--trusted-root", "nobody.json", "file"], ["--key", "key.pub"]);
+    world.key("other.pub", &Signer::with_key(KeyDetails::EcdsaP256Sha256));
+    accepted(&verify("u.json", &key, &nobody));
+    assert_fails(&verify("u.json", &["--key", "other.pub"], &nobody), 1, "does not hold");
+    assert_fails(
+        &verify("u.json", &key, &["--trusted-root", "root.json", "file"]),
+        1,
+        "not logged",
+    );
+    assert_fails(&verify("b.json", &WHOM, &nobody), 1, "trusted root");
     assert_fails(
         &verify("k.json", &WHOM, &[&root[..], &["file"]].concat()),
         1,

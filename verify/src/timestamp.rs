@@ -3,7 +3,8 @@
 //! `TimeStampResp` around CMS `SignedData` (RFC 5652) around `TSTInfo`. The signer is the certificate
 //! in the trusted root; one embedded in the token is compared with it and never trusted by itself.
 //! Refused: statuses other than granted, several signers, signed attributes missing or for other
-//! content, hash functions other than SHA-2, versions and parameters other than the RFCs demand.
+//! content, hash functions other than SHA-2, critical extensions, versions and parameters other than the RFCs demand.
+//! Lists of revoked certificates in the token are passed over.
 
 use crate::certificate::Certificate;
 use crate::chain::{self, TimestampAuthority};
@@ -16,6 +17,7 @@ use der::{
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use x509_cert::ext::Extension;
 
 /// CMS content type: signed data.
 pub const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
@@ -55,6 +57,8 @@ struct TstInfo<'a> {
     nonce: Option<IntRef<'a>>,
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
     tsa: Option<AnyRef<'a>>,
+    #[asn1(context_specific = "1", tag_mode = "IMPLICIT", optional = "true")]
+    extensions: Option<Vec<Extension>>,
 }
 
 #[derive(Sequence)]
@@ -89,7 +93,7 @@ struct Signer<'a> {
 }
 
 /// Checks `response`, a DER `TimeStampResp`, over the bytes `signed` and returns its time and the
-/// place of the authority in `authorities`.
+/// place of the authority in `authorities`; of several that the token may name, the first by which it holds.
 ///
 /// # Errors
 /// [`Error::UnknownAuthority`] when the signer is not among `authorities`; any other when the token
@@ -100,11 +104,23 @@ pub fn verify(
     authorities: &[TimestampAuthority],
 ) -> Result<(Timestamp, usize), Error> {
     let token = parse(response)?;
-    let (place, authority) = authorities
-        .iter()
-        .enumerate()
-        .find(|(_, authority)| token.signer.is(authority.certificate()))
-        .ok_or(Error::UnknownAuthority)?;
+    let mut refusal = Error::UnknownAuthority;
+    for (place, authority) in authorities.iter().enumerate() {
+        if token.signer.is(authority.certificate()) {
+            match verify_by(&token, signed, authority) {
+                Ok(time) => return Ok((time, place)),
+                Err(error) => refusal = error,
+            }
+        }
+    }
+    Err(refusal)
+}
+
+fn verify_by(
+    token: &Token<'_>,
+    signed: &[u8],
+    authority: &TimestampAuthority,
+) -> Result<Timestamp, Error> {
     if !token.certificates.is_empty() {
         let trusted = authority.certificate().der();
         let same = token.certificates.iter().any(|embedded| embedded == trusted);
@@ -128,7 +144,7 @@ pub fn verify(
     verdict.map_err(Error::Signature)?;
     let time = token.check_content(signed)?;
     authority.valid_at(time).map_err(Error::Authority)?;
-    Ok((time, place))
+    Ok(time)
 }
 
 fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
@@ -171,6 +187,9 @@ fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
             let der = certificate.to_der().map_err(|_| Error::Encoding { part: "certificates" })?;
             certificates.push(der);
         }
+        part = next()?;
+    }
+    if part.tag() == context(1) {
         part = next()?;
     }
     expect_tag("signerInfos", part, Tag::Set)?;
@@ -272,6 +291,10 @@ impl Token<'_> {
         if info.version != 1 {
             let found = Some(info.version);
             return Err(Error::Version { part: "TSTInfo", expected: 1, found });
+        }
+        let extensions = info.extensions.unwrap_or_default();
+        if let Some(extension) = extensions.iter().find(|extension| extension.critical) {
+            return Err(Error::CriticalExtension { found: extension.extn_id });
         }
         let hash = algorithm_hash(&info.imprint.algorithm)?;
         if info.imprint.digest.as_bytes() != hash.digest(signed) {
@@ -451,6 +474,12 @@ pub enum Error {
     /// Content type or digest are not among the signed attributes.
     #[error("expected content type and message digest among the timestamp's signed attributes")]
     MissingAttribute,
+    /// Something that must be understood.
+    #[error("the timestamp has a critical extension {found}, which is not understood")]
+    CriticalExtension {
+        /// Which one.
+        found: ObjectIdentifier,
+    },
     /// The content was altered.
     #[error("the timestamp's content is not what its signer signed")]
     ContentDigest,

@@ -6,6 +6,7 @@ use countersign_verify::bundle::{Content, LogEntry};
 use countersign_verify::encoding::{base64, from_base64};
 use countersign_verify::entry::{self, hashedrekord_v1_body};
 use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
+use countersign_verify::timestamp;
 use countersign_verify::verify::TrustedTime;
 use countersign_verify::{Artifact, Bundle, Error, Thresholds, TrustedRoot, Verified, Verifier};
 use serde_json::{Value, json};
@@ -568,6 +569,33 @@ fn what_is_unusual_and_right_is_accepted() {
     world.verify(&two).unwrap();
     let alone = with(&bundle, list, |_| json!([foreign]));
     assert_eq!(world.code(&alone), "TIMESTAMP_AUTHORITY_UNKNOWN");
+}
+
+/// Of authorities other than ours.
+#[test]
+fn a_timestamp_may_carry_extensions_and_revocations() {
+    let world = World::new();
+    let bundle = world.make(&Shape::ALL[0]);
+    let signature = from_base64(bundle["messageSignature"]["signature"].as_str().unwrap()).unwrap();
+    let path =
+        "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp";
+    let verify = |extension, revocations, certificates| {
+        let stamp = world.instance.stamp(&signature, |stamp| {
+            (stamp.extension, stamp.revocations) = (extension, revocations);
+            stamp.certificates = certificates;
+        });
+        world.verify(&with(&bundle, path, |_| base64(&stamp).into())).map(drop)
+    };
+    for (extension, revocations) in [(Some(false), false), (None, true), (Some(false), true)] {
+        verify(extension, revocations, false).unwrap();
+        verify(extension, revocations, true).unwrap();
+        let refused = verify(Some(true), revocations, true).unwrap_err();
+        let critical = matches!(
+            refused,
+            Error::Timestamp { reason: timestamp::Error::CriticalExtension { .. }, .. }
+        );
+        assert!(critical, "{refused}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use countersign_policy::Signers;
 use countersign_verify::key::PublicKey;
 use countersign_verify::limits::{MAX_BUNDLE, MAX_PAYLOAD, MAX_TRUSTED_ROOT};
 use countersign_verify::statement::Statement;
-use countersign_verify::{Artifact, Bundle, TrustedRoot, Verifier};
+use countersign_verify::{Artifact, Bundle, Thresholds, TrustedRoot, Verifier};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,11 @@ pub(crate) fn run(args: &Conformance) -> Result<ExitCode, Failure> {
             let key = key.as_deref().map(read_key).transpose()?;
             let verifier = Verifier::new(&root);
             let verifier = key.as_ref().map_or(verifier, |key| verifier.with_key(key));
+            // The suite has a key beside a trusted root of nobody: the key's word alone counts then.
+            let verifier = match key.is_some() && root.logs().is_empty() {
+                true => verifier.with_thresholds(Thresholds { logs: 0, ..Thresholds::KEY }),
+                false => verifier,
+            };
             let report = verifier.verify(&bundle, &artifact);
             let verified = report.result().map_err(|error| Failure::no(error.to_string()))?;
             let policy = match (certificate_identity, certificate_oidc_issuer) {

@@ -413,6 +413,17 @@ pub(crate) const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "revocations in a timestamp",
+        side: Side::TheyRefuse,
+        reason: "RFC 5652 has a list of them beside the certificates, which no signature covers: passed over; they read it, and a bit makes it out of the certificates",
+        says: &["expected INTEGER, got CONTEXT-SPECIFIC [0] (constructed)"],
+        applies: |step| {
+            step.seed.contains("embedded certificate")
+                && step.is(&["bit"])
+                && step.ends(&["/signedTimestamp"])
+        },
+    },
+    Rule {
         name: "entries of unknown logs",
         side: Side::TheyRefuse,
         reason: "passed over where an entry of a trusted log is there, as sigstore-go does",

@@ -77,6 +77,10 @@ pub struct Stamp {
     pub status: u8,
     /// A nonce, as a client may ask for one.
     pub nonce: bool,
+    /// An extension of its content, and whether it is critical.
+    pub extension: Option<bool>,
+    /// A list of revoked certificates beside the certificates.
+    pub revocations: bool,
 }
 
 impl Instance {
@@ -240,6 +244,8 @@ impl Instance {
             other_content: false,
             status: 0,
             nonce: false,
+            extension: None,
+            revocations: false,
         };
         change(&mut stamp);
         let sha256 = sequence(&[&oid(&SHA256), &[5, 0]]);
@@ -247,6 +253,13 @@ impl Instance {
         let time = stamp.time.strftime("%Y%m%d%H%M%SZ").to_string();
         let imprint = if stamp.other_imprint { digest(b"something else") } else { digest(signed) };
         let nonce = if stamp.nonce { tlv(2, &[0x45]) } else { vec![] };
+        let extension = stamp.extension.map(|critical| {
+            let critical = if critical { tlv(1, &[0xff]) } else { vec![] };
+            tlv(
+                0xa1,
+                &sequence(&[&oid(&[1, 3, 6, 1, 4, 1, 57264, 99]), &critical, &tlv(4, &[5, 0])]),
+            )
+        });
         let info = sequence(&[
             &tlv(2, &[1]),
             &oid(&[1, 3, 6, 1, 4, 1, 57264, 2]),
@@ -255,6 +268,7 @@ impl Instance {
             &tlv(0x18, time.as_bytes()),
             &sequence(&[&tlv(2, &[1])]),
             &nonce,
+            &extension.unwrap_or_default(),
         ]);
         let content_type = oid(&[1, 2, 840, 113549, 1, 9, 16, 1, 4]);
         let attribute = |arcs: &[u32], value: &[u8]| sequence(&[&oid(arcs), &set(&[value])]);
@@ -288,6 +302,7 @@ impl Instance {
             &set(&[&sha256]),
             &sequence(&[&content_type, &tlv(0xa0, &tlv(4, &info))]),
             &certificates,
+            &if stamp.revocations { tlv(0xa1, &sequence(&[])) } else { vec![] },
             &set(&[&signer]),
         ]);
         let token = sequence(&[&oid(&[1, 2, 840, 113549, 1, 7, 2]), &tlv(0xa0, &signed_data)]);
