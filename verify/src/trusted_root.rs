@@ -54,11 +54,30 @@ impl std::fmt::Display for Window {
 pub struct Log {
     base_url: String,
     id: [u8; 32],
+    checkpoint_key_id: [u8; 4],
     key: PublicKey,
     valid_for: Window,
 }
 
 impl Log {
+    /// The log of this ID; of several, as when a key was retired and taken up again, the one that was trusted at all
+    /// of `times`, if one was.
+    pub(crate) fn find<'r>(
+        logs: &'r [Self],
+        id: &[u8; 32],
+        times: &[Timestamp],
+    ) -> Option<&'r Self> {
+        let named = || logs.iter().filter(|log| log.id == *id);
+        named().find(|log| log.trusted_at(times)).or_else(|| named().next())
+    }
+
+    /// Whether its signatures are trusted at all of `times`; without any, whether they still are.
+    fn trusted_at(&self, times: &[Timestamp]) -> bool {
+        let window = self.valid_for;
+        times.iter().all(|&time| window.contains(time))
+            && (window.end.is_none() || !times.is_empty())
+    }
+
     /// Where it is served.
     #[must_use]
     pub fn base_url(&self) -> &str {
@@ -69,6 +88,12 @@ impl Log {
     #[must_use]
     pub const fn id(&self) -> &[u8; 32] {
         &self.id
+    }
+
+    /// The key ID on the lines of its checkpoints.
+    #[must_use]
+    pub const fn checkpoint_key_id(&self) -> [u8; 4] {
+        self.checkpoint_key_id
     }
 
     /// Its key.
@@ -217,8 +242,13 @@ fn log(wire: &wire::Log) -> Result<Log, ElementError> {
         });
     }
     let found = wire.log_id.key_id.len();
-    let id = wire.log_id.key_id[..].try_into().map_err(|_| ElementError::LogId { found })?;
-    Ok(Log { base_url: wire.base_url.clone(), id, key, valid_for })
+    let id: [u8; 32] =
+        wire.log_id.key_id[..].try_into().map_err(|_| ElementError::LogId { found })?;
+    let checkpoint_key_id = wire.checkpoint_key_id.as_ref().map_or(&id[..], |id| &id.key_id);
+    let found = checkpoint_key_id.len();
+    let &checkpoint_key_id =
+        checkpoint_key_id.first_chunk().ok_or(ElementError::CheckpointKeyId { found })?;
+    Ok(Log { base_url: wire.base_url.clone(), id, checkpoint_key_id, key, valid_for })
 }
 
 fn log_key(wire: &wire::PublicKey) -> Result<PublicKey, ElementError> {
@@ -326,6 +356,12 @@ pub enum ElementError {
     /// A log ID of another length.
     #[error("logId.keyId: expected 32 bytes, found {found}")]
     LogId {
+        /// Bytes found.
+        found: usize,
+    },
+    /// A key ID that is too short.
+    #[error("checkpointKeyId.keyId: expected at least 4 bytes, found {found}")]
+    CheckpointKeyId {
         /// Bytes found.
         found: usize,
     },

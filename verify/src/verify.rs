@@ -22,7 +22,7 @@ use crate::report::{Check, Recorder, Report};
 use crate::sct;
 use crate::statement::Statement;
 use crate::timestamp;
-use crate::trusted_root::TrustedRoot;
+use crate::trusted_root::{Log, TrustedRoot};
 use crate::witness::Policy;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -282,7 +282,7 @@ impl<'a> Verifier<'a> {
             recorder.not_needed(Check::CertificateLog, "signed by the key given");
         }
         let signature = log::Signature { bundle, signer: &signer, key: &key, signed: &signed };
-        let entries = log::matching_entries(&signature, root, self.thresholds.logs);
+        let entries = log::matching_entries(&signature, root, &times, self.thresholds.logs);
         let matching = recorder.record(Check::Entry, entries)?;
         let entries = log::included_entries(&matching, &times);
         let entries = recorder.record(Check::Inclusion, entries)?;
@@ -341,9 +341,10 @@ impl<'a> Verifier<'a> {
             }
             match timestamp::verify(response, signature, root.timestamp_authorities()) {
                 Ok((time, authority)) => {
-                    authorities.insert(authority);
-                    let authority = root.timestamp_authorities()[authority].uri().to_owned();
-                    times.push(TrustedTime { time, authority });
+                    let authority = &root.timestamp_authorities()[authority];
+                    // One authority may stand in the root several times, each time for another window.
+                    authorities.insert(authority.certificate().der());
+                    times.push(TrustedTime { time, authority: authority.uri().to_owned() });
                 }
                 Err(timestamp::Error::UnknownAuthority) => {}
                 Err(reason) => return Err(Error::Timestamp { place, reason }),
@@ -395,15 +396,13 @@ impl<'a> Verifier<'a> {
         let issuer_key_hash = issuer_key_hash[..].try_into().expect("SHA-256 has 32 bytes");
         let (mut found, mut logs) = (Vec::new(), BTreeSet::new());
         for sct in &scts {
-            let Some(log) = root.certificate_logs().iter().find(|log| *log.id() == sct.log_id)
-            else {
-                continue;
-            };
+            let time = i64::try_from(sct.timestamp).ok();
+            let time = time.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+            let log = Log::find(root.certificate_logs(), &sct.log_id, time.as_slice());
+            let Some(log) = log else { continue };
             let signed =
                 sct::precert_signed_data(sct.timestamp, &issuer_key_hash, &tbs, &sct.extensions);
             sct.verify(log.key(), &signed).map_err(Error::SctSignature)?;
-            let time = i64::try_from(sct.timestamp).ok();
-            let time = time.and_then(|millis| Timestamp::from_millisecond(millis).ok());
             let time = time.filter(|&time| log.valid_for().contains(time));
             let time = time.ok_or_else(|| Error::SctTime {
                 milliseconds: sct.timestamp,

@@ -37,7 +37,8 @@ pub struct Log {
     pub public_key: PublicKey,
     /// Its ID.
     pub log_id: LogId,
-    /// Version 0.2: the same as `log_id`. Not written: older clients refuse it.
+    /// Version 0.2: its first four bytes are the key ID on checkpoints; without it, those of `log_id` are. Not
+    /// written: older clients refuse it.
     #[serde(default, skip_serializing)]
     pub checkpoint_key_id: Option<LogId>,
     /// Version 0.2: who runs it. Not written: older clients refuse it.

@@ -162,6 +162,11 @@ pub enum Error {
     /// Outside the log's time.
     #[error("the log was not trusted at {time}: expected {valid}")]
     LogTime { time: Timestamp, valid: String },
+    /// Nothing says that the log was trusted when it took the entry.
+    #[error(
+        "the log was trusted {valid} and no longer: expected a timestamp that says when the signature was made, found none"
+    )]
+    NoLogTime { valid: String },
     /// Not a signed note.
     #[error("checkpoint: {0}")]
     Note(note::Error),
@@ -242,7 +247,7 @@ impl Error {
             | Self::EntryEncoding
             | Self::EntryForOtherContent
             | Self::OtherEnvelope { .. } => "LOG_ENTRY_MISMATCH",
-            Self::LogTime { .. } => "LOG_NOT_TRUSTED_THEN",
+            Self::LogTime { .. } | Self::NoLogTime { .. } => "LOG_NOT_TRUSTED_THEN",
             Self::Note(_)
             | Self::Checkpoint(_)
             | Self::OtherOrigin { .. }

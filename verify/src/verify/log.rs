@@ -39,7 +39,8 @@ pub(super) fn promised_times(
 ) -> Result<(Vec<TrustedTime>, usize), Error> {
     let (mut times, mut logs) = (Vec::new(), BTreeSet::new());
     for (place, entry) in bundle.entries().iter().enumerate() {
-        let Some(log) = root.logs().iter().find(|log| *log.id() == entry.log_id) else { continue };
+        let time = integrated_time(entry);
+        let Some(log) = Log::find(root.logs(), &entry.log_id, time.as_slice()) else { continue };
         let v1 = Kind::named(&entry.kind, &entry.version).is_some_and(Kind::is_v1);
         let Some(promise) = entry.promise.as_ref().filter(|_| v1) else { continue };
         let signed = entry::promise_signed_data(
@@ -49,9 +50,7 @@ pub(super) fn promised_times(
             entry.log_index,
         );
         log.verify(&signed, promise).map_err(|reason| Error::Promise { place, reason })?;
-        let time = Timestamp::from_second(entry.integrated_time).ok();
-        let time =
-            time.filter(|_| entry.integrated_time != 0).ok_or(Error::NoIntegratedTime { place })?;
+        let time = time.ok_or(Error::NoIntegratedTime { place })?;
         if !log.valid_for().contains(time) {
             return Err(Error::LogTime { time, valid: log.valid_for().to_string() });
         }
@@ -61,21 +60,48 @@ pub(super) fn promised_times(
     Ok((times, logs.len()))
 }
 
+/// When the log says that it took the entry, for which there may be nobody's word.
+fn integrated_time(entry: &LogEntry) -> Option<Timestamp> {
+    Timestamp::from_second(entry.integrated_time).ok().filter(|_| entry.integrated_time != 0)
+}
+
+/// The entry's place, as far as it is proven: the promise covers the one that counts over all shards of a v1 log, the
+/// proof that in the tree, and of a v2 log both are the same.
+fn proven_index(entry: &LogEntry) -> u64 {
+    match (&entry.promise, &entry.proof) {
+        (None, Some(proof)) => proof.log_index,
+        _ => entry.log_index,
+    }
+}
+
+/// When the log must have been trusted for its word about this entry to count: the time that it promised; without
+/// promise every trusted time, and the one it is said to have taken the entry at.
+fn log_times(entry: &LogEntry, trusted: &[TrustedTime]) -> Vec<Timestamp> {
+    let integrated = integrated_time(entry).into_iter();
+    match &entry.promise {
+        Some(_) => integrated.collect(),
+        None => trusted.iter().map(|trusted| trusted.time).chain(integrated).collect(),
+    }
+}
+
 /// Every entry by a trusted log must be about this very signature; entries of unknown logs are passed
 /// over. The body is not read: the one that this bundle implies is written and compared to the byte.
 pub(super) fn matching_entries<'a>(
     signature: &Signature<'a>,
     root: &'a TrustedRoot,
+    trusted: &[TrustedTime],
     expected: usize,
 ) -> Result<(Vec<Matching<'a>>, String), Error> {
     let (bundle, mut matching) = (signature.bundle, Vec::new());
     for (place, entry) in bundle.entries().iter().enumerate() {
-        let same =
-            |other: &LogEntry| other.log_id == entry.log_id && other.log_index == entry.log_index;
+        let same = |other: &LogEntry| {
+            other.log_id == entry.log_id && proven_index(other) == proven_index(entry)
+        };
         if bundle.entries()[..place].iter().any(same) {
             return Err(Error::RepeatedEntry { place });
         }
-        let Some(log) = root.logs().iter().find(|log| *log.id() == entry.log_id) else { continue };
+        let times = log_times(entry, trusted);
+        let Some(log) = Log::find(root.logs(), &entry.log_id, &times) else { continue };
         let kind = Kind::named(&entry.kind, &entry.version).ok_or_else(|| Error::EntryKind {
             found: format!("{} {}", entry.kind, entry.version).chars().take(100).collect(),
         })?;
@@ -208,19 +234,23 @@ fn difference(kind: Kind, expected: &[u8], found: &[u8]) -> Error {
 /// Each entry must be in the tree of a checkpoint that its log signed.
 pub(super) fn included_entries(
     entries: &[Matching<'_>],
-    times: &[TrustedTime],
+    trusted: &[TrustedTime],
 ) -> Result<(Vec<LoggedEntry>, String), Error> {
     let (mut included, mut found) = (Vec::with_capacity(entries.len()), Vec::new());
     for Matching { entry, kind, log, promise_suffices } in entries {
-        for TrustedTime { time, .. } in times {
-            if !log.valid_for().contains(*time) {
-                return Err(Error::LogTime { time: *time, valid: log.valid_for().to_string() });
-            }
+        let valid = log.valid_for();
+        let outside = |time: &Timestamp| !valid.contains(*time);
+        if let Some(time) = log_times(entry, trusted).into_iter().find(outside) {
+            return Err(Error::LogTime { time, valid: valid.to_string() });
+        }
+        // What time an entry is said to have been taken at is nobody's word.
+        if trusted.is_empty() && valid.end.is_some() {
+            return Err(Error::NoLogTime { valid: valid.to_string() });
         }
         let proof = match &entry.proof {
             Some(proof) if !(*promise_suffices && proof.checkpoint.is_empty()) => proof,
             _ if *promise_suffices => {
-                let (log, index) = (log.base_url().to_owned(), entry.log_index);
+                let (log, index) = (log.base_url().to_owned(), proven_index(entry));
                 found.push(format!("entry {index}, promised by {log}"));
                 included.push(LoggedEntry { log, index, tree_size: None });
                 continue;
@@ -254,7 +284,7 @@ pub(super) fn included_entries(
         InclusionProof::new(proof.log_index, checkpoint.size, proof.hashes.clone())
             .and_then(|path| path.verify(&entry.body, &checkpoint.root))
             .map_err(Error::Inclusion)?;
-        let (log, index) = (log.base_url().to_owned(), entry.log_index);
+        let (log, index) = (log.base_url().to_owned(), proven_index(entry));
         // The index counts over all shards of a v1 log, the place within one.
         let (place, size) = (proof.log_index, checkpoint.size);
         let shard = if place == index { String::new() } else { format!("leaf {place} ") };
@@ -342,7 +372,7 @@ fn read_checkpoint(envelope: &str) -> Result<(Note, Checkpoint), Error> {
 fn check_log_signature(note: &Note, name: &str, log: &Log) -> Result<(), Error> {
     let mut reason = None;
     for line in note.signatures() {
-        if line.name != name || line.key_id != log.id()[..4] {
+        if line.name != name || line.key_id != log.checkpoint_key_id() {
             continue;
         }
         match log.verify(note.text().as_bytes(), &line.signature) {
@@ -353,7 +383,7 @@ fn check_log_signature(note: &Note, name: &str, log: &Log) -> Result<(), Error> 
     Err(reason.map_or_else(
         || Error::NoLogSignature {
             name: name.to_owned(),
-            key_id: hex(&log.id()[..4]),
+            key_id: hex(&log.checkpoint_key_id()),
             log_id: base64(log.id()),
         },
         Error::CheckpointSignature,
