@@ -9,7 +9,7 @@ use crate::proof::{self, Tiles};
 use crate::record::Format;
 use crate::recover::{OpenError, read_head};
 use crate::signer::LogKey;
-use crate::store::{Source, StoreError};
+use crate::store::{Source, StoreError, TileStore};
 use bytes::Bytes;
 use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof};
 use countersign_verify::tile::{EntryBundle, FULL, Tile, width};
@@ -38,6 +38,15 @@ pub(crate) async fn bundle(
     }
     let found = longer(source, &bundle.path(format.name()), &full).await?;
     Ok(found.map(|bytes| format.cut(&bytes, bundle.width)))
+}
+
+/// Whether there is a hash of any leaf after the first `size`.
+pub(crate) async fn is_past(store: &dyn TileStore, size: u64) -> Result<bool, StoreError> {
+    let (index, width) = (size / u64::from(FULL), size % u64::from(FULL));
+    let [least, full] = [1, FULL].map(|width| Tile { level: 0, index, width }.path());
+    // All of it that is there, see the contract of stores.
+    let found = longer(store, &least, &full).await?;
+    Ok(found.is_some_and(|bytes| bytes.len() as u64 > 32 * width))
 }
 
 /// What begins with a partial tile or bundle.

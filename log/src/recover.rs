@@ -4,8 +4,12 @@
 //! to that checkpoint are put out by the code that would have done it. Then the root is rebuilt from the
 //! right-edge tiles, and the last bundle hashed against them; then the checkpoint is published, or waits
 //! for its witnesses. Refused: a published checkpoint that
-//! the lock does not know, tiles that lead to another root, a lock without a checkpoint beside a
-//! store with one or with tiles. A log that is refused needs a person, not a retry.
+//! the lock does not know, tiles that lead to another root or past the lock's tree, a lock without a checkpoint
+//! beside a store with one. A log that is refused needs a person, not a retry.
+//!
+//! Tiles past the lock's tree mean that the lock is an older one, whatever else is there: they grow only once
+//! their tree is in the lock for good, and what a crash leaves of them is less than that tree has, never more. To go on from
+//! such a lock is to sign another tree over what was acknowledged.
 
 use crate::engine::{Head, Options};
 use crate::read;
@@ -20,9 +24,6 @@ use countersign_verify::merkle::{Hash, empty_root};
 use countersign_verify::tile::{EntryBundle, FULL, Tile};
 use std::sync::Arc;
 
-/// What the first entry of a log makes.
-const FIRST: Tile = Tile { level: 0, index: 0, width: 1 };
-
 /// Brings the published log up to its lock and reads its right edge. Returns the lock's tree, and the one
 /// that is published: they differ while the newer one waits for its witnesses.
 pub(crate) async fn recover(
@@ -33,14 +34,12 @@ pub(crate) async fn recover(
 ) -> Result<(Tree, Arc<Head>), OpenError> {
     let format = options.format;
     let published = store.get(CHECKPOINT).await?;
-    let signed = match (lock.load().await?, &published) {
-        (Some(note), _) => note,
-        (None, Some(_)) => return Err(OpenError::LockMissing),
-        // To begin under a key that has signed another tree is to fork.
-        (None, None) if read::tile(store, FIRST).await?.is_some() => {
+    let signed = match lock.load().await? {
+        Some(note) => note,
+        None if published.is_some() || read::is_past(store, 0).await? => {
             return Err(OpenError::LockMissing);
         }
-        (None, None) => begin(signer, lock).await?,
+        None => begin(signer, lock).await?,
     };
     let checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
     signer.resume(&signed);
@@ -62,6 +61,10 @@ pub(crate) async fn recover(
             Some((published, note.to_owned()))
         }
     };
+    // Before anything is written; what `regrow` adds is in the lock's tree.
+    if read::is_past(store, checkpoint.size).await? {
+        return Err(OpenError::LockOlder { size: checkpoint.size });
+    }
     // A frozen log's last tree has two checkpoints.
     if let Some((_, note)) = published.clone().filter(|(tree, _)| *tree == checkpoint) {
         let head = Arc::new(read_head(format, store, checkpoint, signed, note).await?);
@@ -166,6 +169,13 @@ pub enum OpenError {
     /// The lock is empty, but a checkpoint or tiles are stored: the database was lost or is another one.
     #[error("there is a stored log, but the database knows none of it: it is lost, or another one")]
     LockMissing,
+    /// There are tiles of a newer tree than the lock's: the database was restored from a backup, or has lost its
+    /// latest writes.
+    #[error("the database has the tree of size {size}, but there are tiles of a newer one")]
+    LockOlder {
+        /// Size of the lock's tree.
+        size: u64,
+    },
     /// The lock's checkpoint is not this log's.
     #[error("the checkpoint in the database is not of this log and key: {0}")]
     LockCheckpoint(signer::Error),

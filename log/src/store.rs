@@ -31,6 +31,8 @@ pub trait Source: Send + Sync + 'static {
 ///
 /// Names are paths relative to the log, of letters, digits, `.`, `-` and single `/`. A tile store is
 /// not trusted: it can stop a log, not fool it.
+///
+/// Whatever part of a tile is [asked for](Source::get), all that has grown of it is answered.
 #[async_trait]
 pub trait TileStore: Source {
     /// Publishes what tiles and bundles have grown by, in any order. Once this returns `Ok`, all of it

@@ -26,7 +26,9 @@ pub(crate) const BROKEN: &str =
 pub(super) fn unopened(folder: &Path, error: &OpenError) -> String {
     match error {
         OpenError::Missing { path } | OpenError::Damaged { path } => damaged(folder, path),
-        OpenError::LockMissing | OpenError::Disagree { .. } => one_moment(),
+        OpenError::LockMissing | OpenError::LockOlder { .. } | OpenError::Disagree { .. } => {
+            one_moment()
+        }
         OpenError::LockCheckpoint(_) => {
             format!("put back the key that this log had, and the host name; {BROKEN}")
         }

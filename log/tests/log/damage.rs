@@ -155,6 +155,43 @@ async fn a_log_whose_parts_disagree_does_not_open() {
     assert_eq!(place.open().await.head().checkpoint().size, 300);
 }
 
+/// An older database would have the log sign another tree over what was acknowledged.
+#[tokio::test]
+async fn a_log_with_tiles_past_its_lock_does_not_open_whatever_is_stored() {
+    let place = Place::new();
+    let lock = Arc::new(Memory::default());
+    let mut notes = Vec::new();
+    let sizes = [0, 1, 3, 255, 256, 257, 300, 511, 512, 600];
+    for size in sizes {
+        // Each opens what the one before has left.
+        let log = place.open_on((Arc::new(place.files()), lock.clone())).await.unwrap();
+        fill(&log, log.head().checkpoint().size, size).await;
+        log.close().await;
+        notes.push(lock.load().await.unwrap().unwrap());
+    }
+    let (last, older) = notes.split_last().unwrap();
+    let checkpoint = place.log_folder().join("checkpoint");
+    for (size, note) in sizes.iter().zip(older) {
+        for stored in [None, Some(note)] {
+            match stored {
+                None => fs::remove_file(&checkpoint).unwrap(),
+                Some(note) => fs::write(&checkpoint, note).unwrap(),
+            }
+            let lock = Arc::new(Memory::default());
+            lock.compare_and_swap(None, note, 0, &[]).await.unwrap();
+            let refused = place.open_on((Arc::new(place.files()), lock)).await.err();
+            let told =
+                matches!(&refused, Some(OpenError::LockOlder { size: found }) if found == size);
+            assert!(told, "{size}, stored {}: {refused:?}", stored.is_some());
+        }
+    }
+    let log = place.open_on((Arc::new(place.files()), lock.clone())).await.unwrap();
+    assert_eq!(log.head().note(), last, "nothing was written");
+    fill(&log, 600, 601).await;
+    log.close().await;
+    assert_eq!(place.fsck().await.unwrap().size, 601);
+}
+
 /// Nothing but a restored database or a stolen key makes a lock name a tree that the store does not have.
 #[tokio::test]
 async fn a_log_that_contradicts_itself_halts_says_so_and_goes_on_once_it_is_mended() {
