@@ -17,7 +17,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Entries that one `retrieve` may ask for.
 const MAX_RETRIEVED: usize = 10;
@@ -110,10 +114,52 @@ pub(super) fn json_reply(value: &Value) -> Response {
 #[derive(Deserialize)]
 struct Retrieve {
     #[serde(rename = "entryUUIDs")]
-    ids: Option<Vec<String>>,
+    ids: Option<Few<String>>,
     #[serde(rename = "logIndexes")]
-    indexes: Option<Vec<u64>>,
-    entries: Option<Vec<Value>>,
+    indexes: Option<Few<u64>>,
+    /// As they came: as JSON of any shape they would take a hundred times their memory.
+    entries: Option<Few<Box<RawValue>>>,
+}
+
+/// A list: the first [`MAX_RETRIEVED`] are kept, the others counted.
+struct Few<T> {
+    kept: Vec<T>,
+    found: usize,
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self { kept: Vec::new(), found: 0 }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(List(PhantomData))
+    }
+}
+
+struct List<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+    type Value = Few<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<T>, A::Error> {
+        let mut few = Few::default();
+        while few.found < MAX_RETRIEVED {
+            let Some(next) = list.next_element()? else { return Ok(few) };
+            few.kept.push(next);
+            few.found += 1;
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            few.found += 1;
+        }
+        Ok(few)
+    }
 }
 
 async fn retrieve(
@@ -127,21 +173,22 @@ async fn retrieve(
         parsed.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let (ids, indexes) = (ids.unwrap_or_default(), indexes.unwrap_or_default());
     let entries = entries.unwrap_or_default();
-    let asked = ids.len() + indexes.len() + entries.len();
+    let asked = ids.found + indexes.found + entries.found;
     if asked == 0 || asked > MAX_RETRIEVED {
         let message =
             format!("expected 1 to {MAX_RETRIEVED} entries to be asked for, found {asked}");
         return Err(Refusal::invalid(608, &message));
     }
     let mut answers = Vec::new();
-    for id in &ids {
+    for id in &ids.kept {
         answers.extend(face.named(id).await?);
     }
-    for index in indexes {
+    for index in indexes.kept {
         answers.extend(face.at(index).await?);
     }
-    for entry in entries {
-        answers.extend(face.proposed(entry.to_string()).await?);
+    for entry in entries.kept {
+        let entry = Box::<str>::from(entry).into_boxed_bytes();
+        answers.extend(face.proposed(entry).await?);
     }
     Ok(json_reply(&answers.iter().map(Logged::to_json).collect()))
 }
@@ -271,5 +318,22 @@ impl From<Error> for Refusal {
             _ => None,
         };
         Self { denied, ..Self::new(status, message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_asked_for_no_more_is_kept_than_is_answered() {
+        for (found, kept) in [(0, 0), (9, 9), (10, 10), (11, 10), (5000, 10)] {
+            let entries = vec![r#"{"a": [{"": 0}]}"#; found].join(",");
+            let asked: Retrieve =
+                serde_json::from_str(&format!(r#"{{"entries": [{entries}]}}"#)).unwrap();
+            let entries = asked.entries.unwrap();
+            assert_eq!((entries.found, entries.kept.len()), (found, kept));
+        }
+        assert!(serde_json::from_str::<Retrieve>(r#"{"entryUUIDs": ["", 1]}"#).is_err());
     }
 }
