@@ -328,6 +328,33 @@ fn until_2049(der: &[u8], key: &EcdsaKeyPair) -> Vec<u8> {
     element(0x30, &[&tbs, algorithm, &signature].concat())
 }
 
+/// The order of P-256.
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
+    0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// The certificate with the other signature that anybody can make of its own: s becomes n - s.
+fn mirrored(der: &[u8]) -> Vec<u8> {
+    let tbs = Certificate::parse(der).unwrap().tbs().to_vec();
+    let (algorithm, bits) = der[4 + tbs.len()..].split_at(2 + usize::from(der[5 + tbs.len()]));
+    let (r, s) = bits[5..].split_at(2 + usize::from(bits[6]));
+    let s: Vec<u8> = s[2..].iter().copied().skip_while(|byte| *byte == 0).collect();
+    let s = [vec![0; 32 - s.len()], s].concat();
+    let (mut other, mut borrow) = (ORDER.to_vec(), 0);
+    for (byte, s) in other.iter_mut().zip(&s).rev() {
+        let difference = i16::from(*byte) - i16::from(*s) - borrow;
+        (*byte, borrow) = (difference.rem_euclid(256) as u8, i16::from(difference < 0));
+    }
+    let mut other: Vec<u8> = other.into_iter().skip_while(|byte| *byte == 0).collect();
+    if other[0] >= 0x80 {
+        other.insert(0, 0);
+    }
+    let signature = element(0x30, &[r, &element(2, &other)].concat());
+    let bits = element(3, &[&[0], &signature[..]].concat());
+    element(0x30, &[&tbs, algorithm, &bits].concat())
+}
+
 #[test]
 fn what_the_issuing_key_signed_past_the_record_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -358,12 +385,16 @@ fn what_the_issuing_key_signed_past_the_record_is_found_out() {
     };
     // What was issued may be logged by anybody.
     submit("add-chain", &issued);
+    // Also with a signature that is another one and holds as well; nobody needs the key for that.
+    submit("add-chain", &mirrored(&issued));
+    submit("add-pre-chain", &mirrored(logged)); // one entry with the first
+    common::settled(&dir, "ct", 4);
     assert_eq!(verdict(&verify(&dir)), (0, String::new()));
     submit("add-chain", &twins[0]);
-    assert_fails(&verify(&dir), 1, "ct entry 3, serial ");
+    assert_fails(&verify(&dir), 1, "ct entry 4, serial ");
     assert_fails(&verify(&dir), 1, "the record has another certificate for it");
     submit("add-pre-chain", &twins[1]);
-    assert_fails(&verify(&dir), 1, "ct entry 4, serial ");
+    assert_fails(&verify(&dir), 1, "ct entry 5, serial ");
     assert_fails(&verify(&dir), 1, "a second precertificate under it");
 }
 

@@ -16,6 +16,7 @@ use countersign_verify::certificate::Certificate;
 use countersign_verify::encoding::hex;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
 use countersign_verify::merkle::Hash;
+use countersign_verify::sct::precertificate_tbs;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -136,6 +137,9 @@ struct Logged {
     who: Hash,
     /// SHA-256 of the whole of it.
     certificate: Hash,
+    /// SHA-256 of what is signed, without poison and receipts: precertificate and certificate have one. The whole may
+    /// be another, for whoever has it can alter its signature so that it holds still.
+    signed: Hash,
 }
 
 /// Who signed it, as far as its entry says.
@@ -197,6 +201,8 @@ impl Joined {
             || Hash::of(b""),
             |name| who(name.subject().as_str(), name.issuer().unwrap_or_default()),
         );
+        let tbs = certificate.as_ref().and_then(|certificate| precertificate_tbs(certificate).ok());
+        let signed = Hash::of(tbs.as_deref().unwrap_or(der));
         let (serial, key) = certificate.map_or_else(Default::default, |certificate| {
             let key = hex(Hash::of(certificate.spki()).as_bytes());
             (hex(certificate.serial()), key)
@@ -208,6 +214,7 @@ impl Joined {
             key,
             who,
             certificate: Hash::of(der),
+            signed,
         });
     }
 
@@ -262,8 +269,7 @@ impl Joined {
     /// The shards of the certificate log that have grown since they were read, by the record.
     fn grown(&self, trees: &[Tree]) -> BTreeSet<usize> {
         let issued = self.begun.values().filter_map(|begun| begun.issued.as_ref());
-        let places =
-            issued.filter_map(|issued| place(trees, issued.log_id.as_ref()?, issued.log_index?));
+        let places = issued.filter_map(|issued| issued.place(trees));
         places.filter(|at| at.index >= trees[at.shard].1).map(|at| at.shard).collect()
     }
 
@@ -275,8 +281,8 @@ impl Joined {
             Issuer::Certificate(certificate) => authorities.certificates.contains(certificate),
         };
         let (mut found, mut others, mut unfinished) = (Vec::new(), 0, 0);
-        for (serial, each) in
-            logged.iter().flat_map(|(serial, all)| all.iter().map(move |each| (serial, each)))
+        for (serial, all, each) in
+            logged.iter().flat_map(|(serial, all)| all.iter().map(move |each| (serial, all, each)))
         {
             let what = match begun.get(serial) {
                 None if each.late => continue,
@@ -296,7 +302,15 @@ impl Joined {
                     (Issuer::Certificate(_), None) if each.late => continue,
                     (Issuer::Certificate(_), None) => "it is not on record as issued",
                     (Issuer::Certificate(_), Some(issued)) => {
-                        if issued.certificate == hex(each.certificate.as_bytes()) {
+                        let place = issued.place(trees);
+                        let is_its = |logged: &Logged| {
+                            matches!(logged.issuer, Issuer::Key(_))
+                                && place.is_none_or(|place| logged.at == place)
+                                && logged.signed == each.signed
+                        };
+                        if issued.certificate == hex(each.certificate.as_bytes())
+                            || all.iter().any(is_its)
+                        {
                             continue;
                         }
                         "the record has another certificate for it"
@@ -312,8 +326,8 @@ impl Joined {
             let mut ours = all
                 .iter()
                 .filter(|each| matches!(each.issuer, Issuer::Key(_)) && ours(&each.issuer));
-            let first = ours.next().map(|each| each.certificate);
-            for other in ours.filter(|each| Some(each.certificate) != first) {
+            let first = ours.next().map(|each| each.signed);
+            for other in ours.filter(|each| Some(each.signed) != first) {
                 let (folder, index) = (&trees[other.at.shard].0.folder, other.at.index);
                 found.push(format!(
                     "{folder} entry {index}, serial {serial}: a second precertificate under it"
@@ -321,14 +335,16 @@ impl Joined {
             }
         }
         for (serial, begun) in begun {
-            let Some(Issued { log_id, log_index: index, .. }) = &begun.issued else {
+            let Some(issued) = &begun.issued else {
                 unfinished += u64::from(!begun.refused);
                 continue;
             };
+            let Issued { log_id, log_index: index, .. } = issued;
             let all = logged.get(serial).map_or(&[][..], |all| all);
             let agrees = match (log_id, index) {
-                (Some(log), Some(index)) => place(trees, log, *index)
-                    .is_some_and(|place| all.iter().any(|each| each.at == place)),
+                (Some(_), Some(_)) => {
+                    issued.place(trees).is_some_and(|place| all.iter().any(|each| each.at == place))
+                }
                 // An old record does not say which log.
                 _ => !all.is_empty(),
             };
@@ -346,10 +362,13 @@ impl Joined {
     }
 }
 
-/// Entry `index` of the certificate log with that ID, hexadecimal.
-fn place(trees: &[Tree], log: &str, index: u64) -> Option<Place> {
-    let shard = trees.iter().position(|(tree, _)| hex(tree.key.log_id()) == log);
-    shard.map(|shard| Place { shard, index })
+impl Issued {
+    /// Where its precertificate is, if the record says so of a shard that is there.
+    fn place(&self, trees: &[Tree]) -> Option<Place> {
+        let (log, index) = (self.log_id.as_ref()?, self.log_index?);
+        let shard = trees.iter().position(|(tree, _)| hex(tree.key.log_id()) == *log);
+        shard.map(|shard| Place { shard, index })
+    }
 }
 
 /// A name with its issuer, short.
