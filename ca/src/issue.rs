@@ -378,7 +378,9 @@ impl Error {
             Self::Limit(error) => error.code(),
             Self::Log(_) | Self::Receipt => "CERTIFICATE_LOG",
             Self::Audit(_) => "AUDIT_LOG",
-            Self::Profile(profile::Error::Signer(signer::Error::Token)) => "SIGNER_UNAVAILABLE",
+            Self::Profile(profile::Error::Signer(
+                signer::Error::Token | signer::Error::TokenPin,
+            )) => "SIGNER_UNAVAILABLE",
             Self::Profile(profile::Error::IssuerValidity { .. }) => "ISSUER_VALIDITY",
             Self::Profile(_)
             | Self::Sct(_)

@@ -196,6 +196,11 @@ pub enum Error {
     /// The token is away, or does not answer; it may come back.
     #[error("the hardware token with the key does not answer")]
     Token,
+    /// The token refuses the PIN. Each attempt more may lock it.
+    #[error(
+        "the hardware token refuses the PIN, which is not tried again until the file with it changes"
+    )]
+    TokenPin,
     /// The token answers, and does not have the key.
     #[error("the hardware token does not have the key")]
     TokenKey,

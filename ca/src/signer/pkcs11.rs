@@ -5,12 +5,13 @@
 //! token, sensitive and not extractable, and never leaves it.
 //!
 //! Threads of their own, a few a module, talk to the token, so that one that does not answer holds up
-//! nobody for longer than [`PATIENCE`]. When a call fails, the library is ended and begun anew before the
-//! next: many libraries see a token that was pulled and put back only then. So a token that comes back is
-//! in use again with the next request.
+//! nobody for longer than [`PATIENCE`]; what nobody waits for any longer is not signed. When a call fails, the library
+//! is ended and begun anew before the next: many libraries see a token that was pulled and put back only then. So a
+//! token that comes back is in use again with the next request. A PIN that the token has refused is not tried again
+//! until its file changes: tokens lock themselves after a few attempts.
 
 use super::{Algorithm, Error, Signer};
-use countersign_verify::key::PublicKey;
+use countersign_verify::key::{HashAlgorithm, PublicKey};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -22,16 +23,20 @@ use der::{Decode as _, Encode as _, Sequence};
 use spki::AlgorithmIdentifier;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock, TryLockError, mpsc};
+use std::time::{Duration, Instant};
 
 /// Longest wait for a signature: clients give up after 30 s, and issuing takes two.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Threads that talk to one module, and so the most signatures it makes at a time.
 const THREADS: usize = 4;
+/// Most signatures that wait for one; a token that is slower than this many in [`PATIENCE`] refuses the rest.
+const QUEUE: usize = 256;
+/// Longest wait for other threads to end what they do with a library that has failed; one may hang in it.
+const RESPITE: Duration = Duration::from_secs(1);
 
 /// A key's place, by its URI.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Uri {
     module: PathBuf,
     token: String,
@@ -185,8 +190,8 @@ impl Signer for TokenSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let (answer, answered) = mpsc::channel();
         let digest = self.algorithm.hash().digest(message);
-        let job = Job { uri: self.uri.clone(), digest, answer };
-        self.module.jobs.send(job).map_err(|_| Error::Token)?;
+        let job = Job { uri: self.uri.clone(), digest, answer, until: Instant::now() + PATIENCE };
+        self.module.jobs.try_send(job).map_err(|_| Error::Token)?;
         let wait = || answered.recv_timeout(PATIENCE).unwrap_or(Err(Error::Token));
         // Whoever waits for a token leaves other tasks to the runtime's other threads.
         let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
@@ -218,15 +223,20 @@ struct Job {
     uri: Uri,
     digest: Vec<u8>,
     answer: mpsc::Sender<Result<Vec<u8>, Error>>,
+    /// When the caller gives up.
+    until: Instant,
 }
 
 /// A loaded module: one a process and path, because PKCS#11 knows one state a process.
 struct Module {
     path: PathBuf,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::SyncSender<Job>,
     /// `None` after a failure. Who signs holds it for reading; who ends it, for writing: no session lives
     /// then, so that none is taken for one of the next life.
     library: RwLock<Option<Library>>,
+    /// SHA-256 of the PINs that tokens have refused. Held while somebody logs in, so that one wrong PIN is tried
+    /// once.
+    refused: Mutex<HashMap<Uri, Vec<u8>>>,
 }
 
 struct Library {
@@ -243,15 +253,19 @@ impl Module {
         if let Some(module) = modules.get(path) {
             return Ok(Arc::clone(module));
         }
-        let (jobs, waiting) = mpsc::channel::<Job>();
-        let module = Arc::new(Self { path: path.to_owned(), jobs, library: RwLock::new(None) });
+        let (jobs, waiting) = mpsc::sync_channel::<Job>(QUEUE);
+        let (library, refused) = (RwLock::new(None), Mutex::default());
+        let module = Arc::new(Self { path: path.to_owned(), jobs, library, refused });
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..THREADS {
             let (module, waiting) = (Arc::clone(&module), Arc::clone(&waiting));
             let run = move || {
                 loop {
                     let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Job { uri, digest, answer }) = job else { return };
+                    let Ok(Job { uri, digest, answer, until }) = job else { return };
+                    if until <= Instant::now() {
+                        continue;
+                    }
                     let _ = answer.send(module.sign(&uri, &digest)); // the caller may have given up
                 }
             };
@@ -284,7 +298,7 @@ impl Module {
                 let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
                 // Somebody else has just ended it.
                 let Some(library) = &*library else { continue };
-                library.session(uri).and_then(|session| {
+                library.session(uri, &self.refused).and_then(|session| {
                     let done = work(&session)?;
                     library.keep(uri, session);
                     Ok(done)
@@ -292,6 +306,7 @@ impl Module {
             };
             match outcome {
                 Ok(done) => return Ok(done),
+                Err(error) if is_about_pin(&error) => return Err(Error::TokenPin),
                 Err(error) => {
                     let module = self.path.display();
                     tracing::warn!(%module, token = uri.token, %error, "the token failed");
@@ -306,6 +321,10 @@ impl Module {
 impl Module {
     /// Loads and starts the library, unless it runs.
     fn begin(&self) -> Result<(), Error> {
+        // Nobody keeps the others from signing who only finds it running.
+        if self.library.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
         let mut library = self.library.write().unwrap_or_else(PoisonError::into_inner);
         if library.is_some() {
             return Ok(());
@@ -322,9 +341,18 @@ impl Module {
         Ok(())
     }
 
-    /// Ends the library, so that the next one to come begins it anew.
+    /// Ends the library, so that the next one to come begins it anew; unless a thread hangs in it, for then
+    /// it cannot be ended, and may still do for the others.
     fn end(&self) {
-        let mut library = self.library.write().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + RESPITE;
+        let mut library = loop {
+            match self.library.try_write() {
+                Ok(library) => break library,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if until <= Instant::now() => return,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(RESPITE / 100),
+            }
+        };
         if let Some(Library { context, idle }) = library.take() {
             drop(idle); // closes the sessions
             let _ = context.finalize(); // it has failed already
@@ -333,8 +361,12 @@ impl Module {
 }
 
 impl Library {
-    /// A session that is logged in to the token.
-    fn session(&self, uri: &Uri) -> Result<Session, CryptokiError> {
+    /// A session that is logged in to the token. A PIN among the `refused` is not tried.
+    fn session(
+        &self,
+        uri: &Uri,
+        refused: &Mutex<HashMap<Uri, Vec<u8>>>,
+    ) -> Result<Session, CryptokiError> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = idle.iter().position(|(of, _)| *of == *uri) {
             return Ok(idle.swap_remove(place).1);
@@ -350,10 +382,24 @@ impl Library {
         let session = self.context.open_rw_session(slot.ok_or(absent)?)?;
         let pin = std::fs::read_to_string(&uri.pin).map(zeroize::Zeroizing::new);
         let pin = pin.map_err(|_| CryptokiError::PinNotSet)?;
-        let pin = AuthPin::from(pin.lines().next().unwrap_or_default().to_owned());
-        match session.login(UserType::User, Some(&pin)) {
-            Ok(()) | Err(CryptokiError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
-            Err(error) => Err(error),
+        let pin = pin.lines().next().unwrap_or_default();
+        let digest = HashAlgorithm::Sha256.digest(pin.as_bytes());
+        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.get(uri) == Some(&digest) {
+            return Err(CryptokiError::Pkcs11(RvError::PinIncorrect, Function::Login));
+        }
+        match session.login(UserType::User, Some(&AuthPin::from(pin.to_owned()))) {
+            Ok(()) | Err(CryptokiError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
+                refused.remove(uri);
+                Ok(session)
+            }
+            Err(error) => {
+                if is_about_pin(&error) {
+                    tracing::error!(token = uri.token, %error, "the token refuses the PIN");
+                    refused.insert(uri.clone(), digest);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -361,6 +407,15 @@ impl Library {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push((uri.clone(), session));
     }
+}
+
+/// Whether another attempt with the same PIN fails, too, or harms.
+const fn is_about_pin(error: &CryptokiError) -> bool {
+    use RvError::{PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLocked};
+    matches!(
+        error,
+        CryptokiError::Pkcs11(PinExpired | PinIncorrect | PinInvalid | PinLenRange | PinLocked, _)
+    )
 }
 
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
