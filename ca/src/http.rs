@@ -35,6 +35,10 @@ const MAX_REQUEST: usize = 4 << 20;
 /// Largest timestamp query, in bytes; real ones are below 100.
 const MAX_QUERY: usize = 64 << 10;
 
+/// When to come again with a key that the issuer may just have begun to publish, in seconds: by then its keys
+/// may be fetched again.
+const NEXT_FETCH: u64 = 10;
+
 /// Longest request ID that is taken over, in bytes: Fulcio's.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -342,9 +346,21 @@ impl Reply {
             reply(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message, next)
         };
         match error {
-            Error::Token(TokenError::Keys(keys)) if *keys != JwksError::UnknownKey => {
-                let next = TokenError::Keys(keys.clone());
-                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, next.next_step())
+            Error::Token(token @ TokenError::Keys(keys)) if *keys != JwksError::UnknownKey => {
+                // What was found there is for the operator: anybody may send a token.
+                let message = match keys {
+                    JwksError::TooMany | JwksError::NotAskedAgain => message,
+                    _ => {
+                        tracing::warn!(request_id = id, %error, "nothing is issued");
+                        "the keys of the identity token's issuer cannot be had now".to_owned()
+                    }
+                };
+                let reply =
+                    reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, token.next_step());
+                match keys {
+                    JwksError::NotAskedAgain => Self { retry_after: Some(NEXT_FETCH), ..reply },
+                    _ => reply,
+                }
             }
             Error::Token(token) => {
                 reply(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message, token.next_step())
@@ -367,13 +383,13 @@ impl Reply {
                 let message = "nothing is issued that is not logged, and the certificate log takes no entries now";
                 reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message.to_owned(), "try again")
             }
-            Error::Profile(profile::Error::Signer(signer::Error::Token)) => {
-                reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again")
-            }
+            Error::Profile(profile::Error::Signer(
+                signer::Error::Token | signer::Error::TokenPin,
+            )) => reply(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, message, "try again"),
             // Neither the client nor time mends it, but it is no secret.
             Error::Profile(profile::Error::IssuerValidity { .. }) => {
                 tracing::error!(request_id = id, %error, "nothing is issued");
-                let next = "tell the operator that the issuing CA needs its next certificate: countersign ca rotate issuing";
+                let next = "tell the operator that the issuing CA's certificates are not valid for this time: countersign doctor says what to do";
                 reply(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message, next)
             }
             // Not what the client did: the record's disk is full or away, and comes back.

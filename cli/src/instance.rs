@@ -213,7 +213,9 @@ impl Instance {
         self.check_keys()?;
         let own = accepted::authorities(&plan.issuing)?;
         let accepted = plan.signers.accepted(&own, &self.log_gate);
-        plan.limits = plan.limits.following(&self.services().limits);
+        let before = self.services();
+        plan.limits = plan.limits.following(&before.limits);
+        plan.tokens = plan.tokens.following(before.authority.tokens());
         let (files, policy) = (plan.files.clone(), plan.policy.clone());
         plan.warn();
         let shards = self.shards.read().clone();

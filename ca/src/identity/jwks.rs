@@ -1,18 +1,23 @@
 //! An issuer's public keys: discovery, the key set, and a cache of both.
 //!
 //! Keys are fetched when first needed, again before they are old (in the background, when a token comes),
-//! and again when a token names a key that is not among them, but then at most once in ten seconds, whatever
-//! tokens are sent. One fetch runs at a time for an issuer; tokens whose key is held and fresh do not wait
-//! for it. While the issuer is unreachable its last keys serve on for a day. Fetches are bounded in time
-//! and size and follow redirects within the same origin only. Plain HTTP is for issuers on loopback only.
+//! and again when a token names a key that is not among them, but then at most once in ten seconds after the
+//! fetch before has ended, whatever tokens are sent. One fetch runs at a time for an issuer, in a task of its own;
+//! tokens whose key is held and fresh do not wait for it, and none waits for one that is slow, or that follows one that
+//! has just failed: an issuer that hangs holds up nobody but its own tokens, and those for seconds. While
+//! the issuer is unreachable its last keys serve on for a day. Fetches are bounded in time and size and follow
+//! redirects within the same origin only. Plain HTTP is for issuers on loopback only.
 
+use super::token::ALGORITHMS;
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::jwk::{Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::redirect::Policy;
 use serde::Deserialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 use url::Url;
 
 /// How old keys may be before they are fetched again while they still serve.
@@ -21,12 +26,19 @@ const REFRESH: SignedDuration = SignedDuration::from_mins(10);
 const FRESH: SignedDuration = SignedDuration::from_mins(15);
 /// How long keys serve while the issuer is unreachable.
 const STALE: SignedDuration = SignedDuration::from_hours(24);
-/// The shortest time between two fetches.
+/// The shortest time from the end of a fetch to the next.
 const PAUSE: SignedDuration = SignedDuration::from_secs(10);
+/// How long after a fetch a key that was not among those fetched is taken to be none: issuers publish keys ahead
+/// of their use.
+const CURRENT: SignedDuration = SignedDuration::from_secs(3);
 /// The same while nothing was fetched yet: an issuer that starts beside us is found soon.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
-/// Longest wait for one document, and for both: Fulcio's.
+/// Longest time that both documents of a fetch may take: Fulcio's.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a fetch may have run before tokens that did not begin it no longer wait for it.
+const SLOW: Duration = Duration::from_secs(3);
+/// How long after a failure they do not wait at all.
+const FAILING: SignedDuration = SignedDuration::from_mins(1);
 /// Most redirects on the way to one document.
 const MAX_REDIRECTS: usize = 3;
 /// Largest document, in bytes. Google's key set is 2 KiB; Kubernetes' largest is below 64 KiB.
@@ -42,18 +54,19 @@ struct Shared {
     issuer: String,
     discovery: Url,
     http: reqwest::Client,
-    /// Whether the keys must lie on the issuer's own origin.
-    keys_at_home: bool,
+    /// Of an issuer that nobody has listed one by one: what a fetch needs one of until keys came. Its keys
+    /// must lie on its own origin.
+    unproven: Option<Arc<Semaphore>>,
     cache: Mutex<Cache>,
-    /// Held by the one fetch that is under way.
-    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
 struct Cache {
     keys: Option<(Arc<Keys>, Timestamp)>,
-    /// When the last fetch began, and how it failed if it did.
+    /// When the last fetch ended, and how it failed if it did.
     attempt: Option<(Timestamp, Option<JwksError>)>,
+    /// The last fetch that was begun: when, and what is closed when it has ended.
+    begun: Option<(Instant, watch::Receiver<()>)>,
 }
 
 /// The keys of an issuer, and the algorithms it says it uses.
@@ -78,8 +91,8 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// Whether the issuer says it signs with `algorithm`; without a list, RS256 (OpenID Connect
-    /// Discovery, section 3).
+    /// Whether the issuer says it signs with `algorithm`; without a list, or without one in it that is
+    /// accepted, RS256 (OpenID Connect Discovery, section 3).
     #[must_use]
     pub fn allows(&self, algorithm: Algorithm) -> bool {
         let name = format!("{algorithm:?}");
@@ -102,7 +115,8 @@ impl Candidates {
 }
 
 impl Key {
-    /// The key of a JWK; `None` when it is not for verifying signatures, or of a type that is not known.
+    /// The key of a JWK; `None` when it is not for verifying signatures, a secret, or of a type that is not
+    /// known.
     fn read(jwk: serde_json::Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(jwk).ok()?;
         let common = &jwk.common;
@@ -110,7 +124,8 @@ impl Key {
         let operations = common.key_operations.as_ref();
         let verifies =
             operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify));
-        if !for_signatures || !verifies {
+        let is_secret = matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
+        if !for_signatures || !verifies || is_secret {
             return None;
         }
         let algorithm = common.key_algorithm.as_ref().map(|stated| format!("{stated:?}"));
@@ -139,20 +154,35 @@ impl Cache {
         (within(age, *fetched, now) && keys.has(key_id)).then(|| Arc::clone(keys))
     }
 
-    fn may_fetch(&self, now: Timestamp) -> bool {
-        let pause = if self.keys.is_some() { PAUSE } else { FIRST_PAUSE };
-        self.attempt.as_ref().is_none_or(|(began, _)| !within(pause, *began, now))
+    /// The fetch that is under way.
+    fn running(&self) -> Option<(Instant, watch::Receiver<()>)> {
+        self.begun.clone().filter(|(_, ended)| ended.has_changed().is_ok())
     }
 
-    /// What can be said after the last attempt to fetch.
+    fn may_fetch(&self, now: Timestamp) -> bool {
+        let pause = if self.keys.is_some() { PAUSE } else { FIRST_PAUSE };
+        self.attempt.as_ref().is_none_or(|(ended, _)| !within(pause, *ended, now))
+    }
+
+    /// Whether the last fetch failed, and not long ago.
+    fn is_failing(&self, now: Timestamp) -> bool {
+        let failed =
+            |(ended, failure): &(_, Option<_>)| failure.is_some() && within(FAILING, *ended, now);
+        self.attempt.as_ref().is_some_and(failed)
+    }
+
+    /// What can be said without another fetch.
     fn answer(&self, key_id: Option<&str>, now: Timestamp) -> Result<Arc<Keys>, JwksError> {
-        let failure = || self.attempt.as_ref().and_then(|(_, failure)| failure.clone());
+        if let Some(keys) = self.fresh(STALE, key_id, now) {
+            return Ok(keys);
+        }
+        if let Some((_, Some(failure))) = &self.attempt {
+            return Err(failure.clone());
+        }
         match &self.keys {
-            Some((keys, fetched)) if within(STALE, *fetched, now) => match keys.has(key_id) {
-                true => Ok(Arc::clone(keys)),
-                false => Err(failure().unwrap_or(JwksError::UnknownKey)),
-            },
-            _ => Err(failure().unwrap_or(JwksError::Unavailable)),
+            Some((_, fetched)) if within(CURRENT, *fetched, now) => Err(JwksError::UnknownKey),
+            Some((_, fetched)) if within(STALE, *fetched, now) => Err(JwksError::NotAskedAgain),
+            _ => Err(JwksError::Unavailable),
         }
     }
 }
@@ -201,15 +231,16 @@ impl KeySource {
     /// When it is not a bare URL, is plain HTTP to another host than a loopback address, or TLS fails.
     pub fn new(issuer: &str, ca_cert: Option<&str>) -> Result<Self, JwksError> {
         let loopback = issuer_url(issuer)?.scheme() == "http";
-        Self::fetched_by(fetcher(ca_cert, loopback)?, issuer, false)
+        Self::fetched_by(fetcher(ca_cert, loopback)?, issuer, None)
     }
 
-    /// The same with a fetcher at hand. For issuers that nobody has listed one by one, `keys_at_home`: what
-    /// they publish must then send us nowhere else.
+    /// The same with a fetcher at hand. For issuers that nobody has listed one by one, `unproven`: one of
+    /// these is taken by a fetch for an issuer that has not given keys yet, and what they publish must
+    /// send us nowhere else.
     pub(super) fn fetched_by(
         http: reqwest::Client,
         issuer: &str,
-        keys_at_home: bool,
+        unproven: Option<Arc<Semaphore>>,
     ) -> Result<Self, JwksError> {
         issuer_url(issuer)?;
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
@@ -219,15 +250,19 @@ impl KeySource {
             issuer: issuer.to_owned(),
             discovery,
             http,
-            keys_at_home,
+            unproven,
             cache: Mutex::default(),
-            turn: Arc::default(),
         })))
     }
 
     /// Whether keys were ever fetched.
     pub(super) fn is_proven(&self) -> bool {
         self.0.cache().keys.is_some()
+    }
+
+    /// Whether a fetch is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.cache().running().is_some()
     }
 
     /// The keys for a token that names `key_id`, or any if it names none.
@@ -239,37 +274,62 @@ impl KeySource {
         key_id: Option<&str>,
         now: Timestamp,
     ) -> Result<Candidates, JwksError> {
-        let fresh = self.0.cache().fresh(FRESH, key_id, now);
-        let key_id = key_id.map(str::to_owned);
-        let keys = match fresh {
-            Some(keys) => {
-                self.refresh_ahead(now);
-                keys
-            }
-            None => {
-                // In a task of its own: a client that goes away does not take along the fetch that
-                // others wait for.
-                let (shared, key_id) = (Arc::clone(&self.0), key_id.clone());
-                let task = async move { shared.refreshed(key_id.as_deref(), now).await };
-                tokio::spawn(task).await.map_err(|_| JwksError::Unavailable)??
+        let candidates = |keys| Candidates { keys, key_id: key_id.map(str::to_owned) };
+        let (mut ended, patience) = {
+            let mut cache = self.0.cache();
+            let fresh = cache.fresh(FRESH, key_id, now);
+            let is_due = fresh.is_none() || cache.fresh(REFRESH, None, now).is_none();
+            let is_failing = cache.is_failing(now);
+            let older = || is_failing.then(|| cache.fresh(STALE, key_id, now)).flatten();
+            let held = fresh.or_else(older);
+            let running = cache.running();
+            if is_due && running.is_none() && cache.may_fetch(now) {
+                // Whoever begins it waits for its end: else an issuer that is back would be found by nobody.
+                let ended = self.begin(&mut cache, now)?;
+                match held {
+                    Some(keys) => return Ok(candidates(keys)),
+                    None => (ended, Instant::now() + TIMEOUT),
+                }
+            } else if let Some(keys) = held {
+                return Ok(candidates(keys));
+            } else if let Some((since, ended)) = running.filter(|_| !is_failing) {
+                (ended, since + SLOW)
+            } else {
+                return cache.answer(key_id, now).map(candidates);
             }
         };
-        Ok(Candidates { keys, key_id })
+        // Either end of this wait is an answer: what was fetched, or what there is.
+        let _ = tokio::time::timeout_at(patience, ended.changed()).await;
+        let cache = self.0.cache();
+        match cache.answer(key_id, now) {
+            // It is not known yet.
+            Err(JwksError::UnknownKey | JwksError::NotAskedAgain) if cache.running().is_some() => {
+                Err(JwksError::Unavailable)
+            }
+            // No key but those just fetched, however long that took.
+            Err(JwksError::NotAskedAgain) => Err(JwksError::UnknownKey),
+            answer => answer.map(candidates),
+        }
     }
 
-    /// Begins to fetch keys that will soon be old, unless somebody is at it.
-    fn refresh_ahead(&self, now: Timestamp) {
-        let due = {
-            let cache = self.0.cache();
-            cache.fresh(REFRESH, None, now).is_none() && cache.may_fetch(now)
+    /// Begins a fetch, in a task of its own: a client that goes away does not take along what others wait
+    /// for. What it returns is closed at the end.
+    fn begin(&self, cache: &mut Cache, now: Timestamp) -> Result<watch::Receiver<()>, JwksError> {
+        let slot = match &self.0.unproven {
+            Some(slots) if cache.keys.is_none() => {
+                let slot = Arc::clone(slots).try_acquire_owned();
+                Some(slot.map_err(|_| JwksError::TooMany)?)
+            }
+            _ => None,
         };
-        if due && let Ok(turn) = Arc::clone(&self.0.turn).try_lock_owned() {
-            let shared = Arc::clone(&self.0);
-            tokio::spawn(async move {
-                shared.fetch_in_turn(now).await;
-                drop(turn);
-            });
-        }
+        let (end, ended) = watch::channel(());
+        cache.begun = Some((Instant::now(), ended.clone()));
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            shared.fetch_once(now, slot).await;
+            drop(end);
+        });
+        Ok(ended)
     }
 }
 
@@ -279,29 +339,8 @@ impl Shared {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn refreshed(
-        &self,
-        key_id: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Arc<Keys>, JwksError> {
-        let _turn = self.turn.lock().await;
-        {
-            let cache = self.cache();
-            // Whoever had the turn before may have fetched what is needed.
-            if let Some(keys) = cache.fresh(FRESH, key_id, now) {
-                return Ok(keys);
-            }
-            if !cache.may_fetch(now) {
-                return cache.answer(key_id, now);
-            }
-        }
-        self.fetch_in_turn(now).await;
-        self.cache().answer(key_id, now)
-    }
-
-    /// Fetches once, by whoever has the turn.
-    async fn fetch_in_turn(&self, now: Timestamp) {
-        self.cache().attempt = Some((now, None));
+    async fn fetch_once(&self, now: Timestamp, slot: Option<OwnedSemaphorePermit>) {
+        let began = Instant::now();
         let fetched = match tokio::time::timeout(TIMEOUT, self.fetch()).await {
             Ok(fetched) => fetched,
             Err(_) => Err(JwksError::Fetch {
@@ -309,12 +348,18 @@ impl Shared {
                 reason: format!("no answer within {} s", TIMEOUT.as_secs()),
             }),
         };
+        drop(slot);
+        let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
+        let ended = now + took;
         let mut cache = self.cache();
         match fetched {
-            Ok(keys) => cache.keys = Some((Arc::new(keys), now)),
+            Ok(keys) => {
+                cache.keys = Some((Arc::new(keys), now));
+                cache.attempt = Some((ended, None));
+            }
             Err(error) => {
                 tracing::warn!(issuer = %self.issuer, %error, "could not fetch an issuer's keys");
-                cache.attempt = Some((now, Some(error)));
+                cache.attempt = Some((ended, Some(error)));
             }
         }
     }
@@ -324,8 +369,7 @@ impl Shared {
         struct Discovery {
             issuer: String,
             jwks_uri: Url,
-            #[serde(default)]
-            id_token_signing_alg_values_supported: Vec<String>,
+            id_token_signing_alg_values_supported: Option<Vec<String>>,
         }
         #[derive(Deserialize)]
         struct Set {
@@ -341,14 +385,19 @@ impl Shared {
         if !https && (self.discovery.scheme() == "https" || !is_secure(&discovery.jwks_uri)) {
             return Err(JwksError::Url);
         }
-        if self.keys_at_home && discovery.jwks_uri.origin() != self.discovery.origin() {
+        if self.unproven.is_some() && discovery.jwks_uri.origin() != self.discovery.origin() {
             return Err(JwksError::Elsewhere);
         }
         let set: Set = self.document(&discovery.jwks_uri).await?;
         // Keys of types that are not known are passed over: providers publish them ahead of use.
         let keys = set.keys.into_iter().take(MAX_KEYS);
-        let keys = keys.filter_map(Key::read).collect();
-        Ok(Keys { keys, algorithms: discovery.id_token_signing_alg_values_supported })
+        let keys: Vec<_> = keys.filter_map(Key::read).collect();
+        if keys.is_empty() {
+            return Err(JwksError::NoKeys);
+        }
+        let mut algorithms = discovery.id_token_signing_alg_values_supported.unwrap_or_default();
+        algorithms.retain(|name| ALGORITHMS.iter().any(|known| format!("{known:?}") == *name));
+        Ok(Keys { keys, algorithms })
     }
 
     async fn document<T: for<'a> Deserialize<'a>>(&self, url: &Url) -> Result<T, JwksError> {
@@ -406,7 +455,7 @@ pub enum JwksError {
     /// Not an acceptable URL.
     #[error("expected an https URL (http on loopback only) for an issuer and its keys")]
     Url,
-    /// Nothing was fetched yet, or TLS could not be set up.
+    /// Nothing was fetched yet, or it takes long, or TLS could not be set up.
     #[error("the issuer's keys are not available")]
     Unavailable,
     /// The token names a key that the issuer does not publish.
@@ -417,8 +466,16 @@ pub enum JwksError {
         "the issuer's keys are on another host than the issuer, which is for listed issuers only"
     )]
     Elsewhere,
+    /// The same, and it may have come after the keys were fetched, a few seconds ago.
+    #[error(
+        "the identity token names a key that its issuer did not publish some seconds ago, and it is not asked again yet"
+    )]
+    NotAskedAgain,
+    /// A set without a key that can be used.
+    #[error("the issuer publishes no key that verifies signatures")]
+    NoKeys,
     /// Too many issuers of one pattern came up at once.
-    #[error("too many new issuers of one pattern came up within a minute")]
+    #[error("too many new issuers of one pattern are asked for their keys at once")]
     TooMany,
     /// A document could not be fetched.
     #[error("the issuer's {url} could not be fetched: {reason}")]

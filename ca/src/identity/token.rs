@@ -13,8 +13,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// Longest token, in bytes. Real ones are 1 to 3 KiB.
 pub const MAX_TOKEN: usize = 16 << 10;
@@ -23,7 +24,7 @@ pub const MAX_TOKEN: usize = 16 << 10;
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// Asymmetric algorithms only: with HMAC the public key would be the secret.
-const ALGORITHMS: [Algorithm; 9] = [
+pub(super) const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
     Algorithm::RS512,
@@ -36,11 +37,10 @@ const ALGORITHMS: [Algorithm; 9] = [
 ];
 
 /// Most issuers of one pattern whose keys are held: Fulcio's.
-const MAX_FOUND: usize = 100;
-/// Most issuers of one pattern that are met for the first time within [`MINUTE`]: whoever makes up
-/// issuers makes us fetch no more than that.
-const MAX_NEW: usize = 30;
-const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+const MAX_PROVEN: usize = 100;
+/// Most issuers of one pattern that are asked for their first keys at a time, and that are remembered without
+/// keys: whoever makes up issuers costs no more than that, and drives out none that has given keys.
+const MAX_UNPROVEN: usize = 30;
 
 /// All issuers whose tokens are accepted.
 pub struct Verifier {
@@ -53,40 +53,47 @@ pub struct Verifier {
 struct Many {
     issuer: Issuer,
     pattern: Pattern,
-    http: reqwest::Client,
-    met: Mutex<Met>,
+    met: Arc<Met>,
 }
 
 /// Those that tokens have named.
-#[derive(Default)]
 struct Met {
+    http: reqwest::Client,
+    unproven: Arc<Semaphore>,
     /// By URL, each with its last use.
-    sources: BTreeMap<String, (Arc<KeySource>, Timestamp)>,
-    /// When the latest of them came up.
-    new: VecDeque<Timestamp>,
+    sources: Mutex<BTreeMap<String, (Arc<KeySource>, Timestamp)>>,
 }
 
-impl Many {
+impl Met {
+    fn new(http: reqwest::Client) -> Self {
+        let unproven = Arc::new(Semaphore::new(MAX_UNPROVEN));
+        Self { http, unproven, sources: Mutex::default() }
+    }
+
     fn source(&self, url: &str, now: Timestamp) -> Result<Arc<KeySource>, JwksError> {
-        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        let Met { sources, new } = &mut *met;
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((source, used)) = sources.get_mut(url) {
             *used = now;
             return Ok(Arc::clone(source));
         }
-        new.retain(|at| now.duration_since(*at).abs() < MINUTE);
-        if new.len() >= MAX_NEW {
+        if self.unproven.available_permits() == 0 {
             return Err(JwksError::TooMany);
         }
-        // One that never gave keys goes first.
-        let leaves = sources.iter().min_by_key(|(_, (source, used))| (source.is_proven(), *used));
-        if sources.len() >= MAX_FOUND
-            && let Some(url) = leaves.map(|(url, _)| url.clone())
-        {
-            sources.remove(&url);
-        }
-        let source = Arc::new(KeySource::fetched_by(self.http.clone(), url, true)?);
-        new.push_back(now);
+        let mut remove_one_of_more_than = |most, proven| {
+            let of_kind = sources.iter().filter(|(_, (source, _))| source.is_proven() == proven);
+            // One that is being asked may prove itself.
+            let leaves =
+                of_kind.clone().min_by_key(|(_, (source, used))| (source.is_asked(), *used));
+            if of_kind.count() > most
+                && let Some(url) = leaves.map(|(url, _)| url.clone())
+            {
+                sources.remove(&url);
+            }
+        };
+        remove_one_of_more_than(MAX_PROVEN, true);
+        remove_one_of_more_than(MAX_UNPROVEN, false);
+        let unproven = Some(Arc::clone(&self.unproven));
+        let source = Arc::new(KeySource::fetched_by(self.http.clone(), url, unproven)?);
         sources.insert(url.to_owned(), (Arc::clone(&source), now));
         Ok(source)
     }
@@ -108,11 +115,34 @@ impl Verifier {
                 IssuerUrl::Pattern(pattern) => {
                     let loopback = pattern.as_str().starts_with("http://");
                     let http = jwks::fetcher(issuer.ca_cert.as_deref(), loopback)?;
-                    patterns.push(Many { issuer, pattern, http, met: Mutex::default() });
+                    patterns.push(Many { issuer, pattern, met: Arc::new(Met::new(http)) });
                 }
             }
         }
         Ok(Self { exact, patterns })
+    }
+
+    /// These issuers in place of `before`, with the keys that were fetched of those that are in both: one that
+    /// is away when a configuration is read again goes on with its last keys.
+    #[must_use]
+    pub fn following(mut self, before: &Self) -> Self {
+        for (url, (issuer, keys)) in &mut self.exact {
+            if let Some((was, held)) = before.exact.get(url)
+                && was.ca_cert == issuer.ca_cert
+            {
+                *keys = Arc::clone(held);
+            }
+        }
+        for many in &mut self.patterns {
+            let is_same = |was: &&Many| {
+                was.pattern.as_str() == many.pattern.as_str()
+                    && was.issuer.ca_cert == many.issuer.ca_cert
+            };
+            if let Some(was) = before.patterns.iter().find(is_same) {
+                many.met = Arc::clone(&was.met);
+            }
+        }
+        self
     }
 
     /// The issuers: those with a URL of their own in its order, then the patterns.
@@ -140,9 +170,12 @@ impl Verifier {
             return Ok((issuer, Arc::clone(keys)));
         }
         let many = self.patterns.iter().find(|many| many.pattern.matches(url));
-        let unknown = || TokenError::UnknownIssuer { found: url.chars().take(200).collect() };
+        // URLs are ASCII. Anything else would only be longer in a log than it is in a token.
+        let shown = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+        let unknown =
+            || TokenError::UnknownIssuer { found: url.chars().take(200).map(shown).collect() };
         let many = many.ok_or_else(unknown)?;
-        Ok((&many.issuer, many.source(url, now)?))
+        Ok((&many.issuer, many.met.source(url, now)?))
     }
 }
 

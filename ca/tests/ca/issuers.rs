@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect};
 use axum::routing::get;
 use countersign_ca::identity::jwks::KeySource;
-use countersign_ca::identity::{FulcioConfig, JwksError, TokenError, Verifier};
+use countersign_ca::identity::{FulcioConfig, Issuer, JwksError, Mapping, TokenError, Verifier};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
@@ -28,7 +28,10 @@ async fn an_issuer_that_is_away_affects_itself_alone_and_unknown_keys_cost_one_f
     }
     assert!(world.fetches.load(Ordering::Relaxed) <= 2, "one more at most");
     let elsewhere = world.with("iss", "http://127.0.0.1:1".into());
-    world.refused("unreachable", &elsewhere, &request, 503, "ISSUER_UNREACHABLE").await;
+    let answer =
+        world.refused("unreachable", &elsewhere, &request, 503, "ISSUER_UNREACHABLE").await;
+    assert!(!answer.to_string().contains("127.0.0.1"), "what is there is nobody's: {answer}");
+    assert!(world.lines().last().unwrap()["message"].as_str().unwrap().contains("127.0.0.1:1"));
     world.issuer_away.store(true, Ordering::Relaxed);
     world.accepted(&token, &request).await;
 }
@@ -108,11 +111,13 @@ async fn keys_are_fetched_when_old_or_unknown_and_at_most_once_in_ten_seconds() 
     assert_eq!(ask("one", 601).await, Ok(()));
     provider.fetched(2).await; // in the background
     provider.publish(|documents| documents.1 = json!({ "keys": [two.jwk] }));
-    assert_eq!(ask("two", 605).await, Err(JwksError::UnknownKey), "ten seconds have not passed");
-    assert_eq!((ask("two", 612).await, provider.fetches()), (Ok(()), 3));
-    assert_eq!(ask("one", 613).await, Err(JwksError::UnknownKey), "withdrawn");
+    assert_eq!(ask("two", 604).await, Err(JwksError::UnknownKey), "the keys are three seconds old");
+    let held_back = Err(JwksError::NotAskedAgain);
+    assert_eq!(ask("two", 606).await, held_back, "it may be new, and ten seconds have not passed");
+    assert_eq!((ask("two", 613).await, provider.fetches()), (Ok(()), 3));
+    assert_eq!(ask("one", 614).await, Err(JwksError::UnknownKey), "withdrawn");
     provider.publish(|documents| documents.1 = json!({ "keys": [one.jwk] }));
-    let late = ask("two", 1513).await;
+    let late = ask("two", 1514).await;
     assert_eq!(
         (late, provider.fetches()),
         (Err(JwksError::UnknownKey), 4),
@@ -165,6 +170,47 @@ async fn one_fetch_runs_at_a_time_and_known_keys_do_not_wait_for_it() {
     let known = source.candidates(Some("one"), after(100));
     assert!(tokio::time::timeout(Duration::from_millis(500), known).await.unwrap().is_ok());
     unknown.abort();
+}
+
+#[tokio::test]
+async fn an_issuer_that_hangs_is_waited_for_by_one_token_and_its_last_keys_serve_meanwhile() {
+    let one = IssuerKey::new("one");
+    let provider = Provider::new(json!([one.jwk])).await;
+    let source = Arc::new(KeySource::new(&provider.url, None).unwrap());
+    let ask = async |key: &str, second| {
+        let asked = source.candidates(Some(key), after(second));
+        let answered = tokio::time::timeout(Duration::from_secs(2), asked).await;
+        answered.expect("an answer at once").map(drop)
+    };
+    assert_eq!(ask("one", 0).await, Ok(()));
+    provider.publish(|documents| documents.0 = json!(503));
+    assert_eq!(ask("one", 1000).await, Ok(()), "too old, and it fails");
+    provider.delay_ms.store(60_000, Ordering::Relaxed);
+    // Begun in the background: who has a key does not wait.
+    assert_eq!(ask("one", 1020).await, Ok(()));
+    assert_eq!(ask("one", 1020).await, Ok(()));
+    let unknown = ask("two", 1020).await;
+    assert!(matches!(unknown, Err(JwksError::Fetch { .. })), "{unknown:?}");
+
+    // The same before there are keys: one that begins a fetch waits, the rest is told of the failure.
+    let provider = Provider::new(json!([one.jwk])).await;
+    provider.publish(|documents| documents.0 = json!(503));
+    provider.delay_ms.store(1_200, Ordering::Relaxed);
+    let source = Arc::new(KeySource::new(&provider.url, None).unwrap());
+    let ask = async |second| source.candidates(None, after(second)).await.map(drop);
+    assert!(ask(0).await.is_err());
+    provider.delay_ms.store(60_000, Ordering::Relaxed);
+    // The fetch took until after the first second; the pause is counted from there.
+    assert!(ask(2).await.is_err());
+    assert_eq!(provider.fetches(), 1);
+    let begins = {
+        let source = Arc::clone(&source);
+        tokio::spawn(async move { source.candidates(None, after(4)).await.map(drop) })
+    };
+    tokio::task::yield_now().await;
+    assert!(ask(4).await.is_err());
+    assert!(!begins.is_finished());
+    begins.abort();
 }
 
 #[tokio::test]
@@ -278,20 +324,27 @@ async fn key_sets_that_are_none_are_refused_and_strange_keys_passed_over() {
         assert_eq!(outcome(keys).await, Ok(expected), "{what}");
     }
     for (what, keys) in [
+        ("another name", with("kid", "two".into())),
+        (
+            "a secret beside it",
+            json!({ "keys": [with("kid", "two".into())["keys"][0], { "kty": "oct", "kid": "one", "k": "AA" }] }),
+        ),
+    ] {
+        assert_eq!(outcome(keys).await, Err(JwksError::UnknownKey), "{what}");
+    }
+    for (what, keys) in [
         ("for encryption", with("use", "enc".into())),
         ("for signing, not verifying", with("key_ops", json!(["sign"]))),
-        ("another name", with("kid", "two".into())),
         ("a name that is a number", with("kid", 1.into())),
         ("no modulus", with("n", Value::Null)),
         ("a modulus that is no base64", with("n", "*".into())),
-        ("a secret", json!({ "keys": [{ "kty": "oct", "kid": "two", "k": "AA" }] })),
         ("none", json!({ "keys": [] })),
         (
             "the 101st",
             json!({ "keys": std::iter::repeat_n(json!({}), 100).chain([one.jwk.clone()]).collect::<Vec<_>>() }),
         ),
     ] {
-        assert_eq!(outcome(keys).await, Err(JwksError::UnknownKey), "{what}");
+        assert_eq!(outcome(keys).await, Err(JwksError::NoKeys), "{what}");
     }
     assert_eq!(outcome(with("alg", "RS512".into())).await, Ok(0), "for another algorithm");
     for (what, keys) in [
@@ -301,6 +354,37 @@ async fn key_sets_that_are_none_are_refused_and_strange_keys_passed_over() {
     ] {
         let refused = outcome(keys).await;
         assert!(matches!(refused, Err(JwksError::Fetch { .. })), "{what}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_set_without_a_key_does_not_replace_one_with_keys() {
+    let one = IssuerKey::new("one");
+    let provider = Provider::new(json!([one.jwk])).await;
+    let source = KeySource::new(&provider.url, None).unwrap();
+    let ask = async |second| source.candidates(Some("one"), after(second)).await.map(drop);
+    assert_eq!(ask(0).await, Ok(()));
+    provider.publish(|documents| documents.1 = json!({ "keys": [] }));
+    assert_eq!((ask(1000).await, provider.fetches()), (Ok(()), 2));
+}
+
+#[tokio::test]
+async fn without_a_usable_list_of_algorithms_it_is_rs256() {
+    let one = IssuerKey::new("one");
+    let provider = Provider::new(json!([one.jwk])).await;
+    for (list, expected) in [
+        (Value::Null, (true, false)),
+        (json!([]), (true, false)),
+        (json!(["HS256", "ES256K"]), (true, false)),
+        (json!(["ES256"]), (false, true)),
+    ] {
+        provider.publish(|documents| {
+            documents.0["id_token_signing_alg_values_supported"] = list.clone();
+        });
+        let source = KeySource::new(&provider.url, None).unwrap();
+        let found = source.candidates(None, after(0)).await.unwrap();
+        let found = (found.allows(Algorithm::RS256), found.allows(Algorithm::ES256));
+        assert_eq!(found, expected, "{list}");
     }
 }
 
@@ -346,29 +430,84 @@ async fn issuers_of_a_pattern_are_met_as_tokens_name_them() {
 }
 
 #[tokio::test]
-async fn issuers_that_somebody_makes_up_cost_thirty_fetches_a_minute_and_hold_up_no_known_one() {
+async fn issuers_that_somebody_makes_up_keep_out_no_real_one() {
     let one = IssuerKey::new("one");
     let provider = Provider::new(json!([one.jwk])).await;
-    let verifier = pattern(&provider.url);
-    let ask = async |issuer: String, second| {
+    let verifier = Arc::new(pattern(&provider.url));
+    let token = |issuer: &str| {
+        let claims = json!({ "iss": issuer, "aud": "sigstore", "sub": "s", "email": EMAIL, "email_verified": true,
+            "iat": after(0).as_second(), "exp": after(600).as_second() });
+        let header = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::RS256) };
+        jsonwebtoken::encode(&header, &claims, &one.encoding).unwrap()
+    };
+    let ask = async |name: &str| {
+        let token = token(&format!("{}/t/{name}", provider.url));
+        verifier.verify(&token, after(1)).await.map(drop)
+    };
+    let publish = |name: &str| {
+        let issuer = format!("{}/t/{name}", provider.url);
+        let discovery = json!({ "issuer": issuer, "jwks_uri": format!("{}/keys", provider.url) });
+        provider.publish(|documents| documents.0 = discovery);
+    };
+    publish("acme");
+    ask("acme").await.unwrap();
+    for number in 0..150 {
+        let refused = ask(&number.to_string()).await;
+        assert!(
+            matches!(refused, Err(TokenError::Keys(JwksError::OtherIssuer { .. }))),
+            "{refused:?}"
+        );
+    }
+    // One that nobody has met yet, in the same second.
+    publish("new");
+    ask("new").await.unwrap();
+    // So many are asked at a time, and no more.
+    let fetches = provider.fetches();
+    provider.delay_ms.store(1_000, Ordering::Relaxed);
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let token = token(&format!("{}/t/slow-{number}", provider.url));
+        let verifier = Arc::clone(&verifier);
+        asked.spawn(async move { verifier.verify(&token, after(1)).await.map(drop) });
+    }
+    let all = asked.join_all().await;
+    let too_many =
+        |refused: &&Result<(), _>| matches!(refused, Err(TokenError::Keys(JwksError::TooMany)));
+    assert_eq!((all.iter().filter(too_many).count(), provider.fetches() - fetches), (10, 30));
+    // Those that are known are not driven out.
+    provider.delay_ms.store(0, Ordering::Relaxed);
+    ask("acme").await.unwrap();
+    ask("new").await.unwrap();
+    assert_eq!(provider.fetches() - fetches, 30);
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_read_again_goes_on_with_the_keys_that_it_has() {
+    let one = IssuerKey::new("one");
+    let provider = Provider::new(json!([one.jwk])).await;
+    let ask = async |verifier: &Verifier, issuer: &str| {
         let claims = json!({ "iss": issuer, "aud": "sigstore", "sub": "s", "email": EMAIL, "email_verified": true,
             "iat": after(0).as_second(), "exp": after(600).as_second() });
         let header = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::RS256) };
         let token = jsonwebtoken::encode(&header, &claims, &one.encoding).unwrap();
-        verifier.verify(&token, after(second)).await.map(drop)
+        verifier.verify(&token, after(1)).await.map(drop)
     };
-    let known = format!("{}/t/acme", provider.url);
-    let discovery = json!({ "issuer": known, "jwks_uri": format!("{}/keys", provider.url) });
-    provider.publish(|documents| documents.0 = discovery);
-    ask(known.clone(), 0).await.unwrap();
-    for number in 0..200 {
-        assert!(ask(format!("{}/t/{number}", provider.url), 1).await.is_err());
-    }
-    assert_eq!(provider.fetches(), 30);
-    let refused = ask(format!("{}/t/new", provider.url), 2).await;
-    assert!(matches!(refused, Err(TokenError::Keys(JwksError::TooMany))), "{refused:?}");
-    ask(known, 3).await.unwrap();
-    // A minute later others may come up.
-    let refused = ask(format!("{}/t/new", provider.url), 62).await;
-    assert!(matches!(refused, Err(TokenError::Keys(JwksError::OtherIssuer { .. }))), "{refused:?}");
+    let exact = |ca_cert: Option<&str>| {
+        let mut issuer = Issuer::new(&provider.url, Mapping::EMAIL);
+        issuer.ca_cert = ca_cert.map(str::to_owned);
+        Verifier::new([issuer]).unwrap()
+    };
+    let (first, many) = (exact(None), pattern(&provider.url));
+    ask(&first, &provider.url).await.unwrap();
+    let acme = format!("{}/t/acme", provider.url);
+    let keys = format!("{}/keys", provider.url);
+    provider.publish(|documents| documents.0 = json!({ "issuer": acme, "jwks_uri": keys }));
+    ask(&many, &acme).await.unwrap();
+    provider.publish(|documents| documents.0 = json!(503));
+    let (next, next_many) = (exact(None), pattern(&provider.url));
+    ask(&next.following(&first), &provider.url).await.unwrap();
+    ask(&next_many.following(&many), &acme).await.unwrap();
+    // Another authority may vouch for another issuer.
+    let other = exact(Some(""));
+    assert!(ask(&other.following(&first), &provider.url).await.is_err());
 }

@@ -183,6 +183,25 @@ async fn headers_and_signatures_that_prove_nothing_are_refused() {
     let world = World::new().await;
     let mut cases = Vec::new();
     let mut case = |what: &str, token: String, reason| cases.push((what.to_owned(), token, reason));
+    // First: keys that are not known are told so soon after a fetch.
+    for id in [
+        "two",
+        "",
+        "ONE",
+        "one ",
+        "../one",
+        "../../dev/null",
+        "one\u{0}",
+        "' or 1=1 --",
+        "http://evil.example/keys",
+        "*",
+    ] {
+        case(
+            "an unknown key",
+            world.with_header(&json!({ "alg": "RS256", "kid": id })),
+            "BAD_SIGNATURE",
+        );
+    }
     for algorithm in [
         "none",
         "None",
@@ -266,24 +285,6 @@ async fn headers_and_signatures_that_prove_nothing_are_refused() {
     {
         let header = json!({ "alg": "RS256", "kid": "one", "crit": critical, "b64": false });
         case("crit", world.with_header(&header), "TOKEN_MALFORMED");
-    }
-    for id in [
-        "two",
-        "",
-        "ONE",
-        "one ",
-        "../one",
-        "../../dev/null",
-        "one\u{0}",
-        "' or 1=1 --",
-        "http://evil.example/keys",
-        "*",
-    ] {
-        case(
-            "an unknown key",
-            world.with_header(&json!({ "alg": "RS256", "kid": id })),
-            "BAD_SIGNATURE",
-        );
     }
     // Another's key: of the same name, in the token itself, or from where the token says.
     let other = IssuerKey::new("one");
