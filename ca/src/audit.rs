@@ -4,11 +4,14 @@
 //! An entry is durable before the answer goes out, and the first one of a certificate before anything is
 //! signed under its serial number. Tokens never come here; what their claims said does. A log that takes
 //! nothing, for its disk is full, stops issuance, not the server.
+//!
+//! Of the refusals of requests by nobody known, which cost whoever sends them nothing, [`BURST`] are on record one by
+//! one and then one each [`INTERVAL`], which says how many before it are not: the record keeps all for good.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where entries go.
 #[async_trait]
@@ -27,9 +30,17 @@ pub struct Entry {
     pub time: Timestamp,
     /// As in the answer and in the program's own log; of acts that no request asked for it is empty.
     pub request_id: String,
+    /// How many refusals of requests by nobody known came before this one and are not on record.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unrecorded: u64,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Whom a verified token names.
@@ -113,9 +124,40 @@ pub enum Event {
 /// Longest message of a refusal, in bytes: one that repeats a hostile claim says enough by then.
 pub const MAX_MESSAGE: usize = 1024;
 
+/// Most refusals of requests by nobody known that are on record at once.
+pub const BURST: i32 = 300;
+/// How often one more is.
+pub const INTERVAL: SignedDuration = SignedDuration::from_secs(2);
+
+/// Which refusals of requests by nobody known go on record.
+#[derive(Default)]
+struct Strangers {
+    /// When those on record have paid their interval each.
+    paid: Timestamp,
+    unrecorded: u64,
+}
+
+impl Strangers {
+    /// Whether the next one does, and how many before it did not.
+    fn admit(&mut self, now: Timestamp) -> Option<u64> {
+        let ahead = INTERVAL * BURST;
+        // A clock that was set back must not stop the record.
+        let paid = if self.paid.duration_since(now) > ahead { now } else { self.paid.max(now) };
+        if paid.duration_since(now) + INTERVAL > ahead {
+            self.unrecorded += 1;
+            return None;
+        }
+        self.paid = paid + INTERVAL;
+        Some(std::mem::take(&mut self.unrecorded))
+    }
+}
+
 /// The record. Clones write to the same log.
 #[derive(Clone)]
-pub struct Audit(Arc<dyn AuditLog>);
+pub struct Audit {
+    log: Arc<dyn AuditLog>,
+    strangers: Arc<Mutex<Strangers>>,
+}
 
 impl std::fmt::Debug for Audit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -127,10 +169,10 @@ impl Audit {
     /// A record in `log`.
     #[must_use]
     pub fn new(log: Arc<dyn AuditLog>) -> Self {
-        Self(log)
+        Self { log, strangers: Arc::default() }
     }
 
-    /// Puts an event on record; returns when that is durable.
+    /// Puts an event on record; returns when that is durable, or when there are too many of its kind.
     ///
     /// # Errors
     /// When it could not be: the caller must then not go on.
@@ -143,8 +185,16 @@ impl Audit {
         if let Event::Refused { message, .. } | Event::WouldRefuse { message, .. } = &mut event {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         }
-        let entry = Entry { time, request_id: request_id.to_owned(), event };
-        self.0.append(serde_json::to_vec(&entry).expect("texts and numbers only")).await
+        let unrecorded = if matches!(event, Event::Refused { who: None, .. }) {
+            let admitted =
+                self.strangers.lock().unwrap_or_else(PoisonError::into_inner).admit(time);
+            let Some(unrecorded) = admitted else { return Ok(()) };
+            unrecorded
+        } else {
+            0
+        };
+        let entry = Entry { time, request_id: request_id.to_owned(), unrecorded, event };
+        self.log.append(serde_json::to_vec(&entry).expect("texts and numbers only")).await
     }
 }
 
@@ -192,13 +242,29 @@ mod tests {
             },
             Event::Administered { act: "reload".into(), about: vec!["x".into()], failed: None },
         ] {
-            let entry = Entry { time: Timestamp::UNIX_EPOCH, request_id: "r".into(), event };
+            let (time, request_id) = (Timestamp::UNIX_EPOCH, "r".into());
+            let entry = Entry { time, request_id, unrecorded: 3, event };
             let json = serde_json::to_string(&entry).unwrap();
             let read: Entry = serde_json::from_str(&json).unwrap();
-            assert_eq!(read.event, entry.event, "{json}");
+            assert_eq!((read.event, read.unrecorded), (entry.event, 3), "{json}");
         }
         let line = r#"{"time":"2026-01-01T00:00:00Z","request_id":"r","event":"issued","serial":"01","identity":"a","issuer":"b","certificate_sha256":"cd","log_index":7,"previous":"00"}"#;
         let read: Entry = serde_json::from_str(line).unwrap();
         assert!(matches!(read.event, Event::Issued { log_id: None, log_index: Some(7), .. }));
+    }
+
+    #[test]
+    fn of_what_strangers_send_few_are_on_record_and_the_next_one_counts_the_rest() {
+        let mut strangers = Strangers::default();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        for _ in 0..BURST {
+            assert_eq!(strangers.admit(now), Some(0));
+        }
+        for _ in 0..7 {
+            assert_eq!(strangers.admit(now), None);
+        }
+        assert_eq!(strangers.admit(now + INTERVAL), Some(7));
+        assert_eq!(strangers.admit(now + INTERVAL), None);
+        assert_eq!(strangers.admit(now - INTERVAL * 1000), Some(1), "the clock was set back");
     }
 }

@@ -61,7 +61,8 @@ pub(super) async fn begin(log: &Log, directory: &Directory, shard: usize) -> Res
     if log.head().checkpoint().size == 0 {
         let (act, about) = ("begin".to_owned(), vec![format!("shard {shard}")]);
         let event = Event::Administered { act, about, failed: None };
-        let entry = Entry { time: Timestamp::now(), request_id: String::new(), event };
+        let (time, request_id) = (Timestamp::now(), String::new());
+        let entry = Entry { time, request_id, unrecorded: 0, event };
         let entry = serde_json::to_vec(&entry).expect("texts only");
         append(log, &entry).await.map_err(|error| failed(&error))?;
     }

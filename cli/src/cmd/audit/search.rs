@@ -22,7 +22,11 @@ pub(super) fn run(args: &Search) -> Result<ExitCode, Failure> {
                     "{{\"schema\":\"countersign.audit-entry/1\",\"shard\":{number},\"index\":{index},\"entry\":{json}}}\n"
                 ),
                 Format::Text => {
-                    format!("{number}/{index} {} {}\n", entry.time, sentence(&entry.event))
+                    let rest = match entry.unrecorded {
+                        0 => String::new(),
+                        rest => format!(" ({rest} more before it are not on record)"),
+                    };
+                    format!("{number}/{index} {} {}{rest}\n", entry.time, sentence(&entry.event))
                 }
             }),
         }
