@@ -285,6 +285,10 @@ fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() 
     assert_fails(&countersign(folder, &import), 2, "has issuing-2 already");
     let sealed = fs::read_to_string(folder.join("server/keys/issuing-2.pem")).unwrap();
     assert!(sealed.contains("ENCRYPTED PRIVATE KEY"));
+    // A name stays taken when its request was tidied away: nothing becomes of that key.
+    fs::remove_file(folder.join("server/requests/issuing-2.csr")).unwrap();
+    assert!(done(countersign(folder, &rotate)).contains("Made the key issuing-3"));
+    assert_eq!(fs::read_to_string(folder.join("server/keys/issuing-2.pem")).unwrap(), sealed);
     let healthy = countersign(folder, &["doctor", "--dir", "server"]);
     assert!(
         healthy.status.success(),
@@ -647,4 +651,22 @@ fn a_token_that_is_pulled_is_told_of_and_used_again_when_it_is_back() {
     server.until("it is ready", |it| it.get("/readyz").0 == 200);
     done(server.sign(&token, &folder.join("later.txt")));
     done(server.verify(&provider.url, &folder.join("later.txt")));
+    // The next key is another one than that in use.
+    let rotate = ["ca", "rotate", "issuing", "--dir", "server", "--key", &uri];
+    assert_fails(&countersign(folder, &rotate), 2, "the token has a key of this label");
+    assert!(!folder.join("server/requests/issuing-2.csr").exists());
+
+    // A wrong PIN is tried once, however often somebody asks.
+    fs::rename(&tokens, folder.join("pulled")).unwrap();
+    server.until("it is not ready", |it| it.get("/readyz").0 == 503);
+    fs::write(folder.join("pin"), "8765\n").unwrap();
+    fs::rename(folder.join("pulled"), &tokens).unwrap();
+    server.until("it is told of the PIN", |it| it.get("/readyz").1.contains("refuses the PIN"));
+    for _ in 0..3 {
+        assert_fails(&server.sign(&token, &folder.join("wrong.txt")), 2, "refuses the PIN");
+    }
+    assert_eq!(server.told("the token refuses the PIN"), 1, "{}", server.log());
+    fs::write(folder.join("pin"), "5678\n").unwrap();
+    server.until("it is ready", |it| it.get("/readyz").0 == 200);
+    done(server.sign(&token, &folder.join("last.txt")));
 }

@@ -6,11 +6,13 @@
 use super::ceremony::{Root, offline};
 use super::import;
 use crate::args::serve::Rotate;
-use crate::config::Config;
+use crate::config::{Config, KeyPlace};
 use crate::failure::Failure;
 use crate::instance::{keys, production};
 use crate::{output, passphrase};
 use countersign_ca::ceremony::Role;
+use countersign_ca::signer;
+use countersign_ca::signer::pkcs11::{TokenSigner, Uri};
 use std::fs;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -20,9 +22,11 @@ pub(super) fn run(args: &Rotate) -> Result<(), Failure> {
     let config = Config::load(&path)?;
     let role = Role::from(args.role);
     let (folder, token) = (&config.directory, args.key.as_deref());
-    let taken = |name: &String| folder.join(format!("requests/{name}.csr")).exists();
     let mut names = (2..).map(|number| format!("{}-{number}", role.name()));
-    let name = names.find(|name| !taken(name)).expect("numbers do not end");
+    let name = names.find(|name| is_free(name, &config)).expect("numbers do not end");
+    if let Some(uri) = token {
+        unused(uri)?;
+    }
     let passphrase = if token.is_some() { None } else { sealing(args, &config)? };
     let passphrase = passphrase.as_ref().map(|passphrase| &passphrase[..]);
     let root = match &args.root {
@@ -73,9 +77,35 @@ fn sealing(args: &Rotate, config: &Config) -> Result<Option<Zeroizing<String>>, 
     Ok(Some(passphrase))
 }
 
-/// Removes what was made of a key that nothing names.
+/// The files of a key, each with NAME for its name.
+const FILES: [&str; 4] =
+    ["keys/NAME.pem", "keys/NAME.crt", "requests/NAME.csr", "requests/NAME.key"];
+
+/// Whether nothing has this name: no file of a key, whatever became of the others, and no key that the
+/// configuration has.
+fn is_free(name: &str, config: &Config) -> bool {
+    let has = |path: &Path| path.file_stem().is_some_and(|stem| stem == name);
+    let mut configured = config.issuing.iter().chain(&config.timestamps);
+    let is_configured = configured
+        .any(|key| has(&key.certificates) || matches!(&key.key, KeyPlace::File(path) if has(path)));
+    let exists = |file: &&str| config.directory.join(file.replace("NAME", name)).exists();
+    !is_configured && !FILES.iter().any(exists)
+}
+
+/// The next key is a new one: what a token has under this label may be the key in use.
+fn unused(uri: &str) -> Result<(), Failure> {
+    let parsed = Uri::parse(uri).map_err(|error| Failure::unclear(format!("--key: {error}")))?;
+    match TokenSigner::open(&parsed) {
+        Err(signer::Error::TokenKey) => Ok(()),
+        Err(error) => Err(Failure::unclear(format!("--key {uri}: {error}"))),
+        Ok(_) => Err(Failure::unclear(format!("--key {uri}: the token has a key of this label"))
+            .hint("give the next key an object label of its own")),
+    }
+}
+
+/// Removes what was made of a key that nothing names. All of it this run has made: the name was free.
 fn forget(folder: &Path, name: &str) {
-    for file in ["keys/NAME.pem", "keys/NAME.crt", "requests/NAME.csr", "requests/NAME.key"] {
+    for file in FILES {
         // Some were not made yet.
         let _ = fs::remove_file(folder.join(file.replace("NAME", name)));
     }
