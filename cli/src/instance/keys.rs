@@ -126,6 +126,8 @@ pub(crate) struct Lifetime {
     pub(crate) in_use: bool,
     /// When it begins to sign.
     pub(crate) from: Timestamp,
+    /// From when on all certificates of its chain are valid.
+    pub(crate) valid_from: Timestamp,
     /// When the first certificate of its chain ends.
     pub(crate) until: Timestamp,
 }
@@ -135,9 +137,23 @@ pub(crate) struct Lifetime {
 const NOTICE: SignedDuration = SignedDuration::from_hours(24 * 60);
 
 impl Lifetime {
-    /// What is to be said about its end, if it is near.
+    /// What is to be said if it is to sign before its certificates are valid.
+    pub(crate) fn early(&self, now: Timestamp) -> Option<String> {
+        let Self { role, valid_from, from, .. } = self;
+        let signs = now.max(*from);
+        (signs < *valid_from).then(|| {
+            format!(
+                "the certificate for {role} is valid from {valid_from} on, later than its key signs; next: check the clocks of this machine and of the root's, or wait"
+            )
+        })
+    }
+
+    /// What is to be said about its times: of its end, if that is near.
     pub(crate) fn warning(&self, now: Timestamp) -> Option<String> {
         let Self { role, until, .. } = self;
+        if let Some(early) = self.early(now) {
+            return Some(early);
+        }
         let left = until.duration_since(now);
         let days = left.as_hours() / 24;
         if left.is_negative() {
@@ -182,7 +198,8 @@ pub(crate) fn lifetimes(role: &'static str, all: &[Credential], now: Timestamp) 
     let current = begun.map(|credential| credential.from).max();
     let lifetime = |credential: &Credential| {
         let parsed = |der: &Vec<u8>| Certificate::parse(der).ok();
-        let until = credential.chain.iter().filter_map(parsed).map(|each| each.not_after()).min();
+        let chain = || credential.chain.iter().filter_map(parsed);
+        let until = chain().map(|each| each.not_after()).min();
         let digest =
             aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, credential.signer.spki());
         Lifetime {
@@ -190,6 +207,7 @@ pub(crate) fn lifetimes(role: &'static str, all: &[Credential], now: Timestamp) 
             key: countersign_verify::encoding::hex(digest.as_ref()),
             in_use: Some(credential.from) == current,
             from: credential.from,
+            valid_from: chain().map(|each| each.not_before()).max().unwrap_or(Timestamp::MAX),
             until: until.unwrap_or(Timestamp::MIN),
         }
     };

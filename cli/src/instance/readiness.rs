@@ -25,7 +25,7 @@ impl Instance {
                 reasons.push(format!("{what} cannot sign: {error}"));
             }
         }
-        reasons.extend(services.ending(now));
+        reasons.extend(services.invalid(now));
         for log in self.logs.active() {
             if let Some(error) = log.failing() {
                 let origin = log.key().origin();
@@ -67,23 +67,24 @@ impl Instance {
 }
 
 impl Services {
-    /// Which authorities' certificates do not last as long as what they are to sign now.
-    fn ending(&self, now: Timestamp) -> Vec<String> {
-        let mut ending = Vec::new();
+    /// Which authorities' certificates are not valid yet, or do not last as long as what they are to sign now.
+    fn invalid(&self, now: Timestamp) -> Vec<String> {
+        let mut invalid = Vec::new();
         for (role, all, needed) in [
             ("issuing", &self.issuing, LIFETIME),
             ("timestamps", &self.stamping, SignedDuration::ZERO),
         ] {
-            let current = keys::lifetimes(role, all, now).into_iter().find(|each| each.in_use);
-            if let Some(until) = current.map(|current| current.until)
-                && until < now + needed
-            {
-                ending.push(format!(
-                    "the certificate for {role} ends at {until}, too soon to sign anything; next: countersign ca rotate {role}"
+            let all = keys::lifetimes(role, all, now);
+            let Some(current) = all.into_iter().find(|each| each.in_use) else { continue };
+            invalid.extend(current.early(now));
+            if current.until < now + needed {
+                invalid.push(format!(
+                    "the certificate for {role} ends at {}, too soon to sign anything; next: countersign ca rotate {role}",
+                    current.until
                 ));
             }
         }
-        ending
+        invalid
     }
 }
 
@@ -93,18 +94,21 @@ mod tests {
     use crate::instance::{Directory, development};
 
     #[tokio::test]
-    async fn an_authority_whose_certificate_ends_before_what_it_signs_is_not_ready() {
+    async fn an_authority_whose_certificate_is_not_valid_for_what_it_signs_is_not_ready() {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::open(folder.path()).unwrap();
         let url = "http://127.0.0.1:1".parse().unwrap();
         let instance = development::open(directory, &url, Vec::new(), None, None).await.unwrap();
         let services = instance.services();
         let second = SignedDuration::from_secs(1);
-        let end = services.lifetimes(Timestamp::now())[0].until;
+        let keys::Lifetime { valid_from, until: end, .. } =
+            services.lifetimes(Timestamp::now())[0].clone();
         let roles = |now| {
             let name = |text: String| text.split(' ').nth(3).unwrap().to_owned();
-            services.ending(now).into_iter().map(name).collect::<Vec<_>>()
+            services.invalid(now).into_iter().map(name).collect::<Vec<_>>()
         };
+        assert_eq!(roles(valid_from - second), ["issuing", "timestamps"]);
+        assert_eq!(roles(valid_from), [""; 0]);
         assert_eq!(roles(end - LIFETIME), [""; 0]);
         assert_eq!(roles(end - LIFETIME + second), ["issuing"]);
         assert_eq!(

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::instance::{directory, production};
 use crate::output;
 use countersign_ca::ceremony::{self, Role};
-use countersign_verify::certificate::CODE_SIGNING;
+use countersign_verify::certificate::{CODE_SIGNING, Certificate};
 use countersign_verify::chain::{CertificateAuthority, TimestampAuthority};
 use countersign_verify::trusted_root::Window;
 use jiff::{SignedDuration, Timestamp};
@@ -43,8 +43,8 @@ pub(in crate::cmd) fn install(
     check(role, chain)?;
     let certificates = config.directory.join("keys").join(format!("{name}.crt"));
     let mut all = config.issuing.iter().chain(&config.timestamps);
-    let known = all.any(|key| key.certificates == certificates);
-    if known && notice.is_some() {
+    let known = all.find(|key| key.certificates == certificates).map(|key| key.from);
+    if known.is_some() && notice.is_some() {
         let message = format!(
             "--in: {} has {name} already, and says when it signs from",
             configuration.display()
@@ -52,16 +52,18 @@ pub(in crate::cmd) fn install(
         let hint = format!("change \"from\" of {name} there, and have the server reload it");
         return Err(Failure::unclear(message).hint(hint));
     }
+    let notice = notice.unwrap_or(NOTICE);
+    let now = Timestamp::now();
+    let from = now.checked_add(notice);
+    let from = from.map_err(|error| Failure::unclear(format!("--in: {error}")))?;
+    let from = Timestamp::from_second(from.as_second() + 1).unwrap_or(from);
+    valid_at(known.unwrap_or(from).max(now), chain)?;
     directory::write(&certificates, production::write_chain(chain).as_bytes())?;
     // Restart finds a certificate that the configuration may not name yet: it is not used.
     let described = describe(&format!("The certificate of {name}"), &chain[0])?;
-    if known {
+    if known.is_some() {
         return Ok(described);
     }
-    let notice = notice.unwrap_or(NOTICE);
-    let from = Timestamp::now().checked_add(notice);
-    let from = from.map_err(|error| Failure::unclear(format!("--in: {error}")))?;
-    let from = Timestamp::from_second(from.as_second() + 1).unwrap_or(from);
     let keys = certificates.parent().unwrap_or(folder);
     let shown = |suffix: &str| {
         let path = keys.join(format!("{name}.{suffix}"));
@@ -88,7 +90,7 @@ pub(in crate::cmd) fn install(
 
 /// The name and role of the key whose signing request asks for what `chain` certifies.
 fn key_of(folder: &Path, chain: &[Vec<u8>]) -> Result<(String, Role), Failure> {
-    let parsed = countersign_verify::certificate::Certificate::parse(&chain[0])
+    let parsed = Certificate::parse(&chain[0])
         .map_err(|error| Failure::no(format!("the first certificate: {error}")))?;
     let requests = folder.join("requests");
     let listed =
@@ -111,6 +113,22 @@ fn key_of(folder: &Path, chain: &[Vec<u8>]) -> Result<(String, Role), Failure> {
         requests.display()
     );
     Err(Failure::no(message).hint("the first certificate in the file must be the server's own"))
+}
+
+/// Whether all certificates are valid when their key begins to sign.
+fn valid_at(from: Timestamp, chain: &[Vec<u8>]) -> Result<(), Failure> {
+    for der in chain {
+        let parsed = Certificate::parse(der)
+            .map_err(|error| Failure::no(format!("the certificates: {error}")))?;
+        let (begin, end) = (parsed.not_before(), parsed.not_after());
+        if from < begin || end <= from {
+            return Err(Failure::no(format!(
+                "expected certificates that are valid at {from}, when their key begins to sign; found one that is from {begin} to {end}"
+            ))
+            .hint("check the clocks of this machine and of the root's, or have the root certify the key again"));
+        }
+    }
+    Ok(())
 }
 
 /// What the server will demand of the chain.
@@ -137,4 +155,23 @@ fn check(role: Role, chain: &[Vec<u8>]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_valid_when_their_key_begins_to_sign_or_refused() {
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        let ceremony = ceremony::create("Acme", start).unwrap();
+        let end = Certificate::parse(&ceremony.issuing.1).unwrap().not_after();
+        let chain = [ceremony.issuing.1, ceremony.root.1];
+        let second = SignedDuration::from_secs(1);
+        for (from, expected) in
+            [(start - second, false), (start, true), (end - second, true), (end, false)]
+        {
+            assert_eq!(valid_at(from, &chain).is_ok(), expected, "{from}");
+        }
+    }
 }
