@@ -276,6 +276,19 @@ fn a_log_may_sign_under_another_id_than_its_own() {
 }
 
 #[test]
+fn null_is_absent() {
+    let world = World::new();
+    let (bundle, mut root) = (world.make(V1), world.root.clone());
+    for path in
+        ["/certificateAuthorities/0/subject", "/certificateAuthorities/0/uri", "/ctlogs/0/baseUrl"]
+    {
+        *root.pointer_mut(path).unwrap() = Value::Null;
+    }
+    root["timestampAuthorities"] = Value::Null;
+    world.verify(&bundle, &root).unwrap();
+}
+
+#[test]
 fn authorities_of_one_name_are_told_apart_by_their_keys() {
     let (world, other) = (World::new(), World::new());
     let bundle = world.make(V2);

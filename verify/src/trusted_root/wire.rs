@@ -11,16 +11,16 @@ pub struct TrustedRoot {
     /// [`MEDIA_TYPE`](super::MEDIA_TYPE) when written.
     pub media_type: String,
     /// Logs of signatures.
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "nullable")]
     pub tlogs: Vec<Log>,
     /// Authorities for signing certificates.
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "nullable")]
     pub certificate_authorities: Vec<Authority>,
     /// Logs of certificates.
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "nullable")]
     pub ctlogs: Vec<Log>,
     /// Timestamp authorities.
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "nullable")]
     pub timestamp_authorities: Vec<Authority>,
 }
 
@@ -29,7 +29,7 @@ pub struct TrustedRoot {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Log {
     /// Its host is the origin of a Rekor v2 log.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub base_url: String,
     /// `SHA2_256`.
     pub hash_algorithm: String,
@@ -96,10 +96,10 @@ pub struct Window {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authority {
     /// Who it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub subject: DistinguishedName,
     /// Where it is served.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub uri: String,
     /// Its certificates: the issuing one (for timestamps: the signing one) first, the root last.
     pub cert_chain: CertificateChain,
@@ -116,10 +116,10 @@ pub struct Authority {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DistinguishedName {
     /// O.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub organization: String,
     /// CN.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub common_name: String,
 }
 
@@ -128,7 +128,7 @@ pub struct DistinguishedName {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificateChain {
     /// The certificates.
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "nullable")]
     pub certificates: Vec<Certificate>,
 }
 
@@ -141,8 +141,12 @@ pub struct Certificate {
     pub raw_bytes: Vec<u8>,
 }
 
-/// `null` is an empty list.
-fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(source: D) -> Result<Vec<T>, D::Error> {
+/// `null` is absent, as protobuf JSON has it.
+fn nullable<'de, T, D>(source: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
     Option::deserialize(source).map(Option::unwrap_or_default)
 }
 
