@@ -92,7 +92,8 @@ impl Files {
             }
             Self::Parts { roots, signing } => {
                 let signing = signing.as_deref().map(SigningConfig::parse).transpose()?;
-                let roots = roots.iter().map(|root| TrustedRoot::parse(root));
+                let roots = Self::read(roots)?;
+                let roots = roots.iter().map(TrustedRoot::from_wire);
                 Ok(Loaded { roots: roots.collect::<Result<_, _>>()?, signing })
             }
         }
@@ -112,14 +113,28 @@ impl Files {
 
     /// The members of the trusted roots, as written.
     pub(crate) fn wire(&self) -> Result<Vec<wire::TrustedRoot>, countersign_client::trust::Error> {
-        let read = |root: &Vec<u8>| {
-            serde_json::from_slice(root)
-                .map_err(|error| trusted_root::Error::Json { message: error.to_string() }.into())
-        };
         match self {
             Self::Config(bytes) => Ok(vec![ClientTrustConfig::parse(bytes)?.trusted_root]),
-            Self::Parts { roots, .. } => roots.iter().map(read).collect(),
+            Self::Parts { roots, .. } => Ok(Self::read(roots)?),
         }
+    }
+
+    /// Each file has a root, or several one after the other, as `gh attestation trusted-root` writes them.
+    fn read(files: &[Vec<u8>]) -> Result<Vec<wire::TrustedRoot>, trusted_root::Error> {
+        let mut roots = Vec::new();
+        for file in files {
+            let before = roots.len();
+            for root in serde_json::Deserializer::from_slice(file).into_iter() {
+                let message = |error: serde_json::Error| error.to_string();
+                let root = root.map_err(message);
+                roots.push(root.map_err(|message| trusted_root::Error::Json { message })?);
+            }
+            if roots.len() == before {
+                let message = "the file is empty".to_owned();
+                return Err(trusted_root::Error::Json { message });
+            }
+        }
+        Ok(roots)
     }
 }
 

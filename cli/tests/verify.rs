@@ -518,6 +518,23 @@ fn of_several_trusted_roots_each_stands_alone() {
     command.current_dir(world.folder.path()).args(["verify-blob", "--trusted-root", "other.json"]);
     clean(command.args(WHOM).args(["--trusted-root", "root.json", "file"]));
     accepted(&command.output().unwrap());
+    // Or one after the other in one file.
+    let [own, foreign] = [&world, &other].map(|world| world.instance.trusted_root());
+    for (lines, expected) in [
+        (format!("{foreign}\n{own}\n"), 0),
+        (format!("{own}{foreign}"), 0),
+        (format!("{foreign}\n{foreign}"), 1),
+        (format!("{own}\n{{}}"), 2),
+        (format!("{own}\nx"), 2),
+        ("\n".to_owned(), 2),
+    ] {
+        world.write("lines.jsonl", &lines);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.current_dir(world.folder.path());
+        command.args(["verify-blob", "--trusted-root", "lines.jsonl"]);
+        let output = clean(command.args(WHOM).arg("file")).output().unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{lines}: {output:?}");
+    }
     // The authorities of one and the log of the other are no instance.
     let read =
         |world: &World| -> Value { serde_json::from_str(&world.instance.trusted_root()).unwrap() };
