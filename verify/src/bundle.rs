@@ -21,7 +21,7 @@ pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// The generation of a bundle; it decides what must be in it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Version {
-    /// Cosign's own, older than the format: one entry with a promise, no proof.
+    /// Cosign's own, older than the format: one entry with a promise, no proof; or no entry.
     Cosign,
     /// 0.1: an inclusion promise is required.
     V01,
@@ -110,7 +110,8 @@ impl Content {
 pub struct MessageSignature {
     /// The hash of `digest`.
     pub hash: HashAlgorithm,
-    /// The artifact's digest as the bundle claims it: a hint, compared and never trusted.
+    /// The artifact's digest as the bundle claims it: a hint, compared and never trusted. Empty in cosign's own
+    /// bundles of signatures that were not logged, which claim none.
     pub digest: Vec<u8>,
     /// The signature.
     pub signature: Vec<u8>,

@@ -492,7 +492,7 @@ fn match_artifact(bundle: &Bundle, artifact: &Artifact) -> Result<(Subject, Stri
         Content::Message(message) => {
             let hash = message.hash;
             let digest = artifact.digest(hash).ok_or(Error::DigestNeeded { hash })?;
-            if digest != message.digest {
+            if !message.digest.is_empty() && digest != message.digest {
                 let (expected, found) = (hex(&message.digest), hex(digest));
                 return Err(Error::OtherArtifact { hash, expected, found });
             }
@@ -541,7 +541,11 @@ fn check_signature(
         }
     }
     let usual = key.schemes().iter().find_map(|scheme| scheme.hash());
+    let whole = key.schemes().iter().any(|scheme| scheme.hash().is_none());
     Err(match (reason, usual) {
+        (Some(reason), _) if whole && matches!(bundle.content(), Content::Message(_)) => {
+            Error::SignatureOverDigest { kind: key.kind(), reason }
+        }
         (Some(reason), _) => Error::Signature(reason),
         (None, Some(expected)) => Error::DigestHash { expected, found: subject.hash },
         (None, None) => Error::NoPrehash { kind: key.kind() },

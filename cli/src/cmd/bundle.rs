@@ -42,8 +42,12 @@ fn summary(file: &Path, bundle: &Bundle) -> Value {
         }
     };
     let content = match bundle.content() {
-        Content::Message(message) => json!({ "kind": "message signature",
-            "digest": format!("{}:{}", message.hash.short_name(), hex(&message.digest)) }),
+        Content::Message(message) => {
+            let digest = format!("{}:{}", message.hash.short_name(), hex(&message.digest));
+            // Cosign's own bundle of what was not logged names none.
+            json!({ "kind": "message signature",
+                "digest": (!message.digest.is_empty()).then_some(digest) })
+        }
         Content::Dsse(envelope) => {
             let statement = Statement::parse(&envelope.payload).ok();
             json!({ "kind": "DSSE envelope", "payloadType": envelope.payload_type,

@@ -1,5 +1,6 @@
 //! The bundle of cosign 1 and 2 for local files, before Sigstore had a format: a signature, a PEM text,
-//! and what Rekor v1 answered. It proves as much as a bundle of generation 0.1 and is read as one.
+//! and what Rekor v1 answered, unless nobody asked it. It proves as much as a bundle of generation 0.1 and is read
+//! as one.
 
 use super::wire::{self, Error};
 use super::{Bundle, Content, LogEntry, Material, MessageSignature, Version};
@@ -57,12 +58,16 @@ pub(super) fn is_legacy(json: &[u8]) -> bool {
 pub(super) fn read(json: &[u8]) -> Result<Bundle, Error> {
     let LocalBundle { base64_signature, cert, rekor_bundle } =
         serde_json::from_slice(json).map_err(wire::json_error)?;
-    let RekorBundle { signed_entry_timestamp, payload } =
-        rekor_bundle.ok_or(Error::LegacyWithoutEntry)?;
+    let material = material(cert.as_deref())?;
+    let signature = decode("base64Signature", &base64_signature, 2 * MAX_PAYLOAD)?;
+    let Some(RekorBundle { signed_entry_timestamp, payload }) = rekor_bundle else {
+        let content = unlogged(signature);
+        let (version, entries, timestamps) = (Version::Cosign, Vec::new(), Vec::new());
+        return Ok(Bundle { version, material, entries, timestamps, content });
+    };
     let body = decode("rekorBundle.Payload.body", &payload.body, 4 * MAX_ENTRY)?;
     let entry: Body = serde_json::from_slice(&body).map_err(wire::json_error)?;
     let log_id = from_hex(&payload.log_id).ok().and_then(|id| <[u8; 32]>::try_from(id).ok());
-    let signature = decode("base64Signature", &base64_signature, 2 * MAX_PAYLOAD)?;
     let promise = decode("SignedEntryTimestamp", &signed_entry_timestamp, MAX_CERTIFICATE)?;
     let integrated_time = payload.integrated_time;
     if integrated_time < 0 || i64::try_from(payload.log_index).is_err() {
@@ -70,7 +75,7 @@ pub(super) fn read(json: &[u8]) -> Result<Bundle, Error> {
     }
     Ok(Bundle {
         version: Version::Cosign,
-        material: material(cert.as_deref())?,
+        material,
         content: content(signature, &entry)?,
         timestamps: Vec::new(),
         entries: vec![LogEntry {
@@ -117,6 +122,18 @@ fn content(signature: Vec<u8>, entry: &Body) -> Result<Content, Error> {
     let member = "rekorBundle.Payload.body";
     let (hash, digest) = hash.zip(digest).ok_or(Error::LegacyMember { member })?;
     Ok(Content::Message(MessageSignature { hash, digest, signature }))
+}
+
+/// What is signed, where no entry says so: an envelope if it is one, which no signature is from its first byte to its
+/// last; else a blob by its SHA-256, as cosign signs them, whose digest nothing claims.
+fn unlogged(signature: Vec<u8>) -> Content {
+    match wire::parse_envelope(&signature) {
+        Ok(envelope) => Content::Dsse(envelope),
+        Err(_) => {
+            let (hash, digest) = (HashAlgorithm::Sha256, Vec::new());
+            Content::Message(MessageSignature { hash, digest, signature })
+        }
+    }
 }
 
 fn decode(member: &'static str, text: &str, limit: usize) -> Result<Vec<u8>, Error> {

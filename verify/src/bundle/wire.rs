@@ -649,11 +649,6 @@ pub enum Error {
         /// The member.
         member: &'static str,
     },
-    /// A cosign bundle of a signature that was not logged.
-    #[error(
-        "cosign's own bundle without rekorBundle has no log entry, and nothing says when it was signed"
-    )]
-    LegacyWithoutEntry,
     /// DSSE allows many signatures, bundles one.
     #[error("expected one signature in the DSSE envelope, found {found}")]
     EnvelopeSignatures {

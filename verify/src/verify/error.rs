@@ -203,6 +203,11 @@ pub enum Error {
     /// The witnesses demanded did not cosign.
     #[error("the tree head of {log}: {reason}")]
     Witnesses { log: String, reason: witness::Refusal },
+    /// The signature does not hold, or is of the other sort that such keys make.
+    #[error(
+        "the signature does not hold over the artifact's digest: {reason}; a bundle has no place for a signature by an {kind} key over the whole artifact"
+    )]
+    SignatureOverDigest { kind: KeyKind, reason: key::Error },
     /// The signature does not hold.
     #[error("the signature does not hold: {0}")]
     Signature(key::Error),
@@ -262,7 +267,7 @@ impl Error {
             Self::NothingWitnessed | Self::NeverWitnessed { .. } | Self::Witnesses { .. } => {
                 "WITNESSES_MISSING"
             }
-            Self::Signature(_) => "SIGNATURE_INVALID",
+            Self::Signature(_) | Self::SignatureOverDigest { .. } => "SIGNATURE_INVALID",
         }
     }
 }
