@@ -16,7 +16,6 @@ use crate::possession;
 use crate::profile;
 use crate::signer;
 use crate::timestamp::{self, Query, TimestampAuthority};
-use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -25,6 +24,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
 use countersign_verify::key::HashAlgorithm;
 use serde::Deserialize;
 use serde_json::json;
@@ -45,8 +45,9 @@ const MAX_REQUEST_ID: usize = 128;
 const TIMESTAMP_REPLY: &str = "application/timestamp-reply";
 const PEM_CHAIN: &str = "application/pem-certificate-chain";
 
-/// A request's body, or why it could not be read.
-type Body = Result<Bytes, BytesRejection>;
+/// A request's body, or why it could not be read. It is put together as it comes: the pieces themselves may take
+/// many times their bytes.
+type Body = Result<BytesMut, BytesRejection>;
 
 /// The certificate authority's routes.
 pub fn router(authority: Arc<Authority>) -> Router {

@@ -21,6 +21,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use bytes::BytesMut;
 use countersign_verify::encoding::{base64, from_base64};
 use countersign_verify::limits::{MAX_CERTIFICATE, MAX_CHAIN};
 use countersign_verify::tile::{self, EntryBundle, Tile};
@@ -250,7 +251,8 @@ fn read_chain(body: Whole<MAX_CHAIN_REQUEST>) -> Result<Vec<Vec<u8>>, Refusal> {
     decoded.collect::<Result<_, _>>().map_err(|error| Refusal::invalid("BASE64", &error))
 }
 
-/// A body of at most `LIMIT` bytes, or why there is none.
+/// A body of at most `LIMIT` bytes, or why there is none. What comes is put together as it comes: the pieces
+/// themselves may take many times their bytes.
 struct Whole<const LIMIT: usize>(Result<Bytes, BytesRejection>);
 
 impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Whole<LIMIT> {
@@ -258,7 +260,7 @@ impl<S: Send + Sync, const LIMIT: usize> FromRequest<S> for Whole<LIMIT> {
 
     async fn from_request(mut request: Request, state: &S) -> Result<Self, Infallible> {
         DefaultBodyLimit::max(LIMIT).apply(&mut request);
-        Ok(Self(Bytes::from_request(request, state).await))
+        Ok(Self(BytesMut::from_request(request, state).await.map(BytesMut::freeze)))
     }
 }
 

@@ -4,13 +4,13 @@
 use super::TEXT;
 use crate::cosigner::{Cosigner, Refusal};
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bytes::BytesMut;
 use countersign_verify::encoding::{from_hex, hex};
 use countersign_verify::merkle::Hash;
 use countersign_verify::witness::MAX_REQUEST;
@@ -30,7 +30,7 @@ pub fn cosigner(cosigner: Arc<Cosigner>) -> Router {
 
 async fn add_checkpoint(
     State(cosigner): State<Arc<Cosigner>>,
-    body: Result<Bytes, BytesRejection>,
+    body: Result<BytesMut, BytesRejection>,
 ) -> Response {
     let body = match body {
         Ok(body) => body,
