@@ -1,7 +1,7 @@
 //! What a server takes on at a time: connections, requests, their bodies, and requests a second of one peer.
 //!
 //! Beyond a bound the server says so at once rather than let clients queue: 429 to a peer that asks too
-//! often, 503 when too much is under way for all, both with `Retry-After`; a connection too many is
+//! often or has too much under way, 503 when too much is under way for all, both with `Retry-After`; a connection too many is
 //! closed. A peer is an IPv4 address or an IPv6 network of 64 bits. Peers on loopback are this machine
 //! itself, or a proxy on it that limits its own, so the bounds of one peer are not theirs. Sizes of
 //! bodies are each face's own, see its `http.rs`.
@@ -12,6 +12,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum_server::accept::Accept;
+use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
@@ -71,6 +72,8 @@ pub(super) struct Gate {
     permits: Arc<Semaphore>,
     /// KiB of bodies.
     room: Semaphore,
+    /// KiB of it that each peer has.
+    held: Mutex<HashMap<IpAddr, u32>>,
     peers: DefaultKeyedRateLimiter<IpAddr>,
     asked: AtomicUsize,
     clock: DefaultClock,
@@ -78,6 +81,9 @@ pub(super) struct Gate {
 
 /// What the bodies of all requests under way may have in memory, in KiB.
 const ROOM: usize = 256 << 10;
+
+/// What those of one peer may have of it, in KiB: four of the longest.
+const SHARE: u32 = 64 << 10;
 
 /// The longest body that counts for nothing, in KiB: of so many as there are requests it is little.
 const SMALL: u64 = 64;
@@ -94,6 +100,7 @@ impl Gate {
         Self {
             permits: Arc::new(Semaphore::new(limits.requests)),
             room: Semaphore::new(ROOM),
+            held: Mutex::default(),
             peers: DefaultKeyedRateLimiter::keyed(quota),
             asked: AtomicUsize::new(0),
             clock: DefaultClock::default(),
@@ -111,14 +118,7 @@ impl Gate {
             return Ok(None);
         }
         if let Some(wait) = self.too_often(peer) {
-            return Err(Refusal {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                grpc: 8,
-                reason: "TOO_MANY_REQUESTS",
-                message: "this address asks more often than it may",
-                next: LATER,
-                wait: Some(wait),
-            });
+            return Err(Refusal::too_much("this address asks more often than it may", wait));
         }
         self.permits
             .try_acquire()
@@ -129,44 +129,68 @@ impl Gate {
     /// Takes the room that a request's body needs, until it is answered.
     pub(super) async fn room(
         &self,
+        peer: IpAddr,
         request: Request,
-    ) -> Result<(Request, Option<SemaphorePermit<'_>>), Refusal> {
+    ) -> Result<(Request, Option<Room<'_>>), Refusal> {
         match request.body().size_hint().upper() {
-            Some(length) => Ok((request, self.take(length)?)),
-            None => Box::pin(self.room_unannounced(request)).await,
+            Some(length) => Ok((request, self.take(peer, length)?)),
+            None => Box::pin(self.room_unannounced(peer, request)).await,
         }
     }
 
-    /// A body whose length nobody tells counts as the longest, unless it turns out to be small.
+    /// A body whose length nobody tells counts as the longest, unless it turns out to be small. Its pieces, which
+    /// may take many times their bytes, are put together as they come.
     async fn room_unannounced(
         &self,
+        peer: IpAddr,
         request: Request,
-    ) -> Result<(Request, Option<SemaphorePermit<'_>>), Refusal> {
+    ) -> Result<(Request, Option<Room<'_>>), Refusal> {
         let (head, body) = request.into_parts();
         let mut rest = body.into_data_stream().fuse();
-        let (mut begun, mut length, mut room) = (Vec::new(), 0, None);
+        let (mut begun, mut broken, mut room) = (BytesMut::new(), None, None);
         while let Some(piece) = rest.next().await {
-            length += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-            begun.push(piece);
-            if length > SMALL << 10 {
-                room = self.take(u64::MAX)?;
+            match piece {
+                Ok(piece) => begun.extend_from_slice(&piece),
+                Err(error) => {
+                    broken = Some(Err(error));
+                    break;
+                }
+            }
+            if begun.len() as u64 > SMALL << 10 {
+                room = self.take(peer, u64::MAX)?;
                 break;
             }
         }
+        let begun = std::iter::once(Ok(begun.freeze())).chain(broken);
         let body = Body::from_stream(stream::iter(begun).chain(rest));
         Ok((Request::from_parts(head, body), room))
     }
 
-    /// Room for a body of `length` bytes.
-    fn take(&self, length: u64) -> Result<Option<SemaphorePermit<'_>>, Refusal> {
+    /// Room for a body of `length` bytes. It is taken before they come, so no peer may have much of it: one that
+    /// announces long bodies and sends none would keep all others out.
+    fn take(&self, peer: IpAddr, length: u64) -> Result<Option<Room<'_>>, Refusal> {
         let length = length.div_ceil(1 << 10);
         if length <= SMALL {
             return Ok(None);
         }
         let length = u32::try_from(length.min(LONGEST)).expect("16 MiB");
-        self.room.try_acquire_many(length).map(Some).map_err(|_| {
+        let mut held = self.held.lock();
+        let peer = limited(peer);
+        if let Some(peer) = &peer
+            && held.get(peer).is_some_and(|of_peer| of_peer + length > SHARE)
+        {
+            return Err(Refusal::too_much(
+                "the bodies of this address's requests under way are as long as they may be",
+                Duration::from_secs(1),
+            ));
+        }
+        let permit = self.room.try_acquire_many(length).map_err(|_| {
             Refusal::busy("the bodies of the requests under way are as long as this server takes")
-        })
+        })?;
+        if let Some(peer) = peer {
+            *held.entry(peer).or_default() += length;
+        }
+        Ok(Some(Room { _permit: permit, of: peer.map(|peer| (self, peer, length)) }))
     }
 
     /// The place of a request beyond its head, for an answer that goes on.
@@ -192,6 +216,24 @@ pub(super) struct Place(Arc<Semaphore>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.add_permits(1);
+    }
+}
+
+/// The room of a body, until it is dropped.
+pub(super) struct Room<'a> {
+    _permit: SemaphorePermit<'a>,
+    /// Whose it is, in KiB.
+    of: Option<(&'a Gate, IpAddr, u32)>,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let Some((gate, peer, length)) = self.of else { return };
+        let mut held = gate.held.lock();
+        match held.get_mut(&peer) {
+            Some(of_peer) if *of_peer > length => *of_peer -= length,
+            _ => drop(held.remove(&peer)),
+        }
     }
 }
 
@@ -238,6 +280,11 @@ impl Refusal {
         next: "tell the operator the request ID",
         wait: None,
     };
+
+    const fn too_much(message: &'static str, wait: Duration) -> Self {
+        let (status, reason) = (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS");
+        Self { status, grpc: 8, reason, message, next: LATER, wait: Some(wait) }
+    }
 
     const fn busy(message: &'static str) -> Self {
         let (status, wait) = (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1)));
@@ -448,16 +495,21 @@ mod tests {
         let length = async |request: Request| {
             to_bytes(request.into_body(), usize::MAX).await.unwrap().len() >> 10
         };
+        let (here, there) = ("127.0.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap());
         let mut held = Vec::new();
-        for _ in 0..15 {
-            held.push(gate.room(told(17 << 10)).await.unwrap().1); // the longest that is read
+        for place in 0..15 {
+            let peer = if place < 3 { there } else { here };
+            held.push(gate.room(peer, told(17 << 10)).await.unwrap().1); // the longest that is read
         }
-        let (request, room) = gate.room(untold(65)).await.unwrap();
+        let (request, room) = gate.room(there, untold(65)).await.unwrap();
         assert_eq!(length(request).await, 65, "all of it comes to the face");
+        let refused = gate.room(there, told(65)).await.err().unwrap();
+        assert_eq!(refused.status, 429, "four of one peer");
+        assert!(gate.room(there, told(64)).await.is_ok());
         for (request, fits) in
             [(told(64), true), (untold(64), true), (told(65), false), (untold(65), false)]
         {
-            match gate.room(request).await {
+            match gate.room(here, request).await {
                 Ok((request, room)) => {
                     assert!(fits && room.is_none());
                     assert_eq!(length(request).await, 64);
@@ -466,9 +518,24 @@ mod tests {
             }
         }
         drop(room);
-        assert!(gate.room(untold(65)).await.is_ok());
+        assert!(gate.room(there, untold(65)).await.is_ok());
         drop(held);
         assert_eq!(gate.room.available_permits(), ROOM);
+        assert!(gate.held.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_comes_whole_and_one_that_breaks_off_does_not() {
+        let gate = Gate::new(&Limits::default());
+        let broken = || std::io::Error::other("a fault of the test");
+        for (pieces, breaks) in [(0, false), (3, false), (70_000, false), (3, true), (70_000, true)]
+        {
+            let sent = (0..pieces).map(|_| Ok("x")).chain(breaks.then(|| Err(broken())));
+            let request = Request::new(Body::from_stream(stream::iter(sent)));
+            let (request, _room) = gate.room("::1".parse().unwrap(), request).await.unwrap();
+            let body = to_bytes(request.into_body(), usize::MAX).await.ok();
+            assert_eq!(body.map(|body| body.len()), (!breaks).then_some(pieces), "{pieces}");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use super::Limits;
 use super::limits::{Gate, Refusal, is_rekor_v1};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::{BoxError, Router};
@@ -43,7 +43,7 @@ pub(super) struct Front {
     gate: Gate,
     /// The longest that a request may take, its body included.
     longest: Duration,
-    /// How long a connection of HTTP/2 may be without a request; of HTTP/1 the library looks after itself.
+    /// How long a connection may be without a request.
     idle: Duration,
     /// What answers; requests under way keep the routes that they came to.
     routes: Arc<RwLock<Router>>,
@@ -89,7 +89,7 @@ impl Front {
         let permit = self.gate.admit(peer, request.uri().path())?;
         let mut routes = self.routes.read().clone();
         let answer = AssertUnwindSafe(async move {
-            let (request, _room) = self.gate.room(request).await?;
+            let (request, _room) = self.gate.room(peer, request).await?;
             Ok::<_, Refusal>(routes.call(request).await)
         });
         match tokio::time::timeout(self.longest, answer.catch_unwind()).await {
@@ -110,8 +110,8 @@ impl Front {
         }
     }
 
-    /// An answer that goes on keeps its request's place until it ends; not for longer than a request may take,
-    /// for nobody can make a client read.
+    /// An answer that goes on keeps its request's place until it ends. It ends when a request may take no longer; the
+    /// place is free then in any case, for nobody can make a client read.
     fn holding(&self, permit: SemaphorePermit<'_>, response: Response) -> Response {
         let (place, longest) = (self.gate.keep(permit), self.longest);
         let (going_on, ended) = oneshot::channel::<Infallible>();
@@ -120,7 +120,7 @@ impl Front {
             drop(place);
         });
         response.map(|body| {
-            let pieces = body.into_data_stream();
+            let pieces = body.into_data_stream().take_until(tokio::time::sleep(longest));
             Body::from_stream(pieces.inspect(move |_| {
                 let _ = &going_on;
             }))
@@ -135,7 +135,7 @@ pub(super) struct Connection(Arc<Open>);
 struct Open {
     front: Arc<Front>,
     peer: IpAddr,
-    /// Of HTTP/2 alone, from the first request on.
+    /// From the first request on.
     watch: OnceLock<Watch>,
 }
 
@@ -156,11 +156,9 @@ struct Asked {
 struct UnderWay(Arc<Asked>);
 
 impl Open {
-    /// Counts a request of HTTP/2.
+    /// Counts a request. The library closes connections of HTTP/1 that ask nothing, but none whose peer does not read
+    /// the answer.
     fn count<B>(&self, request: &axum::http::Request<B>) -> Option<UnderWay> {
-        if request.version() != Version::HTTP_2 {
-            return None;
-        }
         let connection = request.extensions().get::<ConnectionShutdown>()?;
         let watch = self.watch.get_or_init(|| {
             let asked = Arc::<Asked>::default();
