@@ -40,13 +40,13 @@ pub(crate) async fn bundle(
     Ok(found.map(|bytes| format.cut(&bytes, bundle.width)))
 }
 
-/// Whether there is a hash of any leaf after the first `size`.
+/// Whether there is anything of a leaf after the first `size`: its hash or a part of that, or a tile for it.
 pub(crate) async fn is_past(store: &dyn TileStore, size: u64) -> Result<bool, StoreError> {
     let (index, width) = (size / u64::from(FULL), size % u64::from(FULL));
     let [least, full] = [1, FULL].map(|width| Tile { level: 0, index, width }.path());
     // All of it that is there, see the contract of stores.
     let found = longer(store, &least, &full).await?;
-    Ok(found.is_some_and(|bytes| bytes.len() as u64 > 32 * width))
+    Ok(found.is_some_and(|bytes| width == 0 || bytes.len() as u64 > 32 * width))
 }
 
 /// What begins with a partial tile or bundle.
