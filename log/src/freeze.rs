@@ -15,6 +15,7 @@ use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::witness;
 use jiff::Timestamp;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const FROZEN: &str = "Log frozen \u{2014} ";
 
@@ -66,7 +67,12 @@ impl Log {
         let frozen = Arc::new(Head { checkpoint, signed, note, ..Head::clone(&head) });
         let note = match &shared.options.witnesses {
             None => frozen.signed.clone(),
-            Some(witnesses) => witnesses.cosign(&shared.tiles, &frozen).await?,
+            Some(witnesses) => {
+                shared.held.store(true, Ordering::Relaxed);
+                let note = witnesses.cosign(&shared.tiles, &frozen).await?;
+                shared.held.store(false, Ordering::Relaxed);
+                note
+            }
         };
         shared.store.put(CHECKPOINT, note.clone().into()).await?;
         // Restart finds it published.

@@ -219,9 +219,10 @@ async fn the_end_of_a_log_that_was_held_is_published_by_the_same_order_again() {
     witnesses[1].stop().await;
     let freeze = async |time| log.freeze(Timestamp::from_second(time).unwrap()).await;
     assert!(matches!(freeze(NOW).await, Err(freeze::Error::Held(_))));
+    assert!(log.is_held());
     witnesses[1].start_again().await;
     freeze(NOW + 86_400).await.unwrap();
-    assert!(log.head().is_frozen());
+    assert!(log.head().is_frozen() && !log.is_held());
     let note = published(&place).await;
     assert_eq!(
         (note.to_string(), policy.check(&note).is_ok()),
