@@ -307,6 +307,12 @@ impl From<Error> for Refusal {
                 tracing::error!(%error, "no answer");
                 "the log could not answer; its own log has the cause".to_owned()
             }
+            StatusCode::SERVICE_UNAVAILABLE
+                if matches!(error, Error::Append(AppendError::Earlier { .. })) =>
+            {
+                tracing::warn!(%error, "not taken");
+                "an earlier shard of the log has the entry and cannot show it yet; send the same request again".to_owned()
+            }
             StatusCode::SERVICE_UNAVAILABLE => {
                 tracing::warn!(%error, "not taken");
                 "the log takes nothing just now, and nothing was acknowledged; send the same request again".to_owned()
