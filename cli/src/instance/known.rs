@@ -66,10 +66,13 @@ pub(crate) async fn shards(directory: &Path) -> Result<Option<Shards>, Failure> 
     let path = directory.join(Shards::FILE);
     let wrong =
         |what: String| Err(Failure::unclear(format!("{} {what}", path.display())).hint(PUT_BACK));
-    let rows = Sqlite::checkpoints(&directory.join(DATABASE)).await.map_err(|error| {
-        let database = directory.join(DATABASE);
-        Failure::unclear(format!("{}: {error}", database.display())).hint(BROKEN)
-    })?;
+    let read = async || {
+        Sqlite::checkpoints(&directory.join(DATABASE)).await.map_err(|error| {
+            let database = directory.join(DATABASE);
+            Failure::unclear(format!("{}: {error}", database.display())).hint(BROKEN)
+        })
+    };
+    let rows = read().await?;
     let Some(shards) = Shards::read(directory)? else {
         let mut names: Vec<_> = rows.keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -79,11 +82,16 @@ pub(crate) async fn shards(directory: &Path) -> Result<Option<Shards>, Failure> 
         };
     };
     // A folder is empty until its log has a row: what begins beside tiles would write over them, and fork.
-    let lost: Vec<_> = LogName::ALL
+    let mut lost: Vec<_> = LogName::ALL
         .into_iter()
         .flat_map(|log| (1..=shards.of(log).len()).map(move |number| folder(log, number)))
         .filter(|name| !rows.contains_key(name) && !is_empty(&directory.join(name)))
         .collect();
+    if !lost.is_empty() {
+        // An order may have made them since: the row is there before its shard is listed.
+        let rows = read().await?;
+        lost.retain(|name| !rows.contains_key(name));
+    }
     if !lost.is_empty() {
         let (path, lost) = (directory.join(DATABASE), lost.join(", "));
         let message = format!("{} knows nothing of {lost}, but there are entries", path.display());
@@ -106,9 +114,12 @@ pub(crate) async fn shards(directory: &Path) -> Result<Option<Shards>, Failure> 
     Ok(Some(shards))
 }
 
-/// Whether there is nothing in a folder that can be read.
+/// Whether there is nothing of a log in a folder that can be read: a disk of its own comes with `lost+found`.
 fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+    let of_a_log = |entry: std::io::Result<fs::DirEntry>| {
+        entry.map_or(true, |entry| entry.file_name() != "lost+found")
+    };
+    fs::read_dir(folder).map_or(true, |mut entries| !entries.any(of_a_log))
 }
 
 /// The size of the tree whose note this is; the largest when it is none.
