@@ -22,17 +22,15 @@ use tokio::task::JoinHandle;
 /// Longest order, in bytes.
 const MAX_ORDER: u64 = 4096;
 
-/// How long an order may take: a log that is closed finishes what it has taken.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// What an instance is told to do.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Order {
     /// To make the next shard of a log and have clients know it.
     Announce { log: LogName, host: Option<String> },
-    /// To go on in the next shard, which is announced if it was not.
-    Rotate { log: LogName, host: Option<String> },
+    /// To go on in the next shard, which is announced if it was not. It is named, so that the same order given twice
+    /// begins one.
+    Rotate { log: LogName, host: Option<String>, shard: usize },
     /// To sign the end of a shard.
     Freeze { log: LogName, shard: usize },
 }
@@ -132,7 +130,8 @@ where
     let _ = write.write_all(reply.as_bytes()).await; // whoever asked may be gone
 }
 
-/// Gives an order to the instance that runs in `directory`, and waits for it to be carried out.
+/// Gives an order to the instance that runs in `directory`, and waits for it to be carried out, as long as that takes:
+/// a log that is closed finishes what it has taken, and witnesses may be slow.
 pub(crate) fn give(directory: &Path, order: &Order) -> Result<Done, Failure> {
     let path = socket(directory);
     let failed = |error: std::io::Error| Failure::file("give an order at", &path, &error);
@@ -144,7 +143,6 @@ pub(crate) fn give(directory: &Path, order: &Order) -> Result<Done, Failure> {
         }
         _ => failed(error),
     })?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let order = format!("{}\n", serde_json::to_string(order).expect("texts and numbers"));
     stream.write_all(order.as_bytes()).map_err(failed)?;
     let mut line = String::new();
@@ -153,6 +151,6 @@ pub(crate) fn give(directory: &Path, order: &Order) -> Result<Done, Failure> {
         Ok(Reply::Done(done)) => Ok(done),
         Ok(Reply::Failed(reason)) => Err(Failure::no(reason)),
         Err(_) => Err(Failure::unclear("the instance did not say what became of the order")
-            .hint("its own log has the cause; the same order again does no harm, but for log rotate: if shards.json says that the next shard has begun, it would begin one more")),
+            .hint("its own log has the cause; the same order again does no harm, but for log rotate: if shards.json says that the shard has begun, it would begin one more")),
     }
 }

@@ -17,8 +17,8 @@ use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::{ConsistencyProof, Hash, InclusionProof, empty_root};
 use parking_lot::{Mutex, RwLock};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -93,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) halted: AtomicBool,
     /// The latest tree waits for its witnesses.
     pub(crate) held: AtomicBool,
+    /// Entries in the lock's tree once the log is closed; not set when that could not be read.
+    pub(crate) last: OnceLock<u64>,
     /// When a batch failed, or the log could not be read, and why; `None` once that is over.
     pub(crate) failed: Mutex<Option<(Instant, String)>>,
 }
@@ -186,6 +188,7 @@ impl Log {
             published: RwLock::new(head),
             halted: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            last: OnceLock::new(),
             failed: Mutex::default(),
             options,
             signer,
@@ -196,7 +199,12 @@ impl Log {
         if frozen {
             shared.shut();
         }
-        let task = tokio::spawn(sequencer::run(Arc::clone(&shared), tree));
+        let sequenced = Arc::clone(&shared);
+        let task = tokio::spawn(async move {
+            if let Some(tree) = sequencer::run(&sequenced, tree).await {
+                sequenced.last.get_or_init(|| tree.head().checkpoint.size);
+            }
+        });
         Ok(Self(Arc::new(Handle { shared, task: Mutex::new(Some(task)) })))
     }
 
@@ -332,8 +340,12 @@ impl Log {
         }
     }
 
-    /// Entries in the lock's tree. A log that is halted, or waits for its witnesses, has not published all.
+    /// Entries in the lock's tree, of a closed log. One that is halted, or waits for its witnesses, has not published
+    /// all.
     pub(crate) async fn committed(&self) -> Result<u64, StoreError> {
+        if let Some(size) = self.0.shared.last.get() {
+            return Ok(*size);
+        }
         let note = self.0.shared.lock.load().await?;
         // Of a checkpoint that is not this log's a restart tells.
         let checkpoint = note.and_then(|note| self.key().open(&note).ok());

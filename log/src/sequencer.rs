@@ -128,8 +128,8 @@ impl Unsettled {
     }
 }
 
-/// Runs until the pool is closed and empty.
-pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
+/// Runs until the pool is closed and empty. Returns the log's latest tree, unless it could not be read.
+pub(crate) async fn run(shared: &Shared, tree: Tree) -> Option<Tree> {
     let (mut tree, mut unsettled) = (Some(tree), Unsettled::default());
     loop {
         // Whoever is about to submit does so now: larger batches at no delay.
@@ -140,11 +140,11 @@ pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
             (pool.take(shared.options.max_batch.min(MAX_BATCH)), pool.is_closed())
         };
         match (batch.is_empty(), closed, &tree) {
-            (false, _, _) => tree = cycle(&shared, tree, batch, &mut unsettled).await,
+            (false, _, _) => tree = cycle(shared, tree, batch, &mut unsettled).await,
             (true, _, Some(Tree::Held(_))) => {
-                tree = cycle(&shared, tree, batch, &mut unsettled).await;
+                tree = cycle(shared, tree, batch, &mut unsettled).await;
                 if closed {
-                    return; // what is held still, a restart finds
+                    return tree; // what is held still, a restart finds
                 }
                 if let Some(Tree::Held(_)) = tree {
                     let _ = timeout(ASK_AGAIN, shared.wake.notified()).await; // either will do
@@ -152,28 +152,28 @@ pub(crate) async fn run(shared: Arc<Shared>, tree: Tree) {
             }
             (true, false, None) => {
                 if timeout(ASK_AGAIN, shared.wake.notified()).await.is_err() {
-                    tree = reload(&shared, &[], &mut unsettled).await;
+                    tree = reload(shared, &[], &mut unsettled).await;
                 }
             }
             (true, false, _) if unsettled.is_none() => shared.wake.notified().await,
             (true, false, _) => {
                 let idle = timeout(IDLE, shared.wake.notified()).await.is_err();
-                tree = settle(&shared, tree, &mut unsettled, idle).await;
+                tree = settle(shared, tree, &mut unsettled, idle).await;
             }
             (true, true, _) => {
                 if tree.is_none() {
-                    tree = reload(&shared, &[], &mut unsettled).await;
+                    tree = reload(shared, &[], &mut unsettled).await;
                 }
-                tree = settle(&shared, tree, &mut unsettled, true).await;
+                tree = settle(shared, tree, &mut unsettled, true).await;
                 if let Err(error) = unsettled.settled().await
                     && tree.is_some()
                 {
-                    told_anew(&shared, &error); // by a restart
+                    told_anew(shared, &error); // by a restart
                 }
-                return;
+                return tree;
             }
         }
-        tree = settle(&shared, tree, &mut unsettled, false).await;
+        tree = settle(shared, tree, &mut unsettled, false).await;
     }
 }
 

@@ -14,9 +14,9 @@
 
 use crate::engine::{Appended, Log};
 use crate::pool::{AppendError, Candidate};
+use crate::store::StoreError;
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// The shards of one log, in order. `S` is a shard as its face needs it.
@@ -42,16 +42,19 @@ impl<S> From<S> for Shards<S> {
 impl<S: AsRef<Log>> Shards<S> {
     /// The shards in order, of which number `active`, from 1, takes entries. Those before it are closed.
     ///
+    /// # Errors
+    /// When the lock of one before it cannot be read.
+    ///
     /// # Panics
     /// When there is no such shard.
-    pub async fn new(all: Vec<S>, active: usize) -> Self {
+    pub async fn new(all: Vec<S>, active: usize) -> Result<Self, StoreError> {
         assert!((1..=all.len()).contains(&active), "one shard takes entries");
         let all: Vec<_> = all.into_iter().map(Arc::new).collect();
         let mut closed = Vec::new();
         for shard in &all[..active - 1] {
-            closed.push(close((**shard).as_ref()).await);
+            closed.push(close((**shard).as_ref()).await?);
         }
-        Self { state: RwLock::new(State { all, closed }), turning: Mutex::default() }
+        Ok(Self { state: RwLock::new(State { all, closed }), turning: Mutex::default() })
     }
 
     /// All shards in order, those announced at the end.
@@ -99,15 +102,19 @@ impl<S: AsRef<Log>> Shards<S> {
     }
 
     /// Closes the shard that takes entries and has the next one take them; `false` if none is announced.
-    pub async fn turn(&self) -> bool {
+    ///
+    /// # Errors
+    /// When the lock cannot be read of a shard that did not end well. It is closed then, and none takes entries until
+    /// the same again succeeds.
+    pub async fn turn(&self) -> Result<bool, StoreError> {
         let _turning = self.turning.lock().await;
         let active = self.active();
         if Arc::ptr_eq(&active, self.state.read().all.last().expect("one takes entries")) {
-            return false;
+            return Ok(false);
         }
-        let size = close((*active).as_ref()).await;
+        let size = close((*active).as_ref()).await?;
         self.state.write().closed.push(size);
-        true
+        Ok(true)
     }
 
     /// Appends to the shard that takes entries; returns it, or the older one that has the entry already.
@@ -142,20 +149,9 @@ impl<S: AsRef<Log>> Shards<S> {
     }
 }
 
-/// How long after its lock could not be read a closed log is asked again how many entries it has.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
 /// Closes a shard; returns how many entries it has, by its lock. Without that nobody knows where the next one
-/// begins, so it is waited for.
-async fn close(log: &Log) -> u64 {
+/// begins.
+async fn close(log: &Log) -> Result<u64, StoreError> {
     log.close().await;
-    loop {
-        match log.committed().await {
-            Ok(size) => return size,
-            Err(error) => {
-                tracing::error!(log = log.key().origin(), %error, "the log does not go on in its next shard yet");
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-        }
-    }
+    log.committed().await
 }

@@ -76,9 +76,13 @@ impl Logs {
         for ended in &all_certificates[..active(LogName::Ct) - 1] {
             ended.log().close().await;
         }
-        let signatures = countersign_log::Shards::new(signatures, active(LogName::Log)).await;
-        let older = countersign_log::Shards::new(older, active(LogName::LogV1)).await;
-        let audit = countersign_log::Shards::new(audit, active(LogName::Audit)).await;
+        let failed = |error| Failure::unclear(format!("an ended shard: {error}"));
+        let signatures = countersign_log::Shards::new(signatures, active(LogName::Log));
+        let signatures = signatures.await.map_err(failed)?;
+        let older = countersign_log::Shards::new(older, active(LogName::LogV1));
+        let older = older.await.map_err(failed)?;
+        let audit = countersign_log::Shards::new(audit, active(LogName::Audit));
+        let audit = audit.await.map_err(failed)?;
         Ok(Self {
             audit: Arc::new(audit),
             signatures: rekor_v2::Face::new(signatures).accepting(accepted.clone()),

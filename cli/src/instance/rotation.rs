@@ -6,8 +6,8 @@
 //!            config names it
 //! freeze     the last checkpoint says that none follows; shards.json; then the trusted root has the end
 //! ```
-//! Each can be repeated after a crash at any step, and after a failure: what is listed is what runs. Only a `rotate`
-//! that came through makes one more shard when it comes again.
+//! Each can be repeated after a crash at any step, and after a failure: what is listed is what runs. A `rotate` names
+//! the shard that it begins, so the same again, queued behind the first, begins no other.
 
 use super::Instance;
 use super::logs::Opening;
@@ -23,7 +23,7 @@ impl Instance {
     pub(crate) async fn carry_out(&self, order: Order) -> Result<Done, Failure> {
         let (act, about) = match &order {
             Order::Announce { log, host } => ("announce", about(*log, host.as_deref())),
-            Order::Rotate { log, host } => ("rotate", about(*log, host.as_deref())),
+            Order::Rotate { log, host, .. } => ("rotate", about(*log, host.as_deref())),
             Order::Freeze { log, shard } => ("freeze", vec![folder(*log, *shard)]),
         };
         self.on_record(act, about, self.obey(order)).await
@@ -32,7 +32,7 @@ impl Instance {
     async fn obey(&self, order: Order) -> Result<Done, Failure> {
         let (log, number) = match order {
             Order::Announce { log, host } => (log, self.announce(log, host).await?),
-            Order::Rotate { log, host } => (log, self.rotate(log, host).await?),
+            Order::Rotate { log, host, shard } => (log, self.rotate(log, host, shard).await?),
             Order::Freeze { log, shard } => (log, self.freeze(log, shard).await?),
         };
         let shards = self.shards.read().clone();
@@ -140,17 +140,42 @@ impl Instance {
         added.map_err(|error| Failure::unclear(format!("the search index: {error}")))
     }
 
-    async fn rotate(&self, log: LogName, host: Option<String>) -> Result<usize, Failure> {
-        let number = self.announce(log, host).await?;
-        let mut shards = self.shards.read().clone();
-        shards.turn(log, Timestamp::now());
-        // First, so that a restart in between does not go back to a shard that has ended for some.
-        self.list(shards)?;
-        let turned = match log {
-            LogName::Log => self.logs.signatures.shards().turn().await,
-            LogName::LogV1 => self.logs.older.shards().turn().await,
+    async fn rotate(
+        &self,
+        log: LogName,
+        host: Option<String>,
+        wanted: usize,
+    ) -> Result<usize, Failure> {
+        let begun = match log {
+            LogName::Log => self.logs.signatures.shards().begun().len(),
+            LogName::LogV1 => self.logs.older.shards().begun().len(),
             LogName::Ct | LogName::Audit => return Err(not_while_running()),
         };
+        let listed = self.shards.read().active(log).unwrap_or_default();
+        let number = if begun < listed {
+            listed // what an order that failed has begun is finished first
+        } else if wanted <= listed {
+            self.retrust()?;
+            return Ok(wanted); // the same order came through before
+        } else if wanted > listed + 1 {
+            let message = format!("shard {wanted} cannot begin: shard {listed} takes entries");
+            return Err(Failure::no(message).hint("give the order again"));
+        } else {
+            let number = self.announce(log, host).await?;
+            let mut shards = self.shards.read().clone();
+            shards.turn(log, Timestamp::now());
+            // First, so that a restart in between does not go back to a shard that has ended for some.
+            self.list(shards)?;
+            number
+        };
+        let turned = match log {
+            LogName::LogV1 => self.logs.older.shards().turn().await,
+            _ => self.logs.signatures.shards().turn().await,
+        };
+        let turned = turned.map_err(|error| {
+            let message = format!("{} takes no entries yet: {error}", folder(log, number));
+            Failure::unclear(message).hint("give the same order again, or restart the server")
+        })?;
         if !turned {
             let message = format!("{} is listed and takes no entries", folder(log, number));
             return Err(Failure::unclear(message).hint("restart the server"));
@@ -217,7 +242,7 @@ mod tests {
             development::open(directory, &url, Vec::new(), None, None).await.unwrap()
         };
         let log = LogName::Log;
-        let rotate = || Order::Rotate { log, host: None };
+        let rotate = || Order::Rotate { log, host: None, shard: 2 };
         let instance = open().await;
         instance.index.close().await;
         for order in [Order::Announce { log, host: None }, rotate(), rotate()] {
@@ -232,6 +257,14 @@ mod tests {
         let instance = open().await;
         assert_eq!(instance.carry_out(rotate()).await.unwrap().shard, 2);
         assert_eq!(instance.index.indexed().len(), 3, "each is searched");
+        // Whoever got no reply gives the same order again.
+        assert_eq!(instance.carry_out(rotate()).await.unwrap().shard, 2);
+        let fourth = Order::Rotate { log, host: None, shard: 4 };
+        let refused = instance.carry_out(fourth).await.unwrap_err().text();
+        assert!(refused.starts_with("shard 4 cannot begin"), "{refused}");
+        assert_eq!(instance.logs.of(log).len(), 2);
+        let third = Order::Rotate { log, host: None, shard: 3 };
+        assert_eq!(instance.carry_out(third).await.unwrap().shard, 3);
         instance.close().await;
     }
 }

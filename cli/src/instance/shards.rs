@@ -168,6 +168,11 @@ impl Shards {
         self.of(name).iter().position(active).map(|place| place + 1)
     }
 
+    /// The number of the shard that a log of the instance in `directory` goes on in next.
+    pub(crate) fn next(directory: &Path, name: LogName) -> Result<usize, Failure> {
+        Ok(Self::of_directory(directory)?.active(name).map_or(1, |active| active + 1))
+    }
+
     /// The number of the shard that is announced and has not begun.
     pub(crate) fn announced(&self, name: LogName) -> Option<usize> {
         let announced = |shard: &Shard| shard.begun.is_none() && shard.ended.is_none();

@@ -400,7 +400,7 @@ async fn indices_count_through_the_shards_and_proofs_stay_within_one() {
     let inactive = json!([{ "rootHash": info["rootHash"], "signedTreeHead": info["signedTreeHead"],
         "treeID": info["treeID"], "treeSize": 3 }]);
     assert_eq!(info["inactiveShards"], json!([]), "announced is not begun");
-    assert!(shards.turn().await);
+    assert!(shards.turn().await.unwrap());
     for request in &requests[2..] {
         let (_, answer) = server.submit(request).await;
         let entry = check(&next, &answer);
@@ -493,7 +493,7 @@ async fn what_a_halted_shard_has_and_cannot_show_stays_its_own_and_the_next_one_
     assert!(matches!(refused, Error::Append(AppendError::Halted(_))), "{refused}");
     let first: Log = (*face.shards().active()).as_ref().clone();
     face.shards().announce(server.tree("log-2", &next, vec![first]).await);
-    assert!(face.shards().turn().await);
+    assert!(face.shards().turn().await.unwrap());
     let refused = index(&face, &committed).await;
     assert!(
         matches!(refused, Err(Error::Append(AppendError::Earlier { index: 2, .. }))),
@@ -507,7 +507,7 @@ async fn what_a_halted_shard_has_and_cannot_show_stays_its_own_and_the_next_one_
     let first = server.tree("log", &server.key, vec![]).await;
     let log: Log = first.as_ref().clone();
     let second = server.tree("log-2", &next, vec![log]).await;
-    let face = Face::new(Shards::new(vec![first, second], 2).await, server.clock());
+    let face = Face::new(Shards::new(vec![first, second], 2).await.unwrap(), server.clock());
     for (request, expected) in [(&before, 1), (&committed, 2), (&after, 4)] {
         assert_eq!(index(&face, request).await.unwrap(), expected);
     }

@@ -110,13 +110,13 @@ async fn thirty_two_writers_do_not_notice_that_the_log_turns_to_the_next_shard_a
     let mut earlier = vec![first];
     for number in [2, 3] {
         progress(200).await;
-        assert!(!shards.turn().await, "none is announced");
+        assert!(!shards.turn().await.unwrap(), "none is announced");
         let next = place.open(number, earlier.clone()).await;
         rekor_v2::Face::seed(&next).await.unwrap();
         shards.announce(next.clone());
         progress(100).await;
         assert_eq!(next.head().checkpoint().size, 1, "announced is not begun");
-        assert!(shards.turn().await);
+        assert!(shards.turn().await.unwrap());
         earlier.push(next);
     }
     progress(200).await;
@@ -146,7 +146,7 @@ async fn thirty_two_writers_do_not_notice_that_the_log_turns_to_the_next_shard_a
     let first = place.open(1, vec![]).await;
     let second = place.open(2, vec![first.clone()]).await;
     let third = place.open(3, vec![first.clone(), second.clone()]).await;
-    let shards = Shards::new(vec![first, second, third], 3).await;
+    let shards = Shards::new(vec![first, second, third], 3).await.unwrap();
     for (body, id, index) in &places {
         let (log, appended) = shards.append(|| Candidate::entry(body)).await.unwrap();
         assert_eq!((log.key().log_id(), appended.index), (id, *index));
@@ -224,7 +224,7 @@ async fn an_entry_under_way_when_the_log_turns_comes_to_be_in_one_shard() {
     }
     let turning = tokio::spawn({
         let shards = Arc::clone(&shards);
-        async move { shards.turn().await }
+        async move { shards.turn().await.unwrap() }
     });
     let during = append();
     // On one thread: each has come as far as it can without the store.
@@ -360,7 +360,7 @@ async fn each_shard_is_read_at_its_own_place_and_a_frozen_one_sends_writers_on()
         let (status, body) = submit(shard, request).await;
         assert_eq!((status, log_id(&body)), (StatusCode::CREATED, base64(log.key().log_id())));
     }
-    assert!(face.shards().turn().await);
+    assert!(face.shards().turn().await.unwrap());
     for (shard, request, log) in [
         ("", &after, &second),
         ("/shards/1", &after, &second),

@@ -4,7 +4,7 @@ use crate::args::Format;
 use crate::args::log::{Freeze, Rotate};
 use crate::control::{self, Done, Order};
 use crate::failure::Failure;
-use crate::instance::LogName;
+use crate::instance::{LogName, Shards};
 use crate::output;
 use serde_json::json;
 use std::process::ExitCode;
@@ -14,7 +14,8 @@ pub(super) fn run(args: &Rotate) -> Result<ExitCode, Failure> {
     let (order, what) = if args.announce {
         (Order::Announce { log, host }, "announced")
     } else {
-        (Order::Rotate { log, host }, "begun")
+        let shard = Shards::next(&args.dir, log)?;
+        (Order::Rotate { log, host, shard }, "begun")
     };
     let done = control::give(&args.dir, &order)?;
     print(&done, log, what, args.output)
