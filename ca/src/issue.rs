@@ -11,7 +11,7 @@ use crate::Clock;
 use crate::audit::{self, Audit, Event, Who};
 use crate::credential::{Credential, Succession};
 use crate::identity::{Identity, TokenError, Verifier};
-use crate::limits::{self, Limits};
+use crate::limits::{self, Limits, Taken};
 use crate::possession::{self, Request};
 use crate::precert;
 use crate::profile::{self, Prepared};
@@ -148,11 +148,12 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest[..].try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// What is known of a request when it fails, for the record.
+/// What is known of a request when it fails, for the record, and what it has taken.
 #[derive(Default)]
-struct Asked {
+struct Asked<'a> {
     who: Option<Who>,
     serial: Option<String>,
+    taken: Option<Taken<'a>>,
 }
 
 /// An issued certificate with those above it, DER.
@@ -215,7 +216,10 @@ impl Authority {
             }
         }
         if let Err(error) = &result {
-            let Asked { who, serial } = asked;
+            let Asked { who, serial, taken } = asked;
+            if let Some(taken) = taken {
+                taken.give_back();
+            }
             let rule = match error {
                 Error::Policy(refusal) => Some(refusal.rule.clone()),
                 _ => None,
@@ -241,13 +245,13 @@ impl Authority {
         Ok((identity, decision.and_then(|passed| passed.despite.map_or(Ok(()), Err))))
     }
 
-    async fn cycle(
-        &self,
+    async fn cycle<'a>(
+        &'a self,
         token: &str,
         request: &Request,
         intent: Option<&Intent>,
         request_id: &str,
-        asked: &mut Asked,
+        asked: &mut Asked<'a>,
     ) -> Result<Issued, Error> {
         let Parts { tokens, log, gate, limits, audit, clock, .. } = &self.parts;
         // 1. Who asks?
@@ -260,13 +264,20 @@ impl Authority {
         // 2. May they?
         let Passed { assertion, despite } = gate(&identity, intent)?;
         if let Some(refusal) = despite {
+            // Whom, the record says: names do not belong into the program's log.
+            let rule = &refusal.rule;
+            tracing::warn!(
+                request_id,
+                rule,
+                "policy-dry-run: the policy would refuse a certificate"
+            );
             let (message, rule, who) = (refusal.to_string(), refusal.rule, Some(who.clone()));
             audit.record(clock(), request_id, Event::WouldRefuse { message, rule, who }).await?;
         }
         // 3. Do they hold the key?
         let key = possession::check(request, &identity)?;
         // Nothing below is the asker's fault; what fails there gives the token back.
-        let taken = limits.take(token, &identity, clock())?;
+        asked.taken = Some(limits.take(token, &identity, clock())?);
         // 4. The serial number is on record before anything is signed under it.
         let serial = profile::serial()?;
         let event = Event::Serial {
@@ -297,7 +308,9 @@ impl Authority {
         let serial = hex::encode(serial);
         let event = Event::Issued { serial, who, certificate_sha256, log_id, log_index };
         audit.record(clock(), request_id, event).await?;
-        taken.keep();
+        if let Some(taken) = asked.taken.take() {
+            taken.keep();
+        }
         Ok(Issued { chain: std::iter::once(certificate).chain(chain.iter().cloned()).collect() })
     }
 

@@ -6,7 +6,7 @@
 //! tokens issued earlier are refused: a restart forgets nothing that it still accepts. Several processes
 //! beside each other do not know of each other's tokens.
 
-use crate::identity::{Identity, token};
+use crate::identity::{Identity, San, token};
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +92,7 @@ impl Limits {
         identity: &Identity,
         now: Timestamp,
     ) -> Result<Taken<'_>, Error> {
-        let mut taken = Taken { of: None };
+        let mut taken = Taken { of: None, paid: None };
         if let Some(one_time) = &self.one_time {
             let (signed, _) = token.rsplit_once('.').unwrap_or_default();
             let token = sha256(signed.as_bytes());
@@ -100,21 +100,33 @@ impl Limits {
             taken.of = Some((&one_time.spent, token));
         }
         if let Some(rate) = &self.rate {
-            rate.pay(identity, now)?;
+            taken.paid = Some((rate, rate.pay(identity, now)?));
         }
         Ok(taken)
     }
 }
 
-/// A token that is spent, unless this is dropped without [`keep`](Self::keep).
+/// A token that is spent, unless this is dropped without [`keep`](Self::keep), and a certificate that is counted,
+/// unless [it is given back](Self::give_back): who hangs up has had the authority's work.
 pub(crate) struct Taken<'a> {
     of: Option<(&'a Mutex<Spent>, Digest)>,
+    paid: Option<(&'a Rate, Digest)>,
 }
 
 impl Taken<'_> {
     /// The certificate is made.
     pub(crate) fn keep(mut self) {
         self.of = None;
+    }
+
+    /// There is no certificate, and that is not the asker's doing.
+    pub(crate) fn give_back(self) {
+        if let Some((rate, who)) = self.paid {
+            let mut paid = rate.paid.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(until) = paid.get_mut(&who) {
+                *until -= rate.interval;
+            }
+        }
     }
 }
 
@@ -157,8 +169,15 @@ impl OneTime {
 
 impl Rate {
     /// GCRA: a certificate costs an interval, and a minute's worth may be had ahead.
-    fn pay(&self, identity: &Identity, now: Timestamp) -> Result<(), Error> {
-        let who = format!("{}\0{}", identity.issuer(), identity.san().as_str());
+    /// Returns whose.
+    fn pay(&self, identity: &Identity, now: Timestamp) -> Result<Digest, Error> {
+        // A workflow is one, whichever branch it runs for: anybody who may push can make branches.
+        let name = identity.san().as_str();
+        let name = match identity.san() {
+            San::Uri(_) => name.split_once("@refs/").map_or(name, |(workflow, _)| workflow),
+            San::Email(_) | San::Username(_) => name,
+        };
+        let who = format!("{}\0{name}", identity.issuer());
         let who = sha256(who.as_bytes());
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         if paid.len() >= MAX_REMEMBERED {
@@ -178,7 +197,7 @@ impl Rate {
             return Err(Error::Rate { retry_after: u64::try_from(seconds).unwrap_or(60).max(1) });
         }
         paid.insert(who, until);
-        Ok(())
+        Ok(who)
     }
 }
 
@@ -229,7 +248,6 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::San;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -304,5 +322,22 @@ mod tests {
         assert_eq!(take("a@b", 20), Ok(()));
         assert_eq!(take("a@b", 20), Err(Error::Rate { retry_after: 20 }));
         assert_eq!(take("a@b", -3600), Ok(()), "the clock was set back");
+    }
+
+    #[test]
+    fn what_fails_by_no_fault_of_the_asker_is_not_counted_and_branches_count_as_one() {
+        let limits = Limits::none().per_minute(NonZeroU32::new(1).unwrap());
+        let take = |name: &str| {
+            let identity = Identity::for_tests(San::Uri(name.to_owned()));
+            limits.take("a.b.c", &identity, at(0))
+        };
+        let workflow = "https://github.com/acme/web/.github/workflows/release.yml@refs/heads";
+        take(&format!("{workflow}/main")).unwrap().give_back();
+        drop(take(&format!("{workflow}/main")).unwrap());
+        let refused = take(&format!("{workflow}/other@refs/x")).err();
+        assert_eq!(refused, Some(Error::Rate { retry_after: 60 }), "hung up, on another branch");
+        assert!(
+            take("https://example.com/@me").is_ok() && take("https://example.com/@you").is_ok()
+        );
     }
 }

@@ -86,7 +86,6 @@ pub(crate) fn at_issuance(policy: Option<Arc<InForce>>, clock: Clock) -> Gate {
         if !in_force.terms.dry_run {
             return Err(refusal);
         }
-        tracing::warn!(rule = refusal.rule, "policy-dry-run: {refusal}");
         // The certificate does not say that anybody allowed it.
         Ok(Passed { assertion: None, despite: Some(refusal) })
     })
@@ -303,7 +302,8 @@ impl AtLog {
 
 /// Tells what a dry run lets through, and puts it on record soon: the entry need not wait for that.
 fn would_refuse(denied: &Denied, audit: Audit, now: Timestamp) {
-    tracing::warn!(rule = denied.rule, "policy-dry-run: {denied}");
+    // Whom, the record says: names do not belong into the program's log.
+    tracing::warn!(rule = denied.rule, "policy-dry-run: the policy would refuse an entry");
     let event = Event::WouldRefuse {
         message: denied.to_string(),
         rule: denied.rule.clone(),
