@@ -113,7 +113,7 @@ async fn requests_of_another_shape_are_refused_with_the_member_that_is_wrong() {
         cases.push((body, "REQUEST_MALFORMED".into(), name));
     }
     cases.push((
-        format!("{{\"a\":\"{}\"}}", "x".repeat(5 << 20)),
+        format!("{{\"a\":\"{}\"}}", "x".repeat(256 << 10)),
         "REQUEST_BODY".into(),
         "length limit",
     ));
