@@ -3,7 +3,7 @@
 //! What a provider is, is data: one of Fulcio's kinds with its settings, and for CI providers templates
 //! (`presets.yaml`, or a configuration's own). A default without text lets a claim be missing; one with text
 //! is a constant, such as the host of URLs: tokens that say something else are refused. So is a name with a
-//! part missing, and one on a host that neither the issuer nor a constant has. Nobody else's names can
+//! part missing, and one on a host that neither the issuer, a constant nor the template itself has. Nobody else's names can
 //! then be made, whatever a provider lets its users write into tokens.
 
 use super::config::FulcioConfig;
@@ -168,11 +168,16 @@ impl Templates {
         }
     }
 
-    /// The host of a name is the issuer's, or that of a constant.
+    /// The host of a name is the issuer's, that of a constant, or the one that its template begins with.
     fn check_host(&self, name: &str, issuer: &str) -> Result<(), MappingError> {
         let host = |text: &str| Url::parse(text).ok()?.host_str().map(str::to_owned);
         let found = host(name).ok_or(MappingError::Uri)?;
-        let mut known = self.defaults.values().map(String::as_str).chain([issuer]).filter_map(host);
+        // Only a slash behind it ends a host.
+        let ends =
+            |start: &&str| start.split_once("//").is_some_and(|(_, rest)| rest.contains('/'));
+        let written = Some(self.san.start()).filter(ends);
+        let constants = self.defaults.values().map(String::as_str);
+        let mut known = constants.chain([issuer]).chain(written).filter_map(host);
         if known.any(|known| known == found) { Ok(()) } else { Err(MappingError::Host) }
     }
 }
@@ -299,7 +304,7 @@ pub enum MappingError {
     Uri,
     /// A URL of another host.
     #[error(
-        "the token's claims make a name on a host that is neither the issuer's nor in the configuration's default-template-values"
+        "the token's claims make a name on a host that is neither the issuer's nor in the configuration's templates or default-template-values"
     )]
     Host,
     /// Not a URL of the domain.
@@ -356,6 +361,29 @@ mod tests {
         for (verified, expected) in [(true, &["a@b", "s"][..]), (false, &["s"])] {
             let claims = Claims::parse(json(verified).as_bytes()).unwrap();
             assert_eq!(Mapping::Chainguard.identity(claims).unwrap().challenges(), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_is_on_the_host_that_its_template_begins_with_or_on_the_issuers() {
+        let named = |template: &str, claim: &str| {
+            let (defaults, extensions) = (BTreeMap::new(), BTreeMap::new());
+            let san = Template::parse(template).unwrap();
+            let mapping = Mapping::Templates(Templates { defaults, san, extensions });
+            let claims = serde_json::json!({ "iss": "https://i.example", "sub": "s", "x": claim });
+            let identity = mapping.identity(Claims::parse(claims.to_string().as_bytes()).unwrap());
+            identity.map(|identity| identity.san().as_str().to_owned())
+        };
+        let made = |text: &str| Ok(text.to_owned());
+        assert_eq!(named("https://b.example/{{ .x }}", "a"), made("https://b.example/a"));
+        assert_eq!(named("https://{{ .x }}", "i.example/a"), made("https://i.example/a"));
+        for (template, claim) in [
+            ("https://b.example{{ .x }}", "/a"),
+            ("https://b.example{{ .x }}", ".evil.example/a"),
+            ("https://b.example{{ .x }}", "@evil.example/a"),
+            ("https://{{ .x }}/b.example/", "evil.example"),
+        ] {
+            assert_eq!(named(template, claim), Err(MappingError::Host), "{template} {claim}");
         }
     }
 

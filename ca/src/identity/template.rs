@@ -53,6 +53,15 @@ impl Template {
         }
     }
 
+    /// The text that it begins with, whatever the claims.
+    #[must_use]
+    pub fn start(&self) -> &str {
+        match self.0.first() {
+            Some(Part::Value(Value::Text(text))) => text,
+            _ => "",
+        }
+    }
+
     /// The text that the template stands for; `claim` has the text of a claim. In a `whole` text, as a name
     /// must be, no value may be missing or empty.
     ///
