@@ -20,6 +20,7 @@
 
 mod accepted;
 pub(crate) mod audit;
+mod chain;
 pub(crate) mod development;
 pub(crate) mod directory;
 pub(crate) mod keys;
@@ -32,6 +33,7 @@ mod shards;
 mod trust;
 
 pub(crate) use accepted::Signers;
+pub(crate) use chain::refused_by_clients;
 pub(crate) use directory::{Directory, Settings};
 pub(crate) use logs::Logs;
 pub(crate) use shards::{LogName, Shards, folder, named_url};

@@ -345,6 +345,14 @@ fn a_root_made_without_a_network_stays_away_from_the_server_that_it_certifies() 
     fs::write(place("keys/root.pem"), "").unwrap();
     assert!(doctor().1.contains("keys/root.pem: a root's key does not belong here"));
     fs::remove_file(place("keys/root.pem")).unwrap();
+    // What cannot be examined is a finding like others, and hides none.
+    fs::rename(folder.join("passphrase"), folder.join("away")).unwrap();
+    fs::write(place("keys/root.pem"), "").unwrap();
+    let (status, text) = doctor();
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("keys/root.pem: a root's key") && text.contains("passphrase"), "{text}");
+    fs::remove_file(place("keys/root.pem")).unwrap();
+    fs::rename(folder.join("away"), folder.join("passphrase")).unwrap();
     // An issuer that is away may come back.
     drop(provider);
     let output = countersign(folder, &["doctor", "--dir", "server"]);

@@ -7,9 +7,10 @@ mod logs;
 use crate::args::serve::Doctor;
 use crate::config::{Config, KeyPlace};
 use crate::failure::{self, Failure};
-use crate::instance::{DATABASE, Settings, keys, known, production};
+use crate::instance::{DATABASE, Settings, keys, known, production, refused_by_clients};
 use crate::output;
 use crate::runtime::block_on;
+use countersign_ca::ceremony::Role;
 use countersign_ca::identity::jwks::KeySource;
 use countersign_ca::identity::{Issuer, IssuerUrl};
 use countersign_verify::certificate::Certificate;
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &Doctor) -> Result<ExitCode, Failure> {
         Err(mistakes) => {
             findings.extend(mistakes.iter().map(|mistake| format!("configuration, {mistake}")));
         }
-        Ok(config) => examine(&config, Timestamp::now(), &mut findings)?,
+        Ok(config) => examine(&config, Timestamp::now(), &mut findings),
     }
     if findings.is_empty() {
         output::print(&format!("nothing found wrong with {}\n", path.display()))?;
@@ -42,7 +43,9 @@ pub(crate) fn run(args: &Doctor) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(failure::NO))
 }
 
-fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Result<(), Failure> {
+/// What cannot be examined is a finding, and the rest is.
+fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) {
+    let failed = |outcome: Result<(), Failure>| outcome.err().map(|failure| failure.text());
     secrets(config, findings);
     match Settings::read(&config.directory) {
         Err(error) => findings.push(error.text()),
@@ -57,7 +60,7 @@ fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Resul
         None => {
             findings.push("configuration: without \"issuers\" nobody gets a certificate".to_owned())
         }
-        Some(Ok(issuers)) => warn_of_silent(&issuers, now)?,
+        Some(Ok(issuers)) => findings.extend(failed(warn_of_silent(&issuers, now))),
         Some(Err(error)) => {
             understood = false;
             findings.push(error.text());
@@ -69,14 +72,21 @@ fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Resul
             Ok(_) => findings.extend(tls_end(&files.certificate, now)),
         }
     }
-    disk(&config.directory, findings)?;
-    shards(&config.directory, findings)?;
+    let outcome = disk(&config.directory, findings);
+    findings.extend(failed(outcome));
+    let outcome = shards(&config.directory, findings);
+    findings.extend(failed(outcome));
     clock(&config.directory, now, findings);
-    let passphrase = production::passphrase(config)?;
+    let passphrase = match production::passphrase(config) {
+        Ok(passphrase) => passphrase,
+        // Without it no key opens.
+        Err(failure) => return findings.push(failure.text()),
+    };
     let passphrase = passphrase.as_ref().map(|text| &text[..]);
-    logs::examine(&config.directory, passphrase, findings)?;
+    let outcome = logs::examine(&config.directory, passphrase, findings);
+    findings.extend(failed(outcome));
     if !understood {
-        return Ok(());
+        return;
     }
     match production::plan(config, passphrase) {
         Err(error) => findings.push(error.text()),
@@ -92,9 +102,19 @@ fn examine(config: &Config, now: Timestamp, findings: &mut Vec<String>) -> Resul
                     findings.push(format!("no key for {role} has begun: the first signs already"));
                 }
             }
+            for (role, all) in
+                [(Role::Issuing, &plan.issuing), (Role::Timestamps, &plan.timestamps)]
+            {
+                for credential in all {
+                    let refused = refused_by_clients(role, &credential.chain);
+                    let name = role.name();
+                    let finding =
+                        |why| format!("the certificates for {name}: clients refuse {why}");
+                    findings.extend(refused.into_iter().map(finding));
+                }
+            }
         }
     }
-    Ok(())
 }
 
 /// Keys that others can read, that are not encrypted, or that should not be here at all.

@@ -4,7 +4,7 @@ use super::describe;
 use crate::args::serve::Import;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::instance::{directory, production};
+use crate::instance::{directory, production, refused_by_clients};
 use crate::output;
 use countersign_ca::ceremony::{self, Role};
 use countersign_verify::certificate::{CODE_SIGNING, Certificate};
@@ -154,7 +154,15 @@ fn check(role: Role, chain: &[Vec<u8>]) -> Result<(), Failure> {
             authority.map_err(|error| refused(&error))?;
         }
     }
-    Ok(())
+    let refusals = refused_by_clients(role, chain);
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    let all = refusals.join("; ");
+    let message = format!("the certificates do not do for {}: clients refuse {all}", role.name());
+    Err(Failure::no(message).hint(
+        "have them made anew, as docs/production.md says; countersign ca ceremony makes them so",
+    ))
 }
 
 #[cfg(test)]
