@@ -169,17 +169,23 @@ impl Lifetime {
 }
 
 impl Services {
-    /// The certificates in use, by name, and when they expire.
+    /// The certificates in use, by name, and when they expire: `issuing` with those between it and the `root`,
+    /// `timestamps` with all above.
     pub(crate) fn expiries(&self) -> Vec<(&'static str, Timestamp)> {
         let now = Timestamp::now();
         let end = |der: &Vec<u8>| Certificate::parse(der).ok().map(|each| each.not_after());
+        let first_end = |chain: &[Vec<u8>]| chain.iter().filter_map(end).min();
         let mut all = Vec::new();
         for (name, credentials) in [("issuing", &self.issuing), ("timestamps", &self.stamping)] {
             let begun = credentials.iter().filter(|credential| credential.from <= now);
             let Some(current) = begun.max_by_key(|credential| credential.from) else { continue };
-            all.extend(current.chain.first().and_then(end).map(|end| (name, end)));
-            if name == "issuing" {
-                all.extend(current.chain.last().and_then(end).map(|end| ("root", end)));
+            match current.chain.split_last() {
+                Some((root, below)) if name == "issuing" => {
+                    let below = first_end(below).or_else(|| end(root));
+                    all.extend(below.map(|end| (name, end)));
+                    all.extend(end(root).map(|end| ("root", end)));
+                }
+                _ => all.extend(first_end(&current.chain).map(|end| (name, end))),
             }
         }
         all
