@@ -171,9 +171,10 @@ mod tests {
 
     #[test]
     fn certificates_are_valid_when_their_key_begins_to_sign_or_refused() {
-        let start = Timestamp::from_second(1_800_000_000).unwrap();
-        let ceremony = ceremony::create("Acme", start).unwrap();
-        let end = Certificate::parse(&ceremony.issuing.1).unwrap().not_after();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let ceremony = ceremony::create("Acme", now).unwrap();
+        let issuing = Certificate::parse(&ceremony.issuing.1).unwrap();
+        let (start, end) = (issuing.not_before(), issuing.not_after());
         let chain = [ceremony.issuing.1, ceremony.root.1];
         let second = SignedDuration::from_secs(1);
         for (from, expected) in
