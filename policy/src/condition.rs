@@ -10,7 +10,7 @@ mod input;
 
 use crate::facts::{Content, Evidence, Facts, Point};
 use crate::yaml::{Node, Place, Reader, Value as Yaml};
-use bounds::Bounds;
+use bounds::{Bounds, LOOK, LOOP, MAKE, SHORT};
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
 use cel::common::types::CelBool;
 use cel::parser::PrattParser;
@@ -85,11 +85,9 @@ const FUNCTIONS: [&str; 50] = [
     "min",
 ];
 
-/// What a loop goes through is paid for by this, which no expression can write.
-const LOOP: &str = "@loop";
-
-/// And by this what a loop looks at that was not paid for when it was read.
-const LOOK: &str = "@look";
+/// Those that make more of a text than it is long, or look for one text at each place of another: at most 64 times
+/// what [`MAKE`] counts.
+const MAKERS: [&str; 4] = ["indexOf", "lastIndexOf", "replace", "split"];
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
@@ -107,8 +105,8 @@ pub(crate) struct Condition {
     otherwise: Option<String>,
     expression: Arc<IdedExpr>,
     uses: Vec<&'static str>,
-    /// It goes through lists, which is charged.
-    loops: bool,
+    /// It goes through lists or makes texts, which is charged.
+    pays: bool,
     /// It writes maps of its own, which equal only maps of the interpreter's.
     literal: bool,
 }
@@ -164,12 +162,12 @@ impl Condition {
             names: vec![],
             uses: vec![],
             sound: true,
-            loops: false,
+            pays: false,
             literal: false,
             copies: that.contains('{'),
         };
         walk.expression(&mut expression, 0);
-        let Walk { mut uses, sound, loops, literal, .. } = walk;
+        let Walk { mut uses, sound, pays, literal, .. } = walk;
         if sound && uses.is_empty() {
             let message = "the condition is the same for every artifact and signer".to_owned();
             let suggestion = format!("ask about {}", INPUTS.join(", "));
@@ -186,7 +184,7 @@ impl Condition {
             otherwise,
             expression: Arc::new(expression),
             uses,
-            loops,
+            pays,
             literal,
         })
     }
@@ -224,9 +222,9 @@ impl Condition {
                 let value = input::value(name, facts, evidence, role, self.literal, &bounds);
                 context.add_variable_as_val(*name, value);
             }
-            if self.loops {
-                for name in [LOOP, LOOK] {
-                    let pays = bounds::function(Arc::clone(&bounds), name == LOOP);
+            if self.pays {
+                for name in [LOOP, LOOK, MAKE, SHORT] {
+                    let pays = bounds::function(Arc::clone(&bounds), name);
                     context.add_function(name, pays).map_err(|error| error.to_string())?;
                 }
             }
@@ -258,7 +256,7 @@ struct Walk<'r> {
     names: Vec<String>,
     uses: Vec<&'static str>,
     sound: bool,
-    loops: bool,
+    pays: bool,
     literal: bool,
     /// It may write maps, so that its inputs are copied: what is read of them is not paid for again.
     copies: bool,
@@ -317,9 +315,14 @@ impl Walk<'_> {
                         &FUNCTIONS,
                     );
                 }
+                let makes = MAKERS.contains(&call.func_name.as_str());
+                self.pays |= makes;
                 let target = call.target.iter_mut().map(|target| &mut **target);
-                for part in target.chain(&mut call.args) {
+                for (place, part) in target.chain(&mut call.args).enumerate() {
                     self.expression(part, loops);
+                    if makes {
+                        paid_by(if place == 0 { MAKE } else { SHORT }, part);
+                    }
                 }
             }
             Expr::Comprehension(part) => {
@@ -330,7 +333,7 @@ impl Walk<'_> {
                     let _: Option<()> = self.reader.wrong(self.place, message);
                     return;
                 }
-                self.loops = true;
+                self.pays = true;
                 self.operand(&mut part.iter_range, loops);
                 paid_by(LOOP, &mut part.iter_range);
                 self.expression(&mut part.accu_init, loops);

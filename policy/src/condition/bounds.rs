@@ -1,6 +1,5 @@
 //! How much one evaluation may do, whatever is in the attestation that it is about.
 
-use super::LOOP;
 use cel::common::types::{CelList, CelMap, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::{ExecutionError, FunctionContext};
@@ -17,6 +16,18 @@ const MAX_PARTS: usize = 2_000_000;
 
 /// Bytes of a text that cost as much as an item of a list.
 const PIECE: usize = 16;
+
+/// Most bytes of a text that another is searched for, or that stands for it afterwards, or between pieces. Ours.
+const MAX_SHORT: usize = 64;
+
+/// What a loop goes through is paid for by this, which no expression can write.
+pub(super) const LOOP: &str = "@loop";
+/// And by this what a loop looks at that was not paid for when it was read.
+pub(super) const LOOK: &str = "@look";
+/// And by this a text of which more is made, byte by byte.
+pub(super) const MAKE: &str = "@make";
+/// Lets short texts through, and all that is no text.
+pub(super) const SHORT: &str = "@short";
 
 /// What is left to one evaluation. Once too much was asked for it has no answer.
 #[derive(Debug)]
@@ -62,13 +73,23 @@ impl Bounds {
         }
     }
 
-    fn pays_for(&self, value: &dyn Val, looped: bool) -> bool {
-        let items = match value.as_sizer() {
-            Some(sizer) if looped => usize::try_from(*sizer.size().inner()).unwrap_or(usize::MAX),
-            _ => 0,
-        };
+    fn pays_for(&self, value: &dyn Val, function: &str) -> Result<(), String> {
+        let text = value.downcast_ref::<CelString>().map(|text| text.inner().len());
         let left = self.parts.load(Ordering::Relaxed);
-        self.pays(&self.items, items) && self.pays_parts(cost(value, left))
+        let items = match value.as_sizer() {
+            Some(sizer) => usize::try_from(*sizer.size().inner()).unwrap_or(usize::MAX),
+            None => 0,
+        };
+        let paid = match function {
+            SHORT if text.is_some_and(|length| length > MAX_SHORT) => {
+                return Err(format!("what is looked for in a text has at most {MAX_SHORT} bytes"));
+            }
+            SHORT => true,
+            MAKE => self.pays_parts(text.unwrap_or(0)),
+            LOOP => self.pays(&self.items, items) && self.pays_parts(cost(value, left)),
+            _ => self.pays_parts(cost(value, left)),
+        };
+        if paid { Ok(()) } else { Err(too_much()) }
     }
 }
 
@@ -100,13 +121,13 @@ type Function = Box<
         + Sync,
 >;
 
-/// What gives its argument back, once it is paid for: as what is looked at, or as what a loop goes through.
-pub(super) fn function(bounds: Arc<Bounds>, looped: bool) -> Function {
+/// What gives its argument back, once it is paid for as the function of this name wants it.
+pub(super) fn function(bounds: Arc<Bounds>, name: &'static str) -> Function {
     Box::new(move |call| {
         let value = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-        match bounds.pays_for(value.as_ref(), looped) {
-            true => Ok(value),
-            false => Err(ExecutionError::function_error(LOOP, too_much())),
+        match bounds.pays_for(value.as_ref(), name) {
+            Ok(()) => Ok(value),
+            Err(reason) => Err(ExecutionError::function_error(name, reason)),
         }
     })
 }

@@ -221,3 +221,41 @@ fn what_a_loop_reads_is_bounded_whatever_it_makes_of_the_error() {
         assert!(decision.allows(), "{check}: {}", decision.explain());
     }
 }
+
+/// Pieces of a text take more room than the text.
+#[test]
+fn what_is_made_of_a_text_is_bounded_by_its_length() {
+    let text = "a,b".repeat(700_000);
+    let kind = "https://in-toto.io/attestation/vulns/v0.2";
+    let predicate = json!({ "text": text, "long": "x".repeat(65), "short": "a,b" });
+    let facts = signed(vec![signature(ana()), attestation(ana(), kind, predicate)]);
+    let answer = |check: &str| {
+        let rules = simple(&format!(
+            "  - {{name: makes, every: apps, needs: [attestation: {{kind: vuln-scan, by: release, check: [\"{check}\"]}}], otherwise: refuse}}\n"
+        ));
+        decide(&facts, &policy(&rules))
+    };
+    let (much, long) = ("2000000 that are read", "has at most 64 bytes");
+    for (check, expected) in [
+        ("predicate.text.split('').size() > 0", much),
+        ("predicate.text.split('').size() > 0 || true", much),
+        ("predicate.text.replace('a', 'aaaa') != ''", much),
+        ("predicate.text.indexOf('ba') >= 0", much),
+        ("predicate.text.lastIndexOf('ba') >= 0", much),
+        ("predicate.short.replace('a', predicate.long) != ''", long),
+        ("predicate.short.indexOf(predicate.long) < 0", long),
+        ("predicate.short.split(predicate.long).size() == 1", long),
+    ] {
+        let decision = answer(check);
+        assert_eq!(code(&decision), "check-failed", "{check}");
+        assert!(decision.reason().contains(expected), "{check}: {}", decision.reason());
+    }
+    for check in [
+        "predicate.short.split(',') == ['a', 'b'] && predicate.short.split(',', 1).size() == 1",
+        "predicate.short.replace(',', '') == 'ab' && predicate.short.replace('a', 'b', 0) == 'a,b'",
+        "predicate.short.indexOf(',') == 1 && predicate.short.lastIndexOf('b', 2) == 2",
+    ] {
+        let decision = answer(check);
+        assert!(decision.allows(), "{check}: {}", decision.explain());
+    }
+}
