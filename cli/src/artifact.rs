@@ -59,9 +59,27 @@ pub(crate) fn read(
 
 /// The hash and the digits of an argument that stands for a file with that digest.
 pub(crate) fn digest_in(path: &Path) -> Option<(HashAlgorithm, &str)> {
+    written_as_digest(path).filter(|_| !path.exists())
+}
+
+fn written_as_digest(path: &Path) -> Option<(HashAlgorithm, &str)> {
     let (name, hex) = path.to_str()?.split_once(':')?;
     let hash = HashAlgorithm::ALL.into_iter().find(|hash| hash.short_name() == name)?;
-    (!path.exists()).then_some((hash, hex))
+    Some((hash, hex))
+}
+
+/// Refuses what may mean a digest or the file of that name: whoever can leave a file here would choose what is
+/// verified.
+pub(crate) fn only_one_meaning(path: &Path) -> Result<(), Failure> {
+    let whole = |(hash, hex): &(HashAlgorithm, &str)| hex.len() == 2 * hash.digest_len();
+    if written_as_digest(path).as_ref().is_some_and(whole) && path.exists() {
+        let path = path.display();
+        return Err(Failure::unclear(format!(
+            "{path} is a digest, and there is a file of that name"
+        ))
+        .hint(format!("for the file give ./{path}; for the digest, move the file away")));
+    }
+    Ok(())
 }
 
 fn digest(

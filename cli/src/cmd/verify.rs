@@ -21,7 +21,6 @@ use countersign_policy::Signers;
 use countersign_verify::statement::Statement;
 use countersign_verify::{Artifact, Report, Verified, Verifier};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -205,19 +204,23 @@ impl Job<'_> {
             return Ok(vec![(name, Ok(signed))]);
         }
         let checksums = Checksums::parse(list, &bytes)?;
-        let files = match files {
+        // The list stands for itself, where a directory has it.
+        let files: Vec<_> = match files {
             [] => checksums.all().map(|(file, _)| file).collect(),
-            files => files.to_vec(),
+            files => files.iter().filter(|file| *file != list).cloned().collect(),
         };
         let mut results = check_all(&files, |file, _| {
             let shown = file.display().to_string();
-            let Some(line) = checksums.line(file) else {
+            let Some(listed) = checksums.about(file) else {
                 let reason = format!("{name} does not list this file");
                 return Ok(report::Result::refused(&shown, "CHECKSUM_MISSING", reason));
             };
-            let artifact = artifact::read(file, &BTreeSet::from([line.hash]), false)?;
-            let found = artifact.digest(line.hash).unwrap_or_default();
-            Ok(signed.listed(&shown, &name, line.hash, &line.digest, found))
+            let hashes = listed.digests.iter().map(|(hash, _)| *hash).collect();
+            let artifact = artifact::read(file, &hashes, false)?;
+            let found = |hash| artifact.digest(hash).unwrap_or_default();
+            let other = listed.digests.iter().find(|(hash, digest)| found(*hash) != digest);
+            let (hash, digest) = other.unwrap_or(&listed.digests[0]);
+            Ok(signed.listed(&shown, &name, *hash, digest, found(*hash)))
         });
         results.insert(0, (name.clone(), Ok(signed)));
         Ok(results)

@@ -1,24 +1,36 @@
 //! Lists of digests as `sha256sum` writes them, signed once for many files.
 
 use crate::failure::Failure;
+use crate::output::folder;
 use countersign_verify::encoding::from_hex;
 use countersign_verify::key::HashAlgorithm;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A list of files and their digests.
 #[derive(Debug)]
 pub(super) struct Checksums {
     folder: PathBuf,
-    lines: Vec<Line>,
+    files: Vec<Listed>,
+    /// Which of them is where, see [`place`].
+    places: HashMap<PathBuf, usize>,
 }
 
 /// One file of the list.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Line {
+#[derive(Debug)]
+pub(super) struct Listed {
     /// As it stands in the list, relative to the list's folder.
     pub(super) name: String,
-    pub(super) hash: HashAlgorithm,
-    pub(super) digest: Vec<u8>,
+    /// At least one, each under another hash.
+    pub(super) digests: Vec<(HashAlgorithm, Vec<u8>)>,
+}
+
+/// One line of the list.
+#[derive(Debug, Eq, PartialEq)]
+struct Line {
+    name: String,
+    hash: HashAlgorithm,
+    digest: Vec<u8>,
 }
 
 impl Checksums {
@@ -26,43 +38,59 @@ impl Checksums {
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Failure> {
         let unclear = |reason: String| Failure::unclear(format!("{}: {reason}", path.display()));
         let text = std::str::from_utf8(bytes).map_err(|_| unclear("not UTF-8".to_owned()))?;
-        let mut lines: Vec<Line> = Vec::new();
+        let mut files: Vec<Listed> = Vec::new();
+        let mut named: HashMap<String, usize> = HashMap::new();
         for (place, text) in text.lines().enumerate() {
             if text.trim().is_empty() {
                 continue;
             }
-            let line = line(text).ok_or_else(|| {
+            let Line { name, hash, digest } = line(text).ok_or_else(|| {
                 unclear(format!("line {}: expected a digest and a file name", place + 1))
             })?;
-            let other = lines.iter().find(|other| other.name == line.name);
-            if other.is_some_and(|other| other.hash == line.hash && other.digest != line.digest) {
-                return Err(unclear(format!("two digests of {:?}", line.name)));
+            let Some(&known) = named.get(&name) else {
+                named.insert(name.clone(), files.len());
+                files.push(Listed { name, digests: vec![(hash, digest)] });
+                continue;
+            };
+            let digests = &mut files[known].digests;
+            match digests.iter().find(|(other, _)| *other == hash) {
+                None => digests.push((hash, digest)),
+                Some((_, other)) if *other == digest => {}
+                Some(_) => return Err(unclear(format!("two digests of {name:?}"))),
             }
-            lines.push(line);
         }
-        if lines.is_empty() {
+        if files.is_empty() {
             return Err(unclear("no digest in it".to_owned()));
         }
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { folder, lines })
+        let mut folders = HashMap::new();
+        let places = files.iter().enumerate();
+        let places = places
+            .map(|(number, listed)| (place(&folder.join(&listed.name), &mut folders), number))
+            .collect();
+        Ok(Self { folder, files, places })
     }
 
     /// All files that are listed, with their places.
-    pub(super) fn all(&self) -> impl Iterator<Item = (PathBuf, &Line)> {
-        self.lines.iter().map(|line| (self.folder.join(&line.name), line))
+    pub(super) fn all(&self) -> impl Iterator<Item = (PathBuf, &Listed)> {
+        self.files.iter().map(|listed| (self.folder.join(&listed.name), listed))
     }
 
-    /// The line about `file`: by the very name, or by being the same file.
-    pub(super) fn line(&self, file: &Path) -> Option<&Line> {
-        let same = |(path, _): &(PathBuf, &Line)| {
-            path == file
-                || match (path.canonicalize(), file.canonicalize()) {
-                    (Ok(path), Ok(file)) => path == file,
-                    _ => false,
-                }
-        };
-        self.all().find(same).map(|(_, line)| line)
+    /// What is listed about `file`.
+    pub(super) fn about(&self, file: &Path) -> Option<&Listed> {
+        let place = place(file, &mut HashMap::new());
+        self.places.get(&place).map(|&number| &self.files[number])
     }
+}
+
+/// Where a file is, however its folder is written. Not what it leads to: a link is a file of its own, or one that is
+/// listed would pass for another. `folders` are those that are known.
+fn place(file: &Path, folders: &mut HashMap<PathBuf, PathBuf>) -> PathBuf {
+    let folder = folder(file);
+    let known = folders.entry(folder.to_owned());
+    let whole =
+        known.or_insert_with(|| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()));
+    whole.join(file.file_name().unwrap_or(file.as_os_str()))
 }
 
 /// `HEX  name`, `HEX *name`, or BSD's `SHA256 (name) = HEX`.
@@ -117,7 +145,35 @@ mod tests {
         assert!(parse(format!("{a}  f\n{a}  f\n")).is_ok());
         assert!(parse(String::new()).is_err());
         let sums = parse(format!("{a}  f\n{b}  g\n")).unwrap();
-        assert_eq!(sums.line(Path::new("d/g")).unwrap().digest, [0xcd; 32]);
-        assert!(sums.line(Path::new("g")).is_none(), "another folder's");
+        assert_eq!(sums.about(Path::new("d/g")).unwrap().digests[0].1, [0xcd; 32]);
+        assert!(sums.about(Path::new("g")).is_none(), "another folder's");
+        let long = "ef".repeat(64);
+        let sums = parse(format!("{a}  f\n{long}  f\n{a}  f\n")).unwrap();
+        assert_eq!(sums.about(Path::new("d/f")).unwrap().digests.len(), 2);
+    }
+
+    #[test]
+    fn a_link_to_a_listed_file_is_not_that_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("d")).unwrap();
+        std::fs::write(path("d/lib"), "lib").unwrap();
+        for link in ["app", "more"] {
+            std::os::unix::fs::symlink("lib", path("d").join(link)).unwrap();
+        }
+        std::os::unix::fs::symlink("d", path("same")).unwrap();
+        let [lib, app] = ["ab".repeat(32), "cd".repeat(32)];
+        let text = format!("{lib}  lib\n{app}  app\n");
+        let sums = Checksums::parse(&path("d/SUMS"), text.as_bytes()).unwrap();
+        for (file, expected) in [
+            ("d/lib", Some(0xab)),
+            ("d/app", Some(0xcd)),
+            ("same/app", Some(0xcd)),
+            ("d/../d/app", Some(0xcd)),
+            ("d/more", None),
+        ] {
+            let found = sums.about(&path(file)).map(|listed| listed.digests[0].1[0]);
+            assert_eq!(found, expected, "{file}");
+        }
     }
 }
