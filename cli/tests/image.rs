@@ -6,7 +6,7 @@ mod common;
 use common::{Dev, assert_fails, run, verdict};
 use countersign_testkit::registry::{Registry, Reply};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 struct Case {
     dev: Dev,
@@ -216,6 +216,31 @@ fn an_attestation_is_no_signature_and_each_part_of_an_index_is_its_own() {
 }
 
 #[test]
+fn what_is_logged_and_not_stored_is_kept() {
+    let case = Case::new();
+    let _ = case.registry.push_image("acme/app", "v1", "app");
+    let image = case.image("app:v1");
+    case.registry.meddle(|request, honest| match request.method == "PUT" {
+        true => Reply::new(403, ""),
+        false => honest,
+    });
+    let (token, config) = (case.dev.token("a@example.com"), case.dev.config());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(["sign", "--identity-token", &token, &image]);
+    command.arg("--trust-config").arg(config).current_dir(case.folder.path());
+    let output = common::clean(&mut command).output().unwrap();
+    let (status, errors) = verdict(&output);
+    assert_eq!(status, 2, "{errors}");
+    case.registry.behave();
+    let (_, next) = errors.split_once("`countersign attach --bundle ").expect(&errors);
+    let (bundle, named) = next.split_once(' ').unwrap();
+    let named = named.split('`').next().unwrap();
+    let bundle = case.folder.path().join(bundle);
+    succeeds(&run(["attach", "--bundle", bundle.to_str().unwrap(), named]));
+    succeeds(&case.verify("a@example.com", &["verify", &image]));
+}
+
+#[test]
 fn a_saved_image_verifies_without_a_network_and_a_bundle_is_attached_where_it_belongs() {
     let case = Case::new();
     let digest = case.registry.push_image("acme/app", "v1", "app");
@@ -241,6 +266,20 @@ fn a_saved_image_verifies_without_a_network_and_a_bundle_is_attached_where_it_be
     let tree: serde_json::Value =
         serde_json::from_str(&succeeds(&run(["tree", "--output", "json", &image]))).unwrap();
     assert_eq!(tree["referrers"].as_array().unwrap().len(), 1);
+
+    // Of two images in one folder the one that is named, and none when that could be either.
+    let both = case.folder.path().join("both");
+    let both = both.to_str().unwrap();
+    for image in [&image, &case.image("other:v1")] {
+        succeeds(&run(["save", "--dir", both, image]));
+    }
+    let loaded = succeeds(&run(["load", "--dir", both, &case.image("other:v1")]));
+    assert!(!loaded.contains(&digest), "{loaded}");
+    let either = run(["load", "--dir", both, &case.image("new:v1")]);
+    assert_fails(&either, 2, "expected one image");
+    let by_digest = format!("{}@{digest}", case.image("new:v1"));
+    let loaded = succeeds(&run(["load", "--dir", both, &by_digest]));
+    assert!(loaded.contains(&digest), "{loaded}");
 
     // A changed folder is found out.
     let blobs = Path::new(folder).join("blobs/sha256");

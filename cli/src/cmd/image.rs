@@ -35,7 +35,8 @@ fn registries(args: &Registry, timeout: Timeout) -> Result<Registries, Failure> 
         (Some(user), Some(password), _) => {
             Some(Credential::Password(user.clone(), password.clone().into()))
         }
-        (_, _, Some(token)) => Some(Credential::Bearer(token.clone().into())),
+        // Set to nothing, as by a CI secret that does not exist, is not set.
+        (_, _, Some(token)) if !token.is_empty() => Some(Credential::Bearer(token.clone().into())),
         _ => None,
     };
     let authorities = args.registry_cacert.as_deref();

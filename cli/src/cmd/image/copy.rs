@@ -5,7 +5,7 @@ use crate::args::image::{Copy, Load, Save};
 use crate::failure::Failure;
 use crate::output;
 use crate::runtime::block_on;
-use countersign_client::oci::{self, Copied, Layout, Reference, Where};
+use countersign_client::oci::{self, Copied, Descriptor, Layout, Reference, Where};
 use std::process::ExitCode;
 
 /// `copy`
@@ -39,14 +39,37 @@ pub(crate) fn load(args: &Load) -> Result<ExitCode, Failure> {
     let (reference, repository) = image(&args.image)?;
     let layout = Layout::open(&args.dir).map_err(failure)?;
     let images = layout.images().map_err(failure)?;
-    // The one that is there, or else the one with the name.
-    let wanted = match images.as_slice() {
-        [only] => reference.at(&only.digest),
-        _ => reference.clone(),
-    };
+    let wanted = reference.at(&wanted(&images, &reference)?.digest);
     let (from, to) = (Where::Layout(layout), Where::Registry(repository));
     let copied = block_on(oci::copy(&from, &to, &wanted, reference.tag()))?.map_err(failure)?;
     told(&copied, &reference.name())
+}
+
+/// The image of a layout that is there alone, or has the name; or else the one with the tag.
+fn wanted<'a>(images: &'a [Descriptor], reference: &Reference) -> Result<&'a Descriptor, Failure> {
+    if let ([only], _) | (_, Some(only)) =
+        (images, images.iter().find(|one| reference.digest() == Some(&one.digest)))
+    {
+        return Ok(only);
+    }
+    let tag = reference.tag().unwrap_or("latest");
+    let name = format!("{}:{tag}", reference.name());
+    let named = |wanted: &dyn Fn(&str) -> bool| {
+        let found = images.iter().filter(|one| Layout::name(one).is_some_and(wanted));
+        found.collect::<Vec<_>>()
+    };
+    let tagged = |found: &str| found.rsplit_once(':').map_or(found, |(_, tag)| tag) == tag;
+    let whole = named(&|found| found == name);
+    let found = if whole.is_empty() { named(&tagged) } else { whole };
+    match found.as_slice() {
+        [only] => Ok(only),
+        _ => {
+            let names: Vec<_> = images.iter().filter_map(Layout::name).collect();
+            let (count, names) = (found.len(), names.join(", "));
+            Err(Failure::unclear(format!("expected one image {name} in the layout, found {count}"))
+                .hint(format!("what is in it: {names}; or name it by its digest")))
+        }
+    }
 }
 
 fn told(copied: &Copied, target: &str) -> Result<ExitCode, Failure> {

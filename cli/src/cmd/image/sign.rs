@@ -7,6 +7,7 @@ use crate::cmd::sign as blob;
 use crate::cmd::verify::predicate;
 use crate::failure::Failure;
 use crate::identity::Identity as Token;
+use crate::output::NewFile;
 use crate::report::{self, Results};
 use crate::runtime::block_on;
 use countersign_client::oci::{
@@ -16,9 +17,11 @@ use countersign_client::sign::{Patience, Signer, Subject};
 use countersign_client::trust::Services;
 use countersign_verify::assertion::{Intended, Intent};
 use countersign_verify::certificate::{Certificate, Identity};
+use countersign_verify::encoding::hex;
 use countersign_verify::limits::MAX_PAYLOAD;
+use countersign_verify::merkle::Hash;
 use countersign_verify::statement::{IMAGE_SIGNATURE, STATEMENT_V1};
-use countersign_verify::{Artifact, Report, TrustedRoot, Verified, verify_json};
+use countersign_verify::{Artifact, Bundle, Report, TrustedRoot, Verified, verify_json};
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
@@ -35,6 +38,22 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Largest predicate, bytes: a payload without what is around it.
 const MAX_PREDICATE: u64 = (MAX_PAYLOAD - (64 << 10)) as u64;
+
+/// Keeps a bundle that is logged and could not be stored, and says where.
+fn kept(bundle: &Bundle, target: &Target, failure: Failure) -> Failure {
+    let json = bundle.to_json();
+    let (digest, number) = (&target.stored.descriptor.digest, Hash::of(json.as_bytes()));
+    let number = hex(&number.as_bytes()[..4]);
+    let name = format!("{}-{number}.sigstore.json", digest.as_str().replace(':', "-"));
+    let path = Path::new(&name);
+    match NewFile::replacing(path).and_then(|file| file.finish(json.as_bytes())) {
+        Ok(()) => failure.hint(format!(
+            "the signature is in the log, and kept here: once the registry takes it, `countersign attach --bundle {name} {}`",
+            target.reference.at(digest)
+        )),
+        Err(_) => failure, // of the two it is the first
+    }
+}
 
 /// What is said of each image.
 enum Claim {
@@ -239,7 +258,10 @@ impl<'a> Session<'a> {
         let signed = signer.sign(text, self.services).await.map_err(not_signed)?;
         let bundle = Arc::new(signed.bundle);
         let stored = oci::attach(repository, subject, &bundle, Timestamp::now());
-        let referrer = stored.await.map_err(not_stored)?;
+        let referrer = match stored.await {
+            Ok(referrer) => referrer,
+            Err(error) => return Err((error.code(), kept(&bundle, target, failure(error)))),
+        };
         if let Some(services) = legacy {
             let payload = claim.payload(reference, &subject.digest);
             let message = Artifact::from_bytes(&payload);

@@ -18,7 +18,7 @@ use crate::runtime::block_on;
 use countersign_client::oci::{Attachment, Digest, Error, Evidence, Layer, Payload, Suffix, Where};
 use countersign_policy::Signers;
 use countersign_verify::certificate::Identity;
-use countersign_verify::statement::{IMAGE_SIGNATURE, Statement};
+use countersign_verify::statement::{IMAGE_SIGNATURE, Statement, Subject};
 use countersign_verify::{Artifact, Bundle, Report, Verified, Verifier};
 use images::{Image, each, images, unread};
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,7 +237,7 @@ impl Job<'_> {
             Ok(bundle) => self.verifier.verify(&bundle, &digest.artifact()),
             Err(error) => Report::malformed(error),
         };
-        let demands = self.demands(report.result().ok(), None);
+        let demands = self.demands(report.result().ok(), digest, None);
         report::Result::new(name, evidence.digest.as_str(), &report, demands)
     }
 
@@ -249,11 +249,11 @@ impl Job<'_> {
             Wanted::Attestation(_) => (digest.artifact(), None),
             Wanted::Signature(_) => {
                 let payload = Payload::parse(&layer.content).map_err(|error| error.to_string());
-                (Artifact::from_bytes(&layer.content), Some((digest, payload)))
+                (Artifact::from_bytes(&layer.content), Some(payload))
             }
         };
         let report = self.verifier.verify_json(&layer.bundle, &artifact);
-        let demands = self.demands(report.result().ok(), payload);
+        let demands = self.demands(report.result().ok(), digest, payload);
         report::Result::new(name, source, &report, demands)
     }
 
@@ -265,11 +265,12 @@ impl Job<'_> {
     }
 
     /// What is asked beyond the evidence: the right kind of claim, about this image, by the right signer.
-    /// `legacy` is the image's digest and what a legacy signature covers.
+    /// `digest` is the image's, `legacy` what a legacy signature covers.
     fn demands(
         &self,
         verified: Option<&Verified>,
-        legacy: Option<(&Digest, Result<Payload, String>)>,
+        digest: &Digest,
+        legacy: Option<Result<Payload, String>>,
     ) -> Vec<Demand> {
         let statement = verified.and_then(Verified::statement);
         let found = statement.map(Statement::predicate_type);
@@ -277,16 +278,16 @@ impl Job<'_> {
             Wanted::Signature(_) => "a signature over the image".to_owned(),
             Wanted::Attestation(uri) => format!("an attestation of type {uri}"),
         };
-        let payload = legacy.as_ref().and_then(|(_, payload)| payload.as_ref().ok());
+        let payload = legacy.as_ref().and_then(|payload| payload.as_ref().ok());
         let outcome = match (legacy.as_ref(), found) {
-            (Some((digest, Ok(payload))), None) if payload.digest == digest.as_str() => {
+            (Some(Ok(payload)), None) if payload.digest == digest.as_str() => {
                 Ok(format!("cosign's older signature over {digest}"))
             }
-            (Some((_, Ok(payload))), None) => Err((
+            (Some(Ok(payload)), None) => Err((
                 "OTHER_IMAGE",
                 format!("the signature is over another image, {}", payload.digest),
             )),
-            (Some((_, Err(reason))), _) => Err(("CONTENT_MISMATCH", reason.clone())),
+            (Some(Err(reason)), _) => Err(("CONTENT_MISMATCH", reason.clone())),
             (_, Some(uri)) if uri == self.predicate_type() => Ok(expected.clone()),
             (_, Some(uri)) => Err((
                 "PREDICATE_TYPE_MISMATCH",
@@ -304,7 +305,10 @@ impl Job<'_> {
         if let Wanted::Signature(wanted) = &self.wanted
             && !wanted.is_empty()
         {
-            let subject = statement.and_then(|statement| statement.subjects().first());
+            // A statement may be about several images, each with annotations of its own.
+            let (hash, hex) = digest.as_str().split_once(':').unwrap_or_default();
+            let this = |subject: &&Subject| subject.digests.get(hash).is_some_and(|it| it == hex);
+            let subject = statement.and_then(|statement| statement.subjects().iter().find(this));
             let found = payload.map(|payload| &payload.annotations);
             let found = found.or(subject.map(|subject| &subject.annotations));
             let differs = wanted
