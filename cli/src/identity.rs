@@ -18,6 +18,12 @@ pub(crate) enum Identity {
     Person(Login, Url),
 }
 
+/// Whether somebody is there who can log in: a job may have a terminal, too.
+fn is_attended() -> bool {
+    let job = std::env::var_os("CI").is_some_and(|set| !set.is_empty() && set != "false");
+    !job && console::user_attended_stderr()
+}
+
 impl Identity {
     /// By the flags, else by what the surroundings offer, else on a terminal by login.
     pub(crate) fn find(args: &Signing, config: &SigningConfig) -> Result<Self, Failure> {
@@ -30,7 +36,7 @@ impl Identity {
                 let source = Source::find(explicit, |name| std::env::var(name).ok());
                 match source {
                     Ok(source) => return Ok(Self::Source(source)),
-                    Err(token::Error::None) if console::user_attended_stderr() => usual(),
+                    Err(token::Error::None) if is_attended() => usual(),
                     Err(error) => return Err(unclear(error)),
                 }
             }

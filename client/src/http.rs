@@ -329,11 +329,13 @@ fn plain(wrong: &str) -> String {
 fn message(body: &[u8]) -> String {
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let text = |pointer| json.as_ref().and_then(|json| json.pointer(pointer)?.as_str());
-    match (text("/message").or(text("/errors/0/message")), text("/details/0/next")) {
+    let message = match (text("/message").or(text("/errors/0/message")), text("/details/0/next")) {
         (Some(message), Some(next)) => format!("{message} ({next})"),
         (Some(message), None) => message.to_owned(),
         (None, _) => String::from_utf8_lossy(body).chars().take(300).collect(),
-    }
+    };
+    // On one line: what begins a line in the log of a job may be a command to whatever runs it.
+    message.chars().take(1000).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

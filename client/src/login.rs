@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MAX_MESSAGE: usize = 64 << 10;
 /// Between questions whether the person is done, unless the provider says otherwise (RFC 8628, section 3.2).
 const INTERVAL: u64 = 5;
+/// The longest pause between two, in seconds, whatever the provider says.
+const LONGEST_INTERVAL: u64 = 60;
 /// Where the provider sends the browser back to; what cosign registers.
 const CALLBACK: &str = "/auth/callback";
 const SCOPE: &str = "openid email";
@@ -166,7 +168,8 @@ impl Provider {
             ("code_verifier", &proof.verifier),
         ];
         let deadline = Instant::now() + PATIENCE;
-        let mut interval = Duration::from_secs(device.interval.unwrap_or(INTERVAL));
+        let asked = device.interval.unwrap_or(INTERVAL);
+        let mut interval = Duration::from_secs(asked.clamp(1, LONGEST_INTERVAL));
         while Instant::now() < deadline {
             tokio::time::sleep(interval).await;
             match self.ask(&self.endpoints.token_endpoint, &form).await? {

@@ -53,8 +53,10 @@ pub async fn repeat<T, E: Retryable, F: Future<Output = Result<T, E>>>(
             Err(error) if error.retryable() && worth(&error) => error,
             verdict => return verdict,
         };
-        let pause = error.retry_after().unwrap_or_else(|| jittered(wait));
-        if Instant::now() + pause > patience.deadline {
+        // A service that asks for no wait at all gets the usual one.
+        let asked = error.retry_after().filter(|asked| !asked.is_zero());
+        let pause = asked.unwrap_or_else(|| jittered(wait));
+        if pause > patience.deadline.saturating_duration_since(Instant::now()) {
             return Err(error);
         }
         waiting(&error);
