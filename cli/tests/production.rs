@@ -122,6 +122,10 @@ impl Production {
     }
 
     fn sign(&self, token: &str, file: &Path) -> Output {
+        self.sign_within("20s", token, file)
+    }
+
+    fn sign_within(&self, timeout: &str, token: &str, file: &Path) -> Output {
         fs::write(file, file.as_os_str().as_encoded_bytes()).unwrap();
         let config = self.folder.join("server/trust/client_trust_config.json");
         run([
@@ -131,7 +135,7 @@ impl Production {
             "--identity-token".as_ref(),
             token.as_ref(),
             "--timeout".as_ref(),
-            "20s".as_ref(),
+            timeout.as_ref(),
             file.as_ref(),
         ])
     }
@@ -671,7 +675,8 @@ fn a_token_that_is_pulled_is_told_of_and_used_again_when_it_is_back() {
     fs::rename(folder.join("pulled"), &tokens).unwrap();
     server.until("it is told of the PIN", |it| it.get("/readyz").1.contains("refuses the PIN"));
     for _ in 0..3 {
-        assert_fails(&server.sign(&token, &folder.join("wrong.txt")), 2, "refuses the PIN");
+        let refused = server.sign_within("2s", &token, &folder.join("wrong.txt"));
+        assert_fails(&refused, 2, "refuses the PIN");
     }
     assert_eq!(server.told("the token refuses the PIN"), 1, "{}", server.log());
     fs::write(folder.join("pin"), "5678\n").unwrap();
