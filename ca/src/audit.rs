@@ -185,16 +185,17 @@ impl Audit {
         if let Event::Refused { message, .. } | Event::WouldRefuse { message, .. } = &mut event {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         }
-        let unrecorded = if matches!(event, Event::Refused { who: None, .. }) {
-            let admitted =
-                self.strangers.lock().unwrap_or_else(PoisonError::into_inner).admit(time);
-            let Some(unrecorded) = admitted else { return Ok(()) };
-            unrecorded
-        } else {
-            0
-        };
+        let strangers = || self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_stranger = matches!(event, Event::Refused { who: None, .. });
+        let admitted = if by_stranger { strangers().admit(time) } else { Some(0) };
+        let Some(unrecorded) = admitted else { return Ok(()) };
         let entry = Entry { time, request_id: request_id.to_owned(), unrecorded, event };
-        self.log.append(serde_json::to_vec(&entry).expect("texts and numbers only")).await
+        let entry = serde_json::to_vec(&entry).expect("texts and numbers only");
+        let appended = self.log.append(entry).await;
+        if by_stranger && appended.is_err() {
+            strangers().unrecorded += unrecorded + 1;
+        }
+        appended
     }
 }
 

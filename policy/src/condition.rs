@@ -315,13 +315,18 @@ impl Walk<'_> {
                         &FUNCTIONS,
                     );
                 }
+                // `join` repeats its separator, and reads its list.
+                let joins = call.func_name == "join";
                 let makes = MAKERS.contains(&call.func_name.as_str());
-                self.pays |= makes;
+                self.pays |= makes || joins;
                 let target = call.target.iter_mut().map(|target| &mut **target);
                 for (place, part) in target.chain(&mut call.args).enumerate() {
                     self.expression(part, loops);
-                    if makes {
-                        paid_by(if place == 0 { MAKE } else { SHORT }, part);
+                    match place {
+                        0 if makes => paid_by(MAKE, part),
+                        0 if joins => paid_by(LOOK, part),
+                        _ if makes || joins => paid_by(SHORT, part),
+                        _ => {}
                     }
                 }
             }

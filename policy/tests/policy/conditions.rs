@@ -227,7 +227,8 @@ fn what_a_loop_reads_is_bounded_whatever_it_makes_of_the_error() {
 fn what_is_made_of_a_text_is_bounded_by_its_length() {
     let text = "a,b".repeat(700_000);
     let kind = "https://in-toto.io/attestation/vulns/v0.2";
-    let predicate = json!({ "text": text, "long": "x".repeat(65), "short": "a,b" });
+    let predicate =
+        json!({ "text": text, "long": "x".repeat(65), "short": "a,b", "list": ["a", "b"] });
     let facts = signed(vec![signature(ana()), attestation(ana(), kind, predicate)]);
     let answer = |check: &str| {
         let rules = simple(&format!(
@@ -244,6 +245,7 @@ fn what_is_made_of_a_text_is_bounded_by_its_length() {
         ("predicate.text.lastIndexOf('ba') >= 0", much),
         ("predicate.short.replace('a', predicate.long) != ''", long),
         ("predicate.short.indexOf(predicate.long) < 0", long),
+        ("predicate.list.join(predicate.long) != ''", long),
         ("predicate.short.split(predicate.long).size() == 1", long),
     ] {
         let decision = answer(check);
@@ -253,6 +255,7 @@ fn what_is_made_of_a_text_is_bounded_by_its_length() {
     for check in [
         "predicate.short.split(',') == ['a', 'b'] && predicate.short.split(',', 1).size() == 1",
         "predicate.short.replace(',', '') == 'ab' && predicate.short.replace('a', 'b', 0) == 'a,b'",
+        "predicate.list.join('-') == 'a-b' && predicate.list.join() == 'ab'",
         "predicate.short.indexOf(',') == 1 && predicate.short.lastIndexOf('b', 2) == 2",
     ] {
         let decision = answer(check);
