@@ -306,14 +306,23 @@ impl Judge {
             },
         };
         let room = self.room_for(layer.size, read).await?;
-        let (bundle, payload) = match listed {
-            Listed::Referrer(_) => (place.blob(&layer, MAX_BUNDLE).await?, None),
+        let fetched = match listed {
+            Listed::Referrer(_) => {
+                place.blob(&layer, MAX_BUNDLE).await.map(|bundle| (bundle, None))
+            }
             Listed::Layer(_) => {
-                let Layer { bundle, content, .. } = place.legacy(&layer).await?;
-                (bundle, layer.is_legacy_signature().then_some(content))
+                place.legacy(&layer).await.map(|Layer { bundle, content, .. }| {
+                    (bundle, layer.is_legacy_signature().then_some(content))
+                })
             }
         };
-        Ok(Some(Fetched { bundle, payload, room }))
+        match fetched {
+            Ok((bundle, payload)) => Ok(Some(Fetched { bundle, payload, room })),
+            Err(error) => {
+                read.fetch_sub(layer.size, Ordering::Relaxed); // there was nothing
+                Err(error)
+            }
+        }
     }
 
     /// Counts `size` bytes to what `read` has of an image, and waits for room for them.

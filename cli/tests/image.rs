@@ -281,6 +281,15 @@ fn a_saved_image_verifies_without_a_network_and_a_bundle_is_attached_where_it_be
     let loaded = succeeds(&run(["load", "--dir", both, &by_digest]));
     assert!(loaded.contains(&digest), "{loaded}");
 
+    let other = format!("{}@sha256:{}", case.image("new:v1"), "00".repeat(32));
+    for place in [both, folder] {
+        assert_ne!(
+            verdict(&run(["load", "--dir", place, &other])).0,
+            0,
+            "no image has this digest"
+        );
+    }
+
     // A changed folder is found out.
     let blobs = Path::new(folder).join("blobs/sha256");
     std::fs::write(blobs.join(digest.strip_prefix("sha256:").unwrap()), "{}").unwrap();

@@ -257,6 +257,9 @@ fn a_signed_list_of_digests_covers_its_files() {
 
     // The list stands for itself where it is found among the files; a folder that is elsewhere is told.
     expect(&world.verify(&[&list[..], &["dist"]].concat()), 0, &all);
+    assert_eq!(verdict(&world.verify(&[&list[..], &["./dist"]].concat())).0, 0);
+    let walked = ["--checksums", "./dist/SHA256SUMS", "dist"];
+    assert_eq!(verdict(&world.verify(&walked)).0, 0);
     std::os::unix::fs::symlink("..", world.path("dist/link")).unwrap();
     assert_eq!(verdict(&world.verify(&[&list[..], &["dist"]].concat())).0, 1);
     fs::remove_file(world.path("dist/link")).unwrap();

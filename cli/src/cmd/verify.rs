@@ -16,11 +16,12 @@ use crate::grounds::Grounds;
 use crate::report::{self, Demand, Results, Verdict};
 use crate::trust::read_bounded;
 pub(super) use bundles::Bundles;
-use checksums::Checksums;
+use checksums::{Checksums, place};
 use countersign_policy::Signers;
 use countersign_verify::statement::Statement;
 use countersign_verify::{Artifact, Report, Verified, Verifier};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::HashMap;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -207,7 +208,12 @@ impl Job<'_> {
         // The list stands for itself, where a directory has it.
         let files: Vec<_> = match files {
             [] => checksums.all().map(|(file, _)| file).collect(),
-            files => files.iter().filter(|file| *file != list).cloned().collect(),
+            files => {
+                let mut folders = HashMap::new();
+                let own = place(list, &mut folders);
+                let others = files.iter().filter(|file| place(file, &mut folders) != own);
+                others.cloned().collect()
+            }
         };
         let mut results = check_all(&files, |file, _| {
             let shown = file.display().to_string();

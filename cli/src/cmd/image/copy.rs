@@ -5,7 +5,7 @@ use crate::args::image::{Copy, Load, Save};
 use crate::failure::Failure;
 use crate::output;
 use crate::runtime::block_on;
-use countersign_client::oci::{self, Copied, Descriptor, Layout, Reference, Where};
+use countersign_client::oci::{self, Copied, Descriptor, Digest, Layout, Reference, Where};
 use std::process::ExitCode;
 
 /// `copy`
@@ -39,18 +39,20 @@ pub(crate) fn load(args: &Load) -> Result<ExitCode, Failure> {
     let (reference, repository) = image(&args.image)?;
     let layout = Layout::open(&args.dir).map_err(failure)?;
     let images = layout.images().map_err(failure)?;
-    let wanted = reference.at(&wanted(&images, &reference)?.digest);
+    let wanted = reference.at(&wanted(&images, &reference)?);
     let (from, to) = (Where::Layout(layout), Where::Registry(repository));
     let copied = block_on(oci::copy(&from, &to, &wanted, reference.tag()))?.map_err(failure)?;
     told(&copied, &reference.name())
 }
 
-/// The image of a layout that is there alone, or has the name; or else the one with the tag.
-fn wanted<'a>(images: &'a [Descriptor], reference: &Reference) -> Result<&'a Descriptor, Failure> {
-    if let ([only], _) | (_, Some(only)) =
-        (images, images.iter().find(|one| reference.digest() == Some(&one.digest)))
-    {
-        return Ok(only);
+/// What a reference means in a layout: its digest, the one image that is there, the one with the name, or else the one
+/// with the tag.
+fn wanted(images: &[Descriptor], reference: &Reference) -> Result<Digest, Failure> {
+    if let Some(digest) = reference.digest() {
+        return Ok(digest.clone()); // it is found or not
+    }
+    if let [only] = images {
+        return Ok(only.digest.clone());
     }
     let tag = reference.tag().unwrap_or("latest");
     let name = format!("{}:{tag}", reference.name());
@@ -62,7 +64,7 @@ fn wanted<'a>(images: &'a [Descriptor], reference: &Reference) -> Result<&'a Des
     let whole = named(&|found| found == name);
     let found = if whole.is_empty() { named(&tagged) } else { whole };
     match found.as_slice() {
-        [only] => Ok(only),
+        [only] => Ok(only.digest.clone()),
         _ => {
             let names: Vec<_> = images.iter().filter_map(Layout::name).collect();
             let (count, names) = (found.len(), names.join(", "));

@@ -154,7 +154,10 @@ pub(crate) fn claimed_identity(bundle: &Bundle) -> Option<Identity> {
 
 fn speaks_of(bundle: &Bundle, artifact: &Artifact) -> bool {
     match bundle.content() {
-        Content::Message(message) => artifact.digest(message.hash) == Some(&message.digest),
+        // What names no digest its signature decides.
+        Content::Message(message) => {
+            message.digest.is_empty() || artifact.digest(message.hash) == Some(&message.digest)
+        }
         Content::Dsse(envelope) => Statement::parse(&envelope.payload).is_ok_and(|statement| {
             artifact.digests().any(|(hash, digest)| statement.subject(hash, digest).is_some())
         }),

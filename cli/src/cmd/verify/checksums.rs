@@ -64,10 +64,16 @@ impl Checksums {
         }
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let mut folders = HashMap::new();
-        let places = files.iter().enumerate();
-        let places = places
-            .map(|(number, listed)| (place(&folder.join(&listed.name), &mut folders), number))
-            .collect();
+        let mut places = HashMap::new();
+        for (number, listed) in files.iter().enumerate() {
+            let place = place(&folder.join(&listed.name), &mut folders);
+            if places.insert(place, number).is_some() {
+                return Err(unclear(format!(
+                    "{:?} is listed under another name, too",
+                    listed.name
+                )));
+            }
+        }
         Ok(Self { folder, files, places })
     }
 
@@ -85,7 +91,7 @@ impl Checksums {
 
 /// Where a file is, however its folder is written. Not what it leads to: a link is a file of its own, or one that is
 /// listed would pass for another. `folders` are those that are known.
-fn place(file: &Path, folders: &mut HashMap<PathBuf, PathBuf>) -> PathBuf {
+pub(super) fn place(file: &Path, folders: &mut HashMap<PathBuf, PathBuf>) -> PathBuf {
     let folder = folder(file);
     let known = folders.entry(folder.to_owned());
     let whole =
@@ -150,6 +156,7 @@ mod tests {
         let long = "ef".repeat(64);
         let sums = parse(format!("{a}  f\n{long}  f\n{a}  f\n")).unwrap();
         assert_eq!(sums.about(Path::new("d/f")).unwrap().digests.len(), 2);
+        assert!(parse(format!("{a}  f\n{b}  ./f\n")).is_err());
     }
 
     #[test]
