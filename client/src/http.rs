@@ -426,3 +426,17 @@ impl Retryable for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_service_says_is_one_line_and_bounded() {
+        for body in [&b"{\"message\":\"no\\n::error::x\"}"[..], b"no\n::error::x"] {
+            assert_eq!(message(body), "no ::error::x");
+        }
+        let long = format!("{{\"message\":\"{}\"}}", "x".repeat(5000));
+        assert_eq!(message(long.as_bytes()).len(), 1000);
+    }
+}

@@ -82,6 +82,8 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Answer {
         Busy,
+        /// Busy, and not to be asked again before the end of time.
+        Never,
         None,
         No,
     }
@@ -91,10 +93,13 @@ mod tests {
             *self != Self::No
         }
         fn busy(&self) -> bool {
-            *self == Self::Busy
+            matches!(self, Self::Busy | Self::Never)
         }
         fn retry_after(&self) -> Option<Duration> {
-            Some(Duration::from_millis(1))
+            match self {
+                Self::Never => Some(Duration::from_secs(u64::MAX)),
+                _ => Some(Duration::from_millis(1)),
+            }
         }
     }
 
@@ -128,5 +133,6 @@ mod tests {
         assert_eq!(silent, (ATTEMPTS, Err(Answer::None)));
         assert_eq!(attempts(20, Answer::None, second, true).await, (20, Ok(())), "insisting");
         assert_eq!(attempts(99, Busy, Duration::ZERO, true).await, (1, Err(Busy)));
+        assert_eq!(attempts(9, Answer::Never, second, true).await, (1, Err(Answer::Never)));
     }
 }

@@ -176,6 +176,14 @@ fn the_deepest_expressions_that_are_taken_end_in_an_answer() {
     }
 }
 
+/// By a policy that demands `check` of a scan.
+fn by_check(facts: &Facts, check: &str) -> Decision {
+    let rules = simple(&format!(
+        "  - {{name: checked, every: apps, needs: [attestation: {{kind: vuln-scan, by: release, check: [\"{check}\"]}}], otherwise: refuse}}\n"
+    ));
+    decide(facts, &policy(&rules))
+}
+
 /// Whoever writes the attestation decides how long its lists and texts are.
 #[test]
 fn what_a_loop_reads_is_bounded_whatever_it_makes_of_the_error() {
@@ -185,12 +193,7 @@ fn what_a_loop_reads_is_bounded_whatever_it_makes_of_the_error() {
     let predicate = json!({ "items": few, "allowed": numbers, "text": text, "deep": [numbers], "texts": [text] });
     let kind = "https://in-toto.io/attestation/vulns/v0.2";
     let facts = signed(vec![signature(ana()), attestation(ana(), kind, predicate)]);
-    let answer = |check: &str| {
-        let rules = simple(&format!(
-            "  - {{name: loops, every: apps, needs: [attestation: {{kind: vuln-scan, by: release, check: [\"{check}\"]}}], otherwise: refuse}}\n"
-        ));
-        decide(&facts, &policy(&rules))
-    };
+    let answer = |check: &str| by_check(&facts, check);
     for check in [
         "predicate.items.all(i, !(i in predicate.allowed) || true)",
         "predicate.items.all(i, predicate.allowed.size() > 0)",
@@ -230,12 +233,7 @@ fn what_is_made_of_a_text_is_bounded_by_its_length() {
     let predicate =
         json!({ "text": text, "long": "x".repeat(65), "short": "a,b", "list": ["a", "b"] });
     let facts = signed(vec![signature(ana()), attestation(ana(), kind, predicate)]);
-    let answer = |check: &str| {
-        let rules = simple(&format!(
-            "  - {{name: makes, every: apps, needs: [attestation: {{kind: vuln-scan, by: release, check: [\"{check}\"]}}], otherwise: refuse}}\n"
-        ));
-        decide(&facts, &policy(&rules))
-    };
+    let answer = |check: &str| by_check(&facts, check);
     let (much, long) = ("2000000 that are read", "has at most 64 bytes");
     for (check, expected) in [
         ("predicate.text.split('').size() > 0", much),
