@@ -221,7 +221,7 @@ fn what_is_logged_and_not_stored_is_kept() {
     let _ = case.registry.push_image("acme/app", "v1", "app");
     let image = case.image("app:v1");
     case.registry.meddle(|request, honest| match request.method == "PUT" {
-        true => Reply::new(403, ""),
+        true => Reply::new(403, r#"{"errors":[{"code":"DENIED","message":"over\nquota"}]}"#),
         false => honest,
     });
     let (token, config) = (case.dev.token("a@example.com"), case.dev.config());
@@ -231,6 +231,7 @@ fn what_is_logged_and_not_stored_is_kept() {
     let output = common::clean(&mut command).output().unwrap();
     let (status, errors) = verdict(&output);
     assert_eq!(status, 2, "{errors}");
+    assert!(errors.contains("knows who asks: over quota;"), "{errors}");
     case.registry.behave();
     let (_, next) = errors.split_once("`countersign attach --bundle ").expect(&errors);
     let (bundle, named) = next.split_once(' ').unwrap();

@@ -48,6 +48,11 @@ impl Reply {
         self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
+    /// What an unsuccessful reply says went wrong, on one line; empty when it says nothing.
+    pub(crate) fn message(&self) -> String {
+        message(&self.body)
+    }
+
     /// The reply if its status is a success, else the error that it stands for.
     pub(crate) fn success(self, url: &Url) -> Result<Self, Error> {
         let retry_after = self.header("retry-after").and_then(|value| value.parse().ok());
@@ -57,7 +62,7 @@ impl Reply {
             status => Err(Error::Status {
                 url: url.to_string(),
                 status,
-                message: message(&self.body),
+                message: self.message(),
                 retry_after: retry_after.map(Duration::from_secs),
                 location,
             }),

@@ -512,7 +512,10 @@ impl Repository {
     fn checked(&self, reply: Reply, url: &Url, what: &str) -> Result<Reply, Error> {
         match reply.status {
             404 => Err(Error::NotFound { what: what.to_owned() }),
-            403 => Err(self.denied("403, although it knows who asks")),
+            403 => Err(self.denied(&match reply.message() {
+                said if said.is_empty() => "403, although it knows who asks".to_owned(),
+                said => format!("403, although it knows who asks: {said}"),
+            })),
             _ => Ok(reply.success(url)?),
         }
     }
