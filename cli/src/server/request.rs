@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use axum::{BoxError, Router};
 use axum_server::ConnectionShutdown;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use metrics::{Counter, Histogram, counter, histogram};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -120,12 +120,23 @@ impl Front {
             drop(place);
         });
         response.map(|body| {
-            let pieces = body.into_data_stream().take_until(tokio::time::sleep(longest));
-            Body::from_stream(pieces.inspect(move |_| {
+            Body::from_stream(ending(body, longest).inspect(move |_| {
                 let _ = &going_on;
             }))
         })
     }
+}
+
+/// The pieces of a body, which fails when it goes on for longer: nobody must take what was cut off for whole.
+fn ending(body: Body, longest: Duration) -> impl Stream<Item = Result<Bytes, BoxError>> {
+    let end = tokio::time::Instant::now() + longest;
+    stream::unfold(Some(body.into_data_stream()), move |pieces| async move {
+        let mut pieces = pieces?;
+        match tokio::time::timeout_at(end, pieces.next()).await {
+            Ok(piece) => Some((piece?.map_err(BoxError::from), Some(pieces))),
+            Err(late) => Some((Err(late.into()), None)),
+        }
+    })
 }
 
 /// The service of one connection. Each request has a clone of it.
@@ -305,6 +316,19 @@ fn id(request: &Request) -> (Arc<str>, HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_cut_off_ends_with_an_error_and_what_ends_in_time_does_not() {
+        let piece = || stream::iter([Ok::<_, Infallible>(Bytes::from("piece"))]);
+        let read = async |body: Body, longest| {
+            let pieces: Vec<_> = ending(body, longest).collect().await;
+            pieces.iter().map(Result::is_ok).collect::<Vec<_>>()
+        };
+        let endless = Body::from_stream(piece().chain(stream::pending()));
+        assert_eq!(read(endless, Duration::from_millis(50)).await, [true, false]);
+        let short = Body::from_stream(piece());
+        assert_eq!(read(short, Duration::from_secs(60)).await, [true]);
+    }
 
     #[tokio::test]
     async fn an_id_that_is_fit_to_be_repeated_is_kept_and_others_are_replaced() {
