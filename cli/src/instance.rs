@@ -169,7 +169,7 @@ impl Instance {
             Failure::unclear(format!("the search index does not open: {error}"))
                 .hint(format!("remove {INDEX}: it is made anew"))
         })?;
-        index.follow();
+        index.follow().map_err(|error| Failure::unclear(format!("the search index: {error}")))?;
         let audit = Audit::new(Arc::new(audit::Recorded(Arc::clone(&logs.audit))));
         // Before anybody is served.
         log_gate.set(plan.policy.clone(), &own, &audit);

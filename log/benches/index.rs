@@ -170,7 +170,7 @@ async fn write(folder: &Path, entries: u64, follows: bool) {
     let index = Index::open(&folder.join("index.db"), vec![log.published()]).await;
     let index = index.expect("an index");
     if follows {
-        index.follow();
+        index.follow().expect("a thread");
     }
     let pair = KeyPair::generate().expect("a key");
     let certificate = base64(&Bodies::certificate(&pair));

@@ -9,7 +9,7 @@ use crate::recover::{self, OpenError};
 use crate::sequencer::{self, CHECKPOINT};
 use crate::signer::{LogKey, Signer};
 use crate::store::{CheckpointLock, MAX_BATCH, Source, StoreError, TileStore};
-use crate::tree::Edge;
+use crate::tree::{Edge, Tail};
 use crate::witness::Witnesses;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -112,8 +112,7 @@ pub struct Head {
     /// The note as it is published: the same, and cosignatures below it.
     pub(crate) note: String,
     pub(crate) edge: Edge,
-    /// The records of the last bundle, when it is not full.
-    pub(crate) tail: Bytes,
+    pub(crate) tail: Tail,
 }
 
 impl Default for Head {
@@ -121,7 +120,7 @@ impl Default for Head {
         let (origin, root, extensions) = (String::new(), empty_root(), vec![]);
         let checkpoint = Checkpoint { origin, size: 0, root, extensions };
         let (signed, note) = (String::new(), String::new());
-        Self { checkpoint, signed, note, edge: Edge::default(), tail: Bytes::new() }
+        Self { checkpoint, signed, note, edge: Edge::default(), tail: Tail::default() }
     }
 }
 

@@ -27,7 +27,7 @@ impl Head {
     }
 }
 
-fn is_end(checkpoint: &Checkpoint) -> bool {
+pub(crate) fn is_end(checkpoint: &Checkpoint) -> bool {
     checkpoint.extensions.iter().any(|line| line.starts_with(FROZEN))
 }
 
@@ -62,6 +62,7 @@ impl Log {
                 (checkpoint, note)
             }
         };
+        shared.lock.settle().await?;
         // Restart finds the frozen checkpoint in the lock, and publishes it.
         let signed = note.clone();
         let frozen = Arc::new(Head { checkpoint, signed, note, ..Head::clone(&head) });

@@ -21,6 +21,7 @@ pub use query::{Error as QueryError, Query};
 pub(crate) use facts::{folded, without_zeros};
 pub(crate) use query::Field;
 
+use crate::background::Background;
 use crate::proof;
 use crate::read::Reader;
 use crate::record::Format;
@@ -65,7 +66,13 @@ struct Inner {
     postings: Postings,
     logs: RwLock<Vec<Arc<Follower>>>,
     stop: watch::Sender<bool>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    following: Mutex<Option<Following>>,
+}
+
+/// Where the logs are followed.
+struct Following {
+    background: Background,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// How far a log is indexed.
@@ -110,18 +117,21 @@ impl Index {
         for log in logs {
             followers.push(Arc::new(Follower::new(log, postings.clone()).await?));
         }
-        let (stop, tasks) = (watch::Sender::new(false), Mutex::default());
-        Ok(Self(Arc::new(Inner { postings, logs: RwLock::new(followers), stop, tasks })))
+        let (stop, following) = (watch::Sender::new(false), Mutex::default());
+        Ok(Self(Arc::new(Inner { postings, logs: RwLock::new(followers), stop, following })))
     }
 
-    /// Follows another log, as a new shard is.
+    /// Takes in another log, as a new shard is, and follows it if it follows the others.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn add(&self, log: Published) -> Result<(), Error> {
         let log = Arc::new(Follower::new(log, self.0.postings.clone()).await?);
+        let mut following = self.0.following.lock();
         self.0.logs.write().push(Arc::clone(&log));
-        self.0.tasks.lock().push(tokio::spawn(follow(log, self.0.stop.subscribe())));
+        if let Some(Following { background, tasks }) = &mut *following {
+            tasks.push(background.spawn(follow(log, self.0.stop.subscribe())));
+        }
         Ok(())
     }
 
@@ -129,10 +139,17 @@ impl Index {
         self.0.logs.read().clone()
     }
 
-    /// Starts to follow the logs, until [`close`](Self::close).
-    pub fn follow(&self) {
-        let task = |log| tokio::spawn(follow(log, self.0.stop.subscribe()));
-        self.0.tasks.lock().extend(self.logs().into_iter().map(task));
+    /// Starts to follow the logs, until [`close`](Self::close), on a thread of its own.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn follow(&self) -> std::io::Result<()> {
+        let background = Background::start("index")?;
+        let mut following = self.0.following.lock();
+        let task = |log| background.spawn(follow(log, self.0.stop.subscribe()));
+        let tasks = self.logs().into_iter().map(task).collect();
+        *following = Some(Following { background, tasks });
+        Ok(())
     }
 
     /// Indexes all that is published by now.
@@ -225,11 +242,13 @@ impl Index {
     /// Stops to follow, and closes the file. What was not finished is found undone by the next start.
     pub async fn close(&self) {
         self.0.stop.send_replace(true);
-        let tasks = std::mem::take(&mut *self.0.tasks.lock());
-        for task in tasks {
+        let following = self.0.following.lock().take();
+        let (background, tasks) = following.map(|it| (it.background, it.tasks)).unzip();
+        for task in tasks.unwrap_or_default() {
             let _ = task.await; // a panic of the task has been reported by the runtime
         }
         self.0.postings.close().await;
+        drop(background); // it had connections to give back
     }
 }
 

@@ -30,7 +30,9 @@ pub mod store;
 mod tree;
 pub mod witness;
 
+mod background;
 mod engine;
+mod journal;
 
 pub use engine::{Appended, Head, Load, Log, Options};
 pub use pool::{AppendError, Candidate, Leaf};

@@ -75,7 +75,7 @@ pub(crate) async fn record(
     }
     let path = EntryBundle { index: number, width: FULL }.path(format.name());
     let bytes = if number == size / u64::from(FULL) {
-        head.tail.clone()
+        head.tail.bytes()
     } else {
         let found = source.get(&path).await?;
         found.ok_or_else(|| proof::Error::Missing { path: path.clone() })?
@@ -194,7 +194,7 @@ impl Reader {
     pub(crate) async fn bundle(&self, index: u64) -> Result<Bytes, proof::Error> {
         let bundle = EntryBundle { index, width: width(0, index, self.head.checkpoint.size) };
         if bundle.width < FULL {
-            return Ok(self.head.tail.clone());
+            return Ok(self.head.tail.bytes());
         }
         let found = self::bundle(&*self.tiles.source, self.format, bundle).await?;
         found.ok_or_else(|| proof::Error::Missing { path: bundle.path(self.format.name()) })

@@ -1,8 +1,8 @@
 //! Opening a log, and coming back after a crash or a failed write: the same steps.
 //!
-//! The lock's checkpoint is the truth. If what is stored is older, the tiles of the staged batches that led
-//! to that checkpoint are put out by the code that would have done it. Then the root is rebuilt from the
-//! right-edge tiles, and the last bundle hashed against them; then the checkpoint is published, or waits
+//! The lock's checkpoint is the truth, with what was staged after it: its last swaps may be lost with the power, so
+//! staged batches that lead on from it are swapped in again. If what is stored is older, the tiles of the batches that
+//! led there are put out by the code that would have done it. Then the root is rebuilt from the right-edge tiles, and the last bundle hashed against them; then the checkpoint is published, or waits
 //! for its witnesses. Refused: a published checkpoint that
 //! the lock does not know, tiles that lead to another root or past the lock's tree, a lock without a checkpoint
 //! beside a store with one. A log that is refused needs a person, not a retry.
@@ -12,9 +12,11 @@
 //! such a lock is to sign another tree over what was acknowledged.
 
 use crate::engine::{Head, Options};
+use crate::freeze::is_end;
+use crate::journal::{Addition, Foreign, Journal};
 use crate::read;
 use crate::record::Format;
-use crate::sequencer::{CHECKPOINT, Grown, Tree, regrow};
+use crate::sequencer::{CHECKPOINT, Grown, Tree};
 use crate::signer::{self, Signer};
 use crate::store::{CheckpointLock, Source, StoreError, SwapError, TileStore};
 use crate::tree::{Edge, HashTile, edge_tiles};
@@ -34,14 +36,26 @@ pub(crate) async fn recover(
 ) -> Result<(Tree, Arc<Head>), OpenError> {
     let format = options.format;
     let published = store.get(CHECKPOINT).await?;
-    let signed = match lock.load().await? {
+    let mut signed = match lock.load().await? {
         Some(note) => note,
         None if published.is_some() || read::is_past(store, 0).await? => {
             return Err(OpenError::LockMissing);
         }
         None => begin(signer, lock).await?,
     };
-    let checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
+    let mut checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
+    let journal = Journal::read(store).await?;
+    // What was staged when a log was frozen was staged in vain.
+    if !is_end(&checkpoint) {
+        let staged =
+            |Foreign { name }| OpenError::Damaged { path: format!("the staged batch {name}") };
+        for (tree, added) in journal.after(signer.key(), &checkpoint).map_err(staged)? {
+            let (first, identities) = (checkpoint.size, &added.identities);
+            lock.compare_and_swap(Some(&signed), &added.note, first, identities).await?;
+            // Restart finds it in the lock or, without power, after it again.
+            (checkpoint, signed) = (tree, added.note.clone());
+        }
+    }
     signer.resume(&signed);
     let published = match &published {
         None if checkpoint.size > 0 => {
@@ -61,7 +75,7 @@ pub(crate) async fn recover(
             Some((published, note.to_owned()))
         }
     };
-    // Before anything is written; what `regrow` adds is in the lock's tree.
+    // Before any tile is written; what `regrow` adds is in the lock's tree.
     if read::is_past(store, checkpoint.size).await? {
         return Err(OpenError::LockOlder { size: checkpoint.size });
     }
@@ -70,13 +84,13 @@ pub(crate) async fn recover(
         let head = Arc::new(read_head(format, store, checkpoint, signed, note).await?);
         return Ok((Tree::Published(Arc::clone(&head)), head));
     }
-    regrow(store, &checkpoint).await?;
+    regrow(store, &journal.until(&checkpoint)).await?;
     // A batch is kept until what it adds is durable, so without it that is there; or this is the first
     // checkpoint of a log, or an old one was put back; or something is lost, which shows below.
     let (size, note) = (checkpoint.size, signed.clone());
     let grown = Grown::alone(read_head(format, store, checkpoint, signed, note.clone()).await?);
     if options.witnesses.is_none() || size == 0 {
-        let head = grown.store(store, note).await?.head();
+        let head = grown.store(store, lock, note).await?.head();
         return Ok((Tree::Published(Arc::clone(&head)), head));
     }
     // Nobody is asked here: a log can be read while its witnesses are away.
@@ -92,6 +106,18 @@ async fn begin(signer: &Signer, lock: &dyn CheckpointLock) -> Result<String, Ope
     lock.compare_and_swap(None, &note, 0, &[]).await?;
     // Restart finds a log of size 0 that is not published yet.
     Ok(note)
+}
+
+/// Puts out again what batches added.
+async fn regrow(store: &dyn TileStore, added: &[&Addition]) -> Result<(), OpenError> {
+    for addition in added {
+        store.grow(&addition.growth).await.map_err(|error| match error {
+            StoreError::Shrunk { path, .. } => OpenError::Damaged { path },
+            error => error.into(),
+        })?;
+        // Restart does all of it again, until a checkpoint is stored.
+    }
+    Ok(())
 }
 
 fn compare(lock: &Checkpoint, published: &Checkpoint) -> Result<(), OpenError> {
@@ -112,7 +138,7 @@ pub(crate) async fn read_head(
     note: String,
 ) -> Result<Head, OpenError> {
     let edge = read_edge(source, &checkpoint).await?;
-    let tail = read_tail(format, source, &edge).await?;
+    let tail = read_tail(format, source, &edge).await?.into();
     Ok(Head { checkpoint, signed, note, edge, tail })
 }
 

@@ -1,15 +1,17 @@
 //! The one task of a log that changes its tree, batch by batch.
 //!
 //! ```text
-//! batch -> Staged: what tiles and bundles grow by, in memory and as one durable object
-//!       -> Committed: the signed checkpoint swapped into the lock, with the batch's identities
+//! batch -> Staged: what tiles and bundles grow by, identities and signed checkpoint, in memory and as one durable
+//!          object
+//!       -> Committed: the checkpoint swapped into the lock, with the identities
 //!       -> Grown: tiles and bundles out; now witnesses are asked, if there are any
 //!       -> Published: the checkpoint out, cosignatures below the log's own signature
 //!       -> the waiters are answered
 //! ```
-//! Two writes of a batch are durable, the staged object and the swap; what it adds to tiles and bundles
-//! settles later, with that of other batches ([`Unsettled`]), and the checkpoint is then stored beside
-//! them, unless it has cosignatures. Who reads over HTTP gets it out of memory.
+//! One write of a batch is durable, the staged object. The swap decides that it is the log's; should the power take
+//! that from the lock, recovery finds it staged and swaps it in again. Swaps settle later, with what the batches add
+//! to tiles and bundles ([`Unsettled`]), and the checkpoint is then stored beside them, unless it has cosignatures.
+//! Who reads over HTTP gets it out of memory.
 //!
 //! The types make the order: only a `Staged` commits, only a `Committed` grows, only a `Grown` publishes,
 //! only a `Published` is answered. What stands in the lock is signed by the log alone: whatever witnesses
@@ -21,15 +23,13 @@
 //! lock and store by [`recover`](crate::recover); the waiters are then answered from what is found
 //! there.
 
-use crate::engine::{Appended, Head, Log, Shared};
+use crate::engine::{Appended, Head, Log, Options, Shared};
+use crate::journal::Addition;
 use crate::pool::{Answer, AppendError, Candidate, Pool};
-use crate::record::Format;
 use crate::recover::{OpenError, recover};
 use crate::signer::{self, Signer};
-use crate::store::{
-    CheckpointLock, Growth, MAX_BATCH, StagedBatch, StoreError, SwapError, TileStore,
-};
-use crate::tree::Filled;
+use crate::store::{CheckpointLock, Growth, MAX_BATCH, StoreError, SwapError, TileStore};
+use crate::tree::{Filled, Tail};
 use bytes::Bytes;
 use countersign_verify::checkpoint::Checkpoint;
 use countersign_verify::merkle::Hash;
@@ -76,13 +76,13 @@ const SETTLE_ENTRIES: u64 = 8192;
 /// When nothing comes any more, what is there settles.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// Batches whose growth would not survive loss of power. They are staged until it does, and the stored
+/// Batches whose swaps and growth would not survive loss of power. They are staged until these do, and the stored
 /// checkpoint is the one before them.
 #[derive(Default)]
 struct Unsettled {
     /// When the oldest was published, and the size of the tree before it.
     since: Option<(Instant, u64)>,
-    /// Growth on its way to the disk; its checkpoint is stored after it.
+    /// Swaps and growth on their way to the disk; the checkpoint is stored after them.
     settling: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
@@ -102,9 +102,11 @@ impl Unsettled {
     /// Has all that is published settle, while the next batches come. Waits for those before it.
     async fn settle(&mut self, shared: &Shared, head: &Head) -> Result<(), StoreError> {
         self.settled().await?;
-        let (store, note) = (Arc::clone(&shared.store), head.note.clone());
-        let growth = store.settle();
+        let (store, lock) = (Arc::clone(&shared.store), Arc::clone(&shared.lock));
+        let (growth, note) = (store.settle(), head.note.clone());
         self.settling = Some(tokio::spawn(async move {
+            // Once the growth has settled the batches may be gone, so the swaps go first.
+            lock.settle().await?;
             growth.await?;
             // Restart finds the growth, and the stored checkpoint older than it.
             store.put(CHECKPOINT, note.into()).await
@@ -293,10 +295,10 @@ async fn advance(
     let store = &*shared.store;
     let entries = fresh.len();
     let oldest = shared.pool.lock().load().oldest;
-    let staged = Staged::write(shared.options.format, &shared.signer, head, fresh, store).await?;
-    let committing = Instant::now();
-    let committed = staged.commit(&*shared.lock, shared.options.table).await?;
-    let commit = committing.elapsed();
+    let staging = Instant::now();
+    let staged = Staged::write(shared, head, fresh).await?;
+    let committed = staged.commit(&*shared.lock).await?;
+    let commit = staging.elapsed();
     let grown = committed.grow(store).await.map_err(|error| Failure::Unknown(error.into()))?;
     shared.tiles.remember(grown.batch.filled.clone());
     let head = release(shared, grown).await?;
@@ -318,7 +320,7 @@ async fn release(shared: &Shared, grown: Grown) -> Result<Arc<Head>, Failure> {
         Some(witnesses) => match witnesses.cosign(&shared.tiles, &grown.batch.head).await {
             // Cosignatures stand in the stored checkpoint alone, so that is stored first.
             Ok(note) => {
-                let stored = grown.store(&*shared.store, note).await;
+                let stored = grown.store(&*shared.store, &*shared.lock, note).await;
                 stored.map_err(|error| Failure::Unknown(error.into()))?
             }
             Err(refusal) => return Err(Failure::Held(Box::new(grown), refusal)),
@@ -432,10 +434,10 @@ struct Staged {
     batch: Batch,
 }
 
-/// What a batch adds.
+/// What a batch leads to.
 struct Batch {
     head: Arc<Head>,
-    growth: Vec<Growth>,
+    addition: Addition,
     filled: Vec<Filled>,
     leaves: Vec<(Hash, u64)>,
     /// As long as `leaves`.
@@ -444,35 +446,32 @@ struct Batch {
 
 impl Staged {
     async fn write(
-        format: Format,
-        signer: &Signer,
+        shared: &Shared,
         previous: Arc<Head>,
         batch: Vec<Candidate>,
-        store: &dyn TileStore,
     ) -> Result<Self, Failure> {
-        let Ok(batch) = Batch::new(format, signer, &previous, batch) else {
+        let Ok(batch) = Batch::new(&shared.options, &shared.signer, &previous, batch) else {
             return Err(Failure::Before(previous, AppendError::Signing));
         };
-        let [name, after] = [&batch.head, &previous].map(|head| tree_name(&head.checkpoint));
-        match store.stage(StagedBatch { name, after, bytes: encode(&batch.growth) }).await {
-            // Restart finds the old checkpoint in the lock, and a staged batch that it does not ask for.
+        let staged = batch.addition.staged(&previous.checkpoint, &batch.head.checkpoint);
+        match shared.store.stage(staged).await {
+            // Restart finds the old checkpoint in the lock and a batch after it: it is committed then, though nobody
+            // has been told so.
             Ok(()) => Ok(Self { previous, batch }),
             Err(error) => Err(Failure::Before(previous, error.into())),
         }
     }
 
-    async fn commit(self, lock: &dyn CheckpointLock, table: bool) -> Result<Committed, Failure> {
+    async fn commit(self, lock: &dyn CheckpointLock) -> Result<Committed, Failure> {
         let Self { previous, batch } = self;
-        let leaves = if table { &batch.leaves[..] } else { &[] };
-        let (first, identities) = (previous.checkpoint.size, leaves.iter().map(|(it, _)| *it));
-        let identities: Vec<_> = identities.collect();
-        let (old, new) = (Some(&*previous.signed), &batch.head.signed);
-        let swap = lock.compare_and_swap(old, new, first, &identities);
+        let Addition { note, identities, .. } = &batch.addition;
+        let (old, first) = (Some(&*previous.signed), previous.checkpoint.size);
+        let swap = lock.compare_and_swap(old, note, first, identities);
         swap.await.map_err(|error| match error {
             SwapError::Conflict => Failure::Unknown(AppendError::Conflict),
             SwapError::Store(error) => Failure::Unknown(error.into()),
         })?;
-        // Restart finds the new checkpoint in the lock, and puts out what the staged batch adds.
+        // Restart finds the new checkpoint in the lock or, without power, after it, and puts out what the batch adds.
         Ok(Committed { batch })
     }
 }
@@ -480,43 +479,45 @@ impl Staged {
 impl Batch {
     /// A tree without what its last batch added.
     fn alone(head: Head) -> Self {
-        let (growth, filled, leaves, records) = (vec![], vec![], vec![], vec![]);
-        Self { head: Arc::new(head), growth, filled, leaves, records }
+        let addition = Addition { note: head.signed.clone(), identities: vec![], growth: vec![] };
+        let (filled, leaves, records) = (vec![], vec![], vec![]);
+        Self { head: Arc::new(head), addition, filled, leaves, records }
     }
 
     fn new(
-        format: Format,
+        options: &Options,
         signer: &Signer,
         previous: &Head,
         candidates: Vec<Candidate>,
     ) -> Result<Self, signer::Error> {
         let old_size = previous.checkpoint.size;
         let mut edge = previous.edge.clone();
-        // The last bundle from its first record, and how much of it is published.
-        let (mut bundle, mut before) = (previous.tail.to_vec(), previous.tail.len());
+        // What the last bundle gets, and how much of it is there.
+        let (mut tail, mut added) = (previous.tail.clone(), Vec::new());
         let (mut growth, mut filled) = (Vec::new(), Vec::new());
         let (mut leaves, mut records) = (Vec::new(), Vec::new());
-        let grown = |end: u64, before, bundle: &Bytes| {
+        let grown = |end: u64, before: &Tail, bytes: &Bytes| {
             let (index, width) = ((end - 1) / u64::from(FULL), (end - 1) % u64::from(FULL) + 1);
             let width = u16::try_from(width).expect("at most 256");
-            let path = EntryBundle { index, width: FULL }.path(format.name());
-            Growth { path, offset: before as u64, bytes: bundle.slice(before..), width }
+            let path = EntryBundle { index, width: FULL }.path(options.format.name());
+            Growth { path, offset: before.length() as u64, bytes: bytes.clone(), width }
         };
         for candidate in candidates {
             let index = edge.size();
             leaves.push((candidate.identity(), index));
             let leaf = candidate.leaf_at(index);
-            bundle.extend_from_slice(&leaf.record);
+            added.extend_from_slice(&leaf.record);
             edge.push(leaf.hash, &mut filled);
             records.push(leaf.record);
             if edge.size().is_multiple_of(u64::from(FULL)) {
-                growth.push(grown(edge.size(), before, &std::mem::take(&mut bundle).into()));
-                before = 0;
+                growth.push(grown(edge.size(), &tail, &std::mem::take(&mut added).into()));
+                tail = Tail::default();
             }
         }
-        let tail = Bytes::from(bundle);
-        if tail.len() > before {
-            growth.push(grown(edge.size(), before, &tail));
+        if !added.is_empty() {
+            let added = added.into();
+            growth.push(grown(edge.size(), &tail, &added));
+            tail.push(added);
         }
         for (tile, before, hashes) in edge.growth(old_size, &filled) {
             let (path, offset) = (Tile { width: FULL, ..tile }.path(), 32 * u64::from(before));
@@ -527,31 +528,14 @@ impl Batch {
         let signed = signer.sign(size, root)?;
         let origin = signer.key().origin().to_owned();
         let checkpoint = Checkpoint { origin, size, root, extensions: vec![] };
+        let mut identities: Vec<_> = leaves.iter().map(|(identity, _)| *identity).collect();
+        if !options.table {
+            identities.clear();
+        }
+        let addition = Addition { note: signed.clone(), identities, growth };
         let head = Arc::new(Head { checkpoint, note: signed.clone(), signed, edge, tail });
-        Ok(Self { head, growth, filled, leaves, records })
+        Ok(Self { head, addition, filled, leaves, records })
     }
-}
-
-/// What staged batches call a tree.
-fn tree_name(checkpoint: &Checkpoint) -> String {
-    format!("{}-{:?}", checkpoint.size, checkpoint.root)
-}
-
-/// Puts out again what the batches that led to `checkpoint` added, as far as they are staged still.
-pub(crate) async fn regrow(
-    store: &dyn TileStore,
-    checkpoint: &Checkpoint,
-) -> Result<(), OpenError> {
-    for batch in store.staged(&tree_name(checkpoint)).await? {
-        let damaged = || OpenError::Damaged { path: format!("the staged batch {}", batch.name) };
-        let grown = store.grow(&decode(&batch.bytes).ok_or_else(damaged)?).await;
-        grown.map_err(|error| match error {
-            StoreError::Shrunk { path, .. } => OpenError::Damaged { path },
-            error => error.into(),
-        })?;
-        // Restart does all of it again, until a checkpoint is stored.
-    }
-    Ok(())
 }
 
 /// A batch that is in the log's tree for good, and not readable yet.
@@ -561,7 +545,7 @@ struct Committed {
 
 impl Committed {
     async fn grow(self, store: &dyn TileStore) -> Result<Grown, StoreError> {
-        store.grow(&self.batch.growth).await?;
+        store.grow(&self.batch.addition.growth).await?;
         // Restart finds an older checkpoint stored and some or all of the growth: it comes again.
         Ok(Grown { batch: self.batch })
     }
@@ -589,10 +573,13 @@ impl Grown {
     pub(crate) async fn store(
         mut self,
         store: &dyn TileStore,
+        lock: &dyn CheckpointLock,
         note: String,
     ) -> Result<Published, StoreError> {
-        store.settle().await?;
-        // Restart finds the growth, and an older checkpoint stored.
+        let growth = store.settle();
+        lock.settle().await?;
+        growth.await?;
+        // Restart finds the tree in the lock and the growth, and an older checkpoint stored.
         store.put(CHECKPOINT, note.clone().into()).await?;
         // Restart finds all of it published, and asks for no staged batch.
         self.batch.head = Arc::new(Head { note, ..Arc::unwrap_or_clone(self.batch.head) });
@@ -610,64 +597,5 @@ pub(crate) struct Published {
 impl Published {
     pub(crate) fn head(self) -> Arc<Head> {
         self.head
-    }
-}
-
-/// The staged batch: what tiles and bundles grow by, one after the other. Each is u16 length of name,
-/// name, u64 offset, u16 width, u32 length, bytes; big endian.
-fn encode(growth: &[Growth]) -> Bytes {
-    let length: usize = growth.iter().map(|part| 16 + part.path.len() + part.bytes.len()).sum();
-    let mut encoded = Vec::with_capacity(length);
-    for Growth { path, offset, bytes, width } in growth {
-        encoded.extend(u16::try_from(path.len()).expect("names are short").to_be_bytes());
-        encoded.extend(path.as_bytes());
-        encoded.extend(offset.to_be_bytes());
-        encoded.extend(width.to_be_bytes());
-        encoded.extend(u32::try_from(bytes.len()).expect("a batch is bounded").to_be_bytes());
-        encoded.extend_from_slice(bytes);
-    }
-    encoded.into()
-}
-
-fn decode(encoded: &Bytes) -> Option<Vec<Growth>> {
-    fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-        let (head, tail) = rest.split_at_checked(length)?;
-        *rest = tail;
-        Some(head)
-    }
-    fn number(rest: &mut &[u8], width: usize) -> Option<u64> {
-        Some(take(rest, width)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
-    }
-    let mut rest = &encoded[..];
-    let mut growth = Vec::new();
-    while !rest.is_empty() {
-        let length = usize::try_from(number(&mut rest, 2)?).ok()?;
-        let path = std::str::from_utf8(take(&mut rest, length)?).ok()?.to_owned();
-        let offset = number(&mut rest, 8)?;
-        let width = u16::try_from(number(&mut rest, 2)?).ok()?;
-        let length = usize::try_from(number(&mut rest, 4)?).ok()?;
-        let bytes = encoded.slice_ref(take(&mut rest, length)?);
-        growth.push(Growth { path, offset, bytes, width });
-    }
-    Some(growth)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_staged_batch_reads_back_and_no_cut_of_it_is_more_than_whole_parts() {
-        let part = |path: &str, bytes: &'static [u8]| {
-            let bytes = Bytes::from_static(bytes);
-            Growth { path: path.to_owned(), offset: 1 << 40, bytes, width: 7 }
-        };
-        let growth = [part("tile/0/000", b"one"), part("tile/entries/000", b"")];
-        let encoded = encode(&growth);
-        assert_eq!(decode(&encoded).unwrap(), growth);
-        let first = encode(&growth[..1]).len();
-        for cut in 1..encoded.len() {
-            assert_eq!(decode(&encoded.slice(..cut)).is_some(), cut == first, "{cut}");
-        }
     }
 }

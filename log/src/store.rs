@@ -57,9 +57,9 @@ pub trait TileStore: Source {
     /// One process at a time stages batches of a log.
     async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError>;
 
-    /// The batches that lead to the tree `name`, oldest first: all that may not be settled, perhaps some
-    /// before them, too; none when no batch of that name is there.
-    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError>;
+    /// The batches in the order in which they were staged: all that may not be settled, perhaps some before
+    /// them, and the one whose staging ended with an error, or a part of it.
+    async fn staged(&self) -> Result<Vec<StagedBatch>, StoreError>;
 }
 
 /// What a batch adds, until that is durable in tiles and bundles.
@@ -97,8 +97,9 @@ pub trait CheckpointLock: Send + Sync + 'static {
     async fn load(&self) -> Result<Option<String>, StoreError>;
 
     /// Replaces `expected` by `new` and adds the entries from the index `first` on, by their identities, to the
-    /// table: both or neither. They are at most [`MAX_BATCH`]. `None` expects that there is no checkpoint yet. Once this returns `Ok`, both survive
-    /// loss of power. After [`SwapError::Store`] it may have happened or not; a later
+    /// table: both or neither. They are at most [`MAX_BATCH`]. `None` expects that there is no checkpoint yet. Once this
+    /// returns `Ok`, everybody finds both. Loss of power may take the last swaps that have not settled, none without
+    /// all those after it. After [`SwapError::Store`] it may have happened or not; a later
     /// [`load`](Self::load) tells. At most one of several swaps from the same `expected` succeeds.
     async fn compare_and_swap(
         &self,
@@ -107,6 +108,10 @@ pub trait CheckpointLock: Send + Sync + 'static {
         first: u64,
         identities: &[Hash],
     ) -> Result<(), SwapError>;
+
+    /// Has all swaps until the call survive loss of power: they do once this returns `Ok`. Swaps may come
+    /// meanwhile.
+    async fn settle(&self) -> Result<(), StoreError>;
 
     /// Looks identities up in the table: those that are known, with their indices, in any order.
     async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError>;

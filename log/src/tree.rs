@@ -1,6 +1,7 @@
 //! The right edge of the tree as tiles in memory: all that is needed to append, and the part of every
 //! proof that no full tile holds yet.
 
+use bytes::Bytes;
 use countersign_verify::merkle::{Hash, empty_root, node_hash};
 use countersign_verify::tile::{self, FULL, Tile};
 use std::sync::Arc;
@@ -59,6 +60,44 @@ impl HashTile {
             }
         }
         None
+    }
+}
+
+/// The records of the last bundle, when it is not full: a piece for each batch that added to it, so that none is
+/// copied with each batch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tail {
+    pieces: Vec<Bytes>,
+    length: usize,
+}
+
+impl Tail {
+    /// Their bytes.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        self.length += piece.len();
+        self.pieces.push(piece);
+    }
+
+    /// One after the other.
+    pub(crate) fn bytes(&self) -> Bytes {
+        match &self.pieces[..] {
+            [piece] => piece.clone(),
+            pieces => pieces.concat().into(),
+        }
+    }
+}
+
+impl From<Bytes> for Tail {
+    fn from(bytes: Bytes) -> Self {
+        let mut tail = Self::default();
+        if !bytes.is_empty() {
+            tail.push(bytes);
+        }
+        tail
     }
 }
 

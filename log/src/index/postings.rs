@@ -45,6 +45,9 @@ const VERSION: i64 = 1;
 #[derive(Clone, Debug)]
 pub struct Postings {
     pool: SqlitePool,
+    /// One connection for [`add`](Self::add), which is opened by whoever does that: SQLite's work is then done with
+    /// the priority of that thread.
+    adding: SqlitePool,
 }
 
 /// One log of an index.
@@ -104,8 +107,9 @@ impl Postings {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(30))
             .pragma("cache_size", "-32768"); // 32 MiB: what a merge sorts
-        let pool = connections().connect_with(options).await;
+        let pool = connections().connect_with(options.clone()).await;
         let pool = pool.map_err(database("open the index"))?;
+        let adding = connections().max_connections(1).connect_lazy_with(options);
         let failed = database("make the index");
         let version: i64 =
             sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await.map_err(&failed)?;
@@ -138,7 +142,7 @@ impl Postings {
         ] {
             sqlx::query(statement).execute(&pool).await.map_err(&failed)?;
         }
-        Ok(Self { pool })
+        Ok(Self { pool, adding })
     }
 
     /// The number of the log with that ID, given when it is first asked for.
@@ -188,7 +192,7 @@ impl Postings {
     ) -> Result<bool, StoreError> {
         run.postings.sort_unstable();
         let failed = database("write the index");
-        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        let begun = self.adding.begin_with("BEGIN IMMEDIATE").await;
         let mut transaction = begun.map_err(&failed)?;
         let position = position(&mut transaction, log).await?;
         if position.map_or(0, |(size, _)| size) != run.entries.start {
@@ -301,6 +305,7 @@ impl Postings {
 
     /// Waits for running statements and closes the file.
     pub async fn close(&self) {
+        self.adding.close().await;
         self.pool.close().await;
     }
 }

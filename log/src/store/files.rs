@@ -21,7 +21,7 @@ use countersign_verify::tile::FULL;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -157,9 +157,8 @@ impl TileStore for Files {
         self.run(move |inner| inner.stage(&batch)).await
     }
 
-    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
-        let name = name.to_owned();
-        self.run(move |inner| inner.staged(&name)).await
+    async fn staged(&self) -> Result<Vec<StagedBatch>, StoreError> {
+        self.run(Inner::staged).await
     }
 
     fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -266,20 +265,13 @@ impl Inner {
         Ok(())
     }
 
-    fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
+    fn staged(&self) -> Result<Vec<StagedBatch>, StoreError> {
         let mut staged = Vec::new();
         for file in STAGED {
             staged.extend(batches(read(&self.root.join(file))?.unwrap_or_default()));
         }
-        // A batch that was staged in vain may have been staged again, and it is the later one that counts.
         staged.sort_by_key(|(turn, _)| *turn);
-        let named = staged.into_iter().map(|(_, batch)| (batch.name.clone(), batch));
-        let mut found: HashMap<_, _> = named.collect();
-        let first = found.remove(name);
-        let before = |batch: &StagedBatch| found.remove(&batch.after);
-        let mut batches: Vec<_> = std::iter::successors(first, before).collect();
-        batches.reverse();
-        Ok(batches)
+        Ok(staged.into_iter().map(|(_, batch)| batch).collect())
     }
 
     /// Makes a folder and those above it, each synced into its parent. The mutex is held throughout,
@@ -468,49 +460,43 @@ mod tests {
         }
     }
 
-    fn staged(after: u32, name: u32, bytes: &'static str) -> StagedBatch {
-        let [after, name] = [after, name].map(|size| size.to_string());
+    fn staged(name: u32, bytes: &'static str) -> StagedBatch {
+        let [after, name] = [name - 1, name].map(|size| size.to_string());
         StagedBatch { name, after, bytes: bytes.into() }
     }
 
     #[tokio::test]
-    async fn batches_are_found_by_the_tree_they_lead_to_until_their_growth_is_settled() {
+    async fn batches_are_found_in_their_order_until_their_growth_is_settled() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::open(folder.path()).unwrap();
-        let found = async |name: &str| {
+        let found = async || {
             // Whoever opens it anew finds the same.
-            let again = Files::open(folder.path()).unwrap().staged(name).await.unwrap();
-            assert_eq!(again, files.staged(name).await.unwrap());
+            let again = Files::open(folder.path()).unwrap().staged().await.unwrap();
+            assert_eq!(again, files.staged().await.unwrap());
             again.iter().map(|batch| batch.name.parse().unwrap()).collect::<Vec<u32>>()
         };
-        assert_eq!(found("1").await, [0; 0]);
-        files.stage(staged(0, 1, "one")).await.unwrap();
-        files.stage(staged(1, 2, "a long batch")).await.unwrap();
-        assert_eq!((found("1").await, found("2").await), (vec![1], vec![1, 2]));
-        assert_eq!(found("3").await, [0; 0]);
-        // What comes while others settle lies elsewhere, and belongs to them.
+        assert_eq!(found().await, [0; 0]);
+        files.stage(staged(1, "one")).await.unwrap();
+        files.stage(staged(2, "a long batch")).await.unwrap();
+        assert_eq!(found().await, [1, 2]);
+        // What comes while others settle lies elsewhere, and comes after them.
         let settling = files.settle();
-        files.stage(staged(2, 3, "")).await.unwrap();
-        assert_eq!(found("3").await, [1, 2, 3]);
+        files.stage(staged(3, "")).await.unwrap();
+        assert_eq!(found().await, [1, 2, 3]);
         settling.await.unwrap();
-        // Now the first two are written over: what is left of them leads nowhere.
+        // Now the first two are written over.
         files.settle().await.unwrap();
-        files.stage(staged(3, 4, "short")).await.unwrap();
-        assert_eq!((found("4").await, found("2").await), (vec![3, 4], vec![]));
-        // One that was staged in vain is in nobody's way.
-        files.stage(staged(4, 50, "in vain")).await.unwrap();
-        files.stage(staged(4, 5, "instead")).await.unwrap();
-        assert_eq!(found("5").await, [3, 4, 5]);
-        // Of two for one tree the later counts, also when the store was opened in between.
+        files.stage(staged(4, "short")).await.unwrap();
+        assert_eq!(found().await, [3, 4]);
+        // Of two for one tree the later comes later, also when the store was opened in between.
         for text in ["again", "and again", "at last"] {
             let files = Files::open(folder.path()).unwrap();
-            files.stage(staged(4, 5, text)).await.unwrap();
-            files.stage(staged(5, 6, "")).await.unwrap();
-            let found = files.staged("6").await.unwrap();
-            assert_eq!(found[found.len() - 2].bytes, text);
+            files.stage(staged(5, text)).await.unwrap();
+            let last = async || files.staged().await.unwrap().pop().unwrap();
+            assert_eq!(last().await, staged(5, text));
             files.settle().await.unwrap();
-            files.stage(staged(4, 5, "elsewhere")).await.unwrap();
-            assert_eq!(files.staged("5").await.unwrap().last().unwrap().bytes, "elsewhere");
+            files.stage(staged(5, "elsewhere")).await.unwrap();
+            assert_eq!(last().await, staged(5, "elsewhere"));
         }
     }
 
@@ -518,8 +504,8 @@ mod tests {
     async fn a_batch_cut_short_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::open(folder.path()).unwrap();
-        files.stage(staged(0, 1, "one")).await.unwrap();
-        files.stage(staged(1, 2, "two")).await.unwrap();
+        files.stage(staged(1, "one")).await.unwrap();
+        files.stage(staged(2, "two")).await.unwrap();
         let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let whole = Bytes::from(fs::read(path).unwrap());
         for end in 0..=whole.len() {
@@ -537,17 +523,17 @@ mod tests {
             let (path, bytes) = (path.to_owned(), Bytes::from_static(b"x"));
             [Growth { path, offset: 0, bytes, width: 1 }]
         };
-        files.stage(staged(0, 1, "one")).await.unwrap();
+        files.stage(staged(1, "one")).await.unwrap();
         files.grow(&growth("tile/0/000")).await.unwrap();
         fs::rename(folder.path().join("tile"), folder.path().join("away")).unwrap();
         files.settle().await.unwrap_err();
         fs::rename(folder.path().join("away"), folder.path().join("tile")).unwrap();
-        files.stage(staged(1, 2, "two")).await.unwrap();
+        files.stage(staged(2, "two")).await.unwrap();
         files.grow(&growth("tile/0/000")).await.unwrap();
         files.settle().await.unwrap();
-        assert_eq!(files.staged("2").await.unwrap().len(), 2);
-        files.stage(staged(2, 3, "three")).await.unwrap();
-        assert_eq!(files.staged("3").await.unwrap().len(), 3);
+        assert_eq!(files.staged().await.unwrap().len(), 2);
+        files.stage(staged(3, "three")).await.unwrap();
+        assert_eq!(files.staged().await.unwrap().len(), 3);
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! A [`CheckpointLock`] in SQLite: WAL, `synchronous=FULL`, one file for several logs.
+//! A [`CheckpointLock`] in SQLite: WAL, one file for several logs. Swaps are made with `synchronous=NORMAL`, so
+//! that the write-ahead log is synced when they settle, for all of them at once; all else with `FULL`.
 //!
 //! A swap is one statement, which is a transaction of a writer: what it compares cannot change before it commits.
 //! Statement by statement it would cross to the connection's thread and back four times, and wait for a core each time.
@@ -14,7 +15,9 @@ use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlitePool};
 use std::collections::HashMap;
-use std::path::Path;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +34,8 @@ struct Database {
     /// One connection, which alone looks up and adds entries: what another connection writes empties the
     /// cache of this one.
     entries: SqlitePool,
+    /// The write-ahead log, as SQLite names it.
+    wal: PathBuf,
     /// About how many pages were written since the write-ahead log was last moved.
     written: AtomicU64,
     moving: AtomicBool,
@@ -115,6 +120,7 @@ impl Sqlite {
         let entries = connections().max_connections(1);
         // A swap finds its log itself; looking it up again for each entry is most of what a reference costs.
         let options = options.foreign_keys(false).pragma("cache_size", CACHE);
+        let options = options.synchronous(SqliteSynchronous::Normal);
         let entries = entries.connect_lazy_with(options);
         for table in [
             "CREATE TABLE IF NOT EXISTS logs (
@@ -151,8 +157,8 @@ impl Sqlite {
         let counted =
             sqlx::query(places).bind(i64::try_from(ROWS).expect("a few")).execute(&pool).await;
         counted.map_err(database("make tables"))?;
-        let (written, moving) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { database: Arc::new(Database { pool, entries, written, moving }) })
+        let (wal, written, moving) = (wal(path), AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self { database: Arc::new(Database { pool, entries, wal, written, moving }) })
     }
 
     /// The latest checkpoints in the database file at `path`, by the names of their logs, whoever writes to it
@@ -162,11 +168,8 @@ impl Sqlite {
     /// When it cannot be read, or is no database of logs.
     pub async fn checkpoints(path: &Path) -> Result<HashMap<String, String>, StoreError> {
         // Without a write-ahead log nobody writes; then it can be read where nothing can be written, too.
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        let options =
-            options.immutable(!Path::new(&log).exists()).busy_timeout(Duration::from_secs(5));
+        let options = options.immutable(!wal(path).exists()).busy_timeout(Duration::from_secs(5));
         let connection = options.connect().await;
         let mut connection = connection.map_err(database("open a file"))?;
         let rows = sqlx::query("SELECT name, checkpoint FROM logs WHERE checkpoint IS NOT NULL");
@@ -242,6 +245,13 @@ impl Sqlite {
         self.database.entries.close().await;
         self.pool().close().await;
     }
+}
+
+/// The write-ahead log of the database file at `path`.
+fn wal(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 /// The lock of one log.
@@ -358,6 +368,23 @@ impl CheckpointLock for SqliteLock {
         })?;
         self.database.wrote(identities.len() as u64 + 2);
         Ok(())
+    }
+
+    /// What SQLite does at a commit with `synchronous=FULL`, for many at once and while others are made. What is
+    /// not in this file any more SQLite has moved, and that it syncs by itself.
+    async fn settle(&self) -> Result<(), StoreError> {
+        let database = Arc::clone(&self.database);
+        let synced = tokio::task::spawn_blocking(move || {
+            let synced = File::open(&database.wal).and_then(|file| file.sync_data());
+            synced.map_err(|error| (database.wal.display().to_string(), error))
+        });
+        let synced =
+            synced.await.unwrap_or_else(|error| Err((String::new(), io::Error::other(error))));
+        synced.map_err(|(path, error)| StoreError::Io {
+            operation: "sync",
+            path,
+            source: Arc::new(error),
+        })
     }
 
     async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {

@@ -116,7 +116,10 @@ async fn a_log_whose_parts_disagree_does_not_open() {
         let _ = fs::remove_file(&checkpoint); // the second time it is gone
     }
     fs::write(&checkpoint, &newer).unwrap();
-    // The database is an older one.
+    // The database is an older one, and what it lacks is not staged any more.
+    for staged in [".staged-0", ".staged-1"] {
+        let _ = fs::remove_file(place.log_folder().join(staged)); // there may be one
+    }
     let (store, lock) = place.parts().await;
     let old = Place::new();
     let (_, restored) = old.parts().await;
@@ -179,6 +182,9 @@ async fn a_log_with_tiles_past_its_lock_does_not_open_whatever_is_stored() {
             }
             let lock = Arc::new(Memory::default());
             lock.compare_and_swap(None, note, 0, &[]).await.unwrap();
+            for staged in [".staged-0", ".staged-1"] {
+                let _ = fs::remove_file(place.log_folder().join(staged)); // it may be gone
+            }
             let refused = place.open_on((Arc::new(place.files()), lock)).await.err();
             let told =
                 matches!(&refused, Some(OpenError::LockOlder { size: found }) if found == size);
@@ -190,6 +196,44 @@ async fn a_log_with_tiles_past_its_lock_does_not_open_whatever_is_stored() {
     fill(&log, 600, 601).await;
     log.close().await;
     assert_eq!(place.fsck().await.unwrap().size, 601);
+}
+
+/// The power takes the last swaps of a database, not the batches that were staged for them.
+#[tokio::test]
+async fn what_a_lock_has_lost_of_late_is_swapped_in_again_with_its_identities() {
+    let place = Place::new();
+    let lock = Arc::new(Memory::default());
+    let log = place.open_on((Arc::new(place.files()), lock.clone())).await.unwrap();
+    let (mut older, mut size) = (Vec::new(), 0);
+    for end in [1, 2, 300, 301, 302] {
+        older.push((size, lock.copy()));
+        fill(&log, size, end).await;
+        size = end;
+    }
+    log.close().await;
+    let root = log.head().checkpoint().root;
+    let mut recovered = 0;
+    for (lost_from, lock) in older.into_iter().rev() {
+        let lock = Arc::new(lock);
+        let log = match place.open_on((Arc::new(place.files()), lock.clone())).await {
+            Ok(log) => log,
+            // What settled long ago is not staged any more.
+            Err(OpenError::LockOlder { size }) if recovered > 0 => {
+                assert_eq!(size, lost_from);
+                continue;
+            }
+            Err(error) => panic!("{lost_from}: {error}"),
+        };
+        recovered += 1;
+        assert_eq!((log.head().checkpoint().size, log.head().checkpoint().root), (302, root));
+        assert_eq!(log.key().open(&lock.load().await.unwrap().unwrap()).unwrap().size, 302);
+        for number in [0, 1, 2, 299, 300, 301] {
+            let again = append(&log, &body(number)).await.unwrap();
+            assert_eq!((again.index, again.record), (number, None), "lost from {lost_from}");
+        }
+        log.close().await;
+    }
+    assert_eq!(place.fsck().await.unwrap().size, 302);
 }
 
 /// Nothing but a restored database or a stolen key makes a lock name a tree that the store does not have.

@@ -15,6 +15,7 @@ use countersign_verify::merkle::Hash;
 use countersign_verify::tile::FULL;
 use countersign_verify::witness::Policy;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -125,9 +126,9 @@ impl TileStore for FaultyStore {
         }
     }
 
-    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
+    async fn staged(&self) -> Result<Vec<StagedBatch>, StoreError> {
         self.1.read()?;
-        self.0.staged(name).await
+        self.0.staged().await
     }
 
     fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -248,8 +249,82 @@ impl TileStore for Volatile {
         self.disk.stage(batch).await
     }
 
-    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
-        self.disk.staged(name).await
+    async fn staged(&self) -> Result<Vec<StagedBatch>, StoreError> {
+        self.disk.staged().await
+    }
+}
+
+/// A lock as the system's memory makes it of a disk: swaps are seen at once, and are on the disk when they have
+/// settled; before, as it happens, those up to one of them are. Dropped, the power is gone.
+struct VolatileLock {
+    disk: Arc<dyn CheckpointLock>,
+    memory: tokio::sync::Mutex<Vec<Swap>>,
+    /// Every so many swaps they happen to be on the disk.
+    lucky: u64,
+}
+
+struct Swap {
+    number: u64,
+    expected: Option<String>,
+    new: String,
+    first: u64,
+    identities: Vec<Hash>,
+}
+
+impl VolatileLock {
+    async fn write(&self, swaps: &mut Vec<Swap>) -> Result<(), SwapError> {
+        for Swap { expected, new, first, identities, .. } in swaps.drain(..) {
+            self.disk.compare_and_swap(expected.as_deref(), &new, first, &identities).await?;
+        }
+        Ok(())
+    }
+}
+
+fn volatile(disk: Arc<dyn CheckpointLock>, lucky: u64) -> Arc<dyn CheckpointLock> {
+    Arc::new(VolatileLock { disk, memory: tokio::sync::Mutex::default(), lucky })
+}
+
+#[async_trait]
+impl CheckpointLock for VolatileLock {
+    async fn load(&self) -> Result<Option<String>, StoreError> {
+        match self.memory.lock().await.last() {
+            Some(swap) => Ok(Some(swap.new.clone())),
+            None => self.disk.load().await,
+        }
+    }
+
+    async fn compare_and_swap(
+        &self,
+        expected: Option<&str>,
+        new: &str,
+        first: u64,
+        identities: &[Hash],
+    ) -> Result<(), SwapError> {
+        if self.load().await?.as_deref() != expected {
+            return Err(SwapError::Conflict);
+        }
+        let mut memory = self.memory.lock().await;
+        let number = memory.last().map_or(0, |swap| swap.number) + 1;
+        let (expected, new) = (expected.map(str::to_owned), new.to_owned());
+        memory.push(Swap { number, expected, new, first, identities: identities.to_vec() });
+        if number.is_multiple_of(self.lucky) {
+            self.write(&mut memory).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.write(&mut *self.memory.lock().await).await.unwrap();
+        Ok(())
+    }
+
+    async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
+        let mut found = self.disk.find(identities).await?;
+        for swap in &*self.memory.lock().await {
+            let swapped = swap.identities.iter().copied().zip(swap.first..);
+            found.extend(swapped.filter(|(identity, _)| identities.contains(identity)));
+        }
+        Ok(found)
     }
 }
 
@@ -277,6 +352,14 @@ impl CheckpointLock for FaultyLock {
                 self.0.compare_and_swap(expected, new, first, identities).await?;
                 Err(self.1.error().into())
             }
+        }
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        match self.1.write() {
+            Verdict::Work => self.0.settle().await,
+            Verdict::Fail | Verdict::HalfAndFail => Err(self.1.error()),
+            Verdict::WorkAndFail => self.0.settle().await.and(Err(self.1.error())),
         }
     }
 
@@ -314,6 +397,7 @@ async fn live(log: &Log) -> BTreeMap<u64, u64> {
 async fn run(home: &Place, fault: Fault, place: u64, witnessed: bool) -> bool {
     let (disk, lock) = home.parts().await;
     let store: Arc<dyn TileStore> = Arc::new(Volatile { disk, memory: Mutex::default() });
+    let lock = volatile(lock, 3);
     let (writes, dead) = (AtomicU64::new(0), AtomicBool::new(false));
     let faults = Arc::new(Faults { fault, place, writes, dead });
     let parts = || -> Parts {
@@ -335,7 +419,7 @@ async fn run(home: &Place, fault: Fault, place: u64, witnessed: bool) -> bool {
     }
 
     // When it died it lost what had not settled.
-    drop(store);
+    drop((store, lock));
     let log = home.open().await;
     if witnessed {
         append(&log, b"what waited for witnesses is out once this is").await.unwrap();
@@ -364,6 +448,44 @@ async fn run(home: &Place, fault: Fault, place: u64, witnessed: bool) -> bool {
     log.close().await;
     assert_eq!(home.fsck().await.unwrap().size, next + 1);
     !faults.unused()
+}
+
+/// When batches are written over that the lock could have been made good with, it is good already.
+#[tokio::test]
+async fn swaps_have_settled_before_their_batches_are_gone() {
+    let home = Place::new();
+    let (store, lock) = home.parts().await;
+    let log = home.open_on((Arc::clone(&store), volatile(lock, u64::MAX))).await.unwrap();
+    for number in 0..6 {
+        append(&log, &body(number)).await.unwrap();
+        while store.get("checkpoint").await.unwrap().unwrap() != log.head().note() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // What a loss of power would leave.
+    let (_, lock) = home.parts().await;
+    let note = lock.load().await.unwrap().unwrap();
+    assert_eq!(home.key().open(&note).unwrap().size, 6);
+}
+
+/// A batch that is staged and of which nobody knows must not be added to a log that has ended meanwhile.
+#[tokio::test]
+async fn what_was_staged_in_vain_is_not_in_a_log_that_was_frozen() {
+    let home = Place::new();
+    let log = home.open().await;
+    append(&log, &body(0)).await.unwrap();
+    log.close().await;
+    let (store, lock) = home.parts().await;
+    let (writes, dead) = (AtomicU64::new(0), AtomicBool::new(false));
+    let faults = Arc::new(Faults { fault: Fault::AppliedUnheard, place: 0, writes, dead });
+    let faulty = FaultyStore(store, faults);
+    let log = home.open_on((Arc::new(faulty), volatile(lock, u64::MAX))).await.unwrap();
+    append(&log, &body(1)).await.unwrap_err();
+    log.freeze(Timestamp::UNIX_EPOCH).await.unwrap();
+    drop(log);
+    let log = home.open().await;
+    assert_eq!((log.head().is_frozen(), log.head().checkpoint().size), (true, 1));
+    assert_eq!(home.fsck().await.unwrap().size, 1);
 }
 
 async fn at_every_write(fault: Fault) {

@@ -264,7 +264,7 @@ async fn an_entry_is_found_by_all_that_it_says_and_by_nothing_else() {
 async fn an_answer_is_complete_up_to_its_checkpoint() {
     let world = World::new().await;
     let index = world.index("index.db").await;
-    index.follow();
+    index.follow().unwrap();
     for number in 0..10 {
         let entry = world.log(number).await;
         let digest = entry.by.iter().find(|(name, _)| *name == "digest").unwrap();
@@ -290,7 +290,7 @@ async fn an_index_that_was_interrupted_at_any_step_is_the_one_made_at_once() {
         if number % 20 == 0 {
             // Stopped wherever it is by now, and opened again.
             let index = world.index("stopped.db").await;
-            index.follow();
+            index.follow().unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(number % 13)).await;
             index.close().await;
         }

@@ -187,8 +187,8 @@ impl TileStore for Meddled {
         let _held = self.hold.lock().await;
         self.files.stage(batch).await
     }
-    async fn staged(&self, name: &str) -> Result<Vec<StagedBatch>, StoreError> {
-        self.files.staged(name).await
+    async fn staged(&self) -> Result<Vec<StagedBatch>, StoreError> {
+        self.files.staged().await
     }
     fn settle(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         self.files.settle()

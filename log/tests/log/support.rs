@@ -117,6 +117,13 @@ pub(crate) async fn read_whole(
 #[derive(Default)]
 pub(crate) struct Memory(Mutex<(Option<String>, HashMap<Hash, u64>)>);
 
+impl Memory {
+    /// As it is now.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Mutex::new(self.0.lock().unwrap().clone()))
+    }
+}
+
 #[async_trait]
 impl CheckpointLock for Memory {
     async fn load(&self) -> Result<Option<String>, StoreError> {
@@ -136,6 +143,10 @@ impl CheckpointLock for Memory {
         }
         state.0 = Some(new.to_owned());
         state.1.extend(identities.iter().copied().zip(first..));
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
