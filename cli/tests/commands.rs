@@ -528,7 +528,9 @@ fn what_is_attested_verifies_for_each_file_and_its_type() {
     let attest = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.current_dir(folder).args(["attest-blob", "--trust-config"]).arg(&config);
-        clean(command.args(["--identity-token", &token]).args(args)).output().unwrap()
+        let command = clean(command.args(["--identity-token", &token]).args(args));
+        // As what runs jobs hands over what is not configured.
+        command.env("COUNTERSIGN_TIMEOUT", "").output().unwrap()
     };
     let predicate = ["--predicate", "predicate.json", "--type", "slsaprovenance1"];
     let both = [&predicate[..], &["--bundle", "both.json", "artifact", "other"]].concat();
@@ -568,10 +570,16 @@ fn what_is_attested_verifies_for_each_file_and_its_type() {
         (&["--predicate", "missing", "--type", "vuln", "other"], "cannot read"),
         (&[&predicate[..], &["artifact", "other"]].concat(), "give --bundle FILE"),
         (&[&predicate[..], &["missing"]].concat(), "cannot read"),
+        (&[&predicate[..], &["artifact"]].concat(), "artifact.sigstore.json holds another"),
     ] {
         assert_fails(&attest(args), 2, expected);
     }
     assert_eq!(dev.size(), size, "nothing was signed");
+    // The same again takes the place of the first; an attestation of another type does not.
+    for (kind, status) in [("vuln", 0), ("vuln", 0), ("spdxjson", 2)] {
+        let attested = attest(&["--predicate", "predicate.json", "--type", kind, "other"]);
+        assert_eq!(verdict(&attested).0, status, "{attested:?}");
+    }
 }
 
 #[test]

@@ -185,6 +185,18 @@ fn an_attestation_is_no_signature_and_each_part_of_an_index_is_its_own() {
     assert_fails(&found, 1, "verify-attestation --type cyclonedx");
     let found = case.verify("a@example.com", &["verify-attestation", "--type", "spdxjson", &image]);
     assert_fails(&found, 1, "no attestation of type https://spdx.dev/Document");
+    // Standard input is read once, for both images.
+    let (token, config) = (case.dev.token("a@example.com"), case.dev.config());
+    let both = [image.clone(), case.image("app:amd64")];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.args(["attest", "--type", "vuln", "--predicate", "-", "--identity-token", &token]);
+    command.arg("--trust-config").arg(config).args(&both);
+    let sbom = std::fs::File::open(sbom).unwrap();
+    succeeds(&common::clean(&mut command).stdin(sbom).output().unwrap());
+    for image in &both {
+        let verify = ["verify-attestation", "--type", "vuln", image];
+        succeeds(&case.verify("a@example.com", &verify));
+    }
 
     succeeds(&case.sign("a@example.com", &["sign", &image]));
     succeeds(&case.verify("a@example.com", &["verify", &image]));

@@ -1,6 +1,6 @@
 use clap::builder::Resettable;
 use clap::error::Error;
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
 /// Arguments of a command that are put together only when it is called, or its help is: there are a hundred
 /// commands, and each start would make the flags of all.
@@ -11,7 +11,18 @@ pub(crate) struct Deferred<T>(pub(crate) T);
 fn keep_about(command: Command, augment: fn(Command) -> Command) -> Command {
     let about = command.get_about().cloned();
     let long_about = command.get_long_about().cloned();
-    augment(command).about(Resettable::from(about)).long_about(Resettable::from(long_about))
+    let command = augment(command).mut_args(unset_if_empty);
+    let command = command.mut_subcommands(|command| command.mut_args(unset_if_empty));
+    command.about(Resettable::from(about)).long_about(Resettable::from(long_about))
+}
+
+/// A variable that is empty is one that is not set: what runs jobs makes those of what it does not know.
+fn unset_if_empty(arg: Arg) -> Arg {
+    let value = arg.get_env().and_then(std::env::var_os);
+    match value.is_some_and(|value| value.is_empty()) {
+        true => arg.env(Resettable::Reset),
+        false => arg,
+    }
 }
 
 impl<T: FromArgMatches> FromArgMatches for Deferred<T> {

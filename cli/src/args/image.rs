@@ -83,7 +83,7 @@ pub(crate) struct Sign {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Attest {
-    /// What is attested: a JSON file
+    /// What is attested: a JSON file, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) predicate: PathBuf,
     /// What kind of claim that is: slsaprovenance1, spdxjson, cyclonedx, vuln, openvex, link… or a URI

@@ -14,10 +14,11 @@ use countersign_client::http;
 use countersign_client::sign::{self, Patience, Signed, Subject, sign};
 use countersign_client::trust::{Services, SigningConfig};
 use countersign_verify::assertion::{Intended, Intent};
+use countersign_verify::bundle::{Bundle, Content};
 use countersign_verify::encoding::hex;
 use countersign_verify::key::HashAlgorithm;
-use countersign_verify::limits::{MAX_PAYLOAD, MAX_SUBJECTS, MAX_TRUSTED_ROOT};
-use countersign_verify::statement::STATEMENT_V1;
+use countersign_verify::limits::{MAX_BUNDLE, MAX_PAYLOAD, MAX_SUBJECTS, MAX_TRUSTED_ROOT};
+use countersign_verify::statement::{STATEMENT_V1, Statement};
 use countersign_verify::{Artifact, TrustedRoot};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// `sign-blob`
 pub(crate) fn blob(args: &SignBlob) -> Result<ExitCode, Failure> {
     let files = std::slice::from_ref(&args.file);
-    let prepared = Prepared::new(&args.signing, &args.keeping, files)?;
+    let prepared = Prepared::new(&args.signing, &args.keeping, files, None)?;
     let artifact = read(&args.file)?;
     let subject = Subject::Artifact(&artifact);
     let intended = intended(&args.keeping, &args.file, &artifact);
@@ -68,7 +69,7 @@ pub(super) fn attest(
         let message = format!("{} files; a statement is about at most {MAX_SUBJECTS}", files.len());
         return Err(Failure::unclear(message));
     }
-    let prepared = Prepared::new(signing, keeping, files)?;
+    let prepared = Prepared::new(signing, keeping, files, Some(kind))?;
     let mut subjects = Vec::with_capacity(files.len());
     let mut artifacts = Vec::with_capacity(files.len());
     for file in files {
@@ -116,8 +117,17 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(args: &Signing, keeping: &Keeping, files: &[PathBuf]) -> Result<Self, Failure> {
+    /// `kind` is the predicate type of what is to be attested.
+    fn new(
+        args: &Signing,
+        keeping: &Keeping,
+        files: &[PathBuf],
+        kind: Option<&str>,
+    ) -> Result<Self, Failure> {
         let bundle = bundle_path(keeping, files)?;
+        if keeping.bundle.is_none() {
+            keep_other(&bundle, kind)?;
+        }
         let stdin = files.iter().any(|file| file == Path::new("-"));
         if stdin && args.identity_token.as_deref() == Some("-") {
             return Err(Failure::unclear("standard input cannot be both the file and the token")
@@ -223,6 +233,28 @@ fn bundle_path(args: &Keeping, files: &[PathBuf]) -> Result<PathBuf, Failure> {
         }
         (None, _) => Err(Failure::unclear("one bundle about several files has no name of its own")
             .hint("give --bundle FILE")),
+    }
+}
+
+/// A bundle whose place nobody gave takes that of one of its kind, and of no other: who signs a file and attests
+/// something about it wants both.
+fn keep_other(path: &Path, kind: Option<&str>) -> Result<(), Failure> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let found = read_bounded(path, MAX_BUNDLE)?;
+    let same = Bundle::parse(&found).is_ok_and(|bundle| match (bundle.content(), kind) {
+        (Content::Message(_), None) => true,
+        (Content::Dsse(envelope), Some(kind)) => Statement::parse(&envelope.payload)
+            .is_ok_and(|statement| statement.predicate_type() == kind),
+        _ => false,
+    });
+    match same {
+        true => Ok(()),
+        false => {
+            let message = format!("{} holds another signature or attestation", path.display());
+            Err(Failure::unclear(message).hint("give --bundle FILE, another place for this one"))
+        }
     }
 }
 

@@ -27,10 +27,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
 
 /// How long a certificate must still last for a signature to begin.
@@ -71,10 +72,34 @@ pub(crate) fn sign(args: &Sign) -> Result<ExitCode, Failure> {
 /// `attest`
 pub(crate) fn attest(args: &Attest) -> Result<ExitCode, Failure> {
     let kind = predicate::uri(&args.kind)?;
-    let claim = Claim::Predicate(kind, args.predicate.clone());
+    let stdin = args.predicate == Path::new("-");
+    if stdin && args.images.signing.identity_token.as_deref() == Some("-") {
+        return Err(Failure::unclear("standard input cannot be both the predicate and the token")
+            .hint("put the predicate into a file"));
+    }
+    let kept = keep(&args.predicate)?;
+    let file = kept.as_ref().map_or(&*args.predicate, NamedTempFile::path);
     // Known to be JSON before anybody is asked for a certificate.
-    append_json(&args.predicate, &mut Vec::new())?;
-    run(&args.images, &claim)
+    append_json(file, &mut Vec::new())?;
+    run(&args.images, &Claim::Predicate(kind, file.to_owned()))
+}
+
+/// What is no file can be read once only, and the statement about each image is made of it: it is put into one.
+fn keep(path: &Path) -> Result<Option<NamedTempFile>, Failure> {
+    let failed = |error| Failure::file("read", path, &error);
+    let input: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => {
+            let file = File::open(path).map_err(failed)?;
+            if file.metadata().map_err(failed)?.is_file() {
+                return Ok(None);
+            }
+            Box::new(file)
+        }
+    };
+    let mut file = NamedTempFile::new().map_err(failed)?;
+    std::io::copy(&mut input.take(MAX_PREDICATE + 1), &mut file).map_err(failed)?;
+    Ok(Some(file))
 }
 
 /// Appends a file of JSON, which is checked and then taken as it is.
