@@ -53,6 +53,8 @@ pub(crate) async fn recover(
             let (first, identities) = (checkpoint.size, &added.identities);
             lock.compare_and_swap(Some(&signed), &added.note, first, identities).await?;
             // Restart finds it in the lock or, without power, after it again.
+            let (log, before, size) = (signer.key().origin(), checkpoint.size, tree.size);
+            tracing::info!(log, before, size, "a staged batch was not in the database; it is now");
             (checkpoint, signed) = (tree, added.note.clone());
         }
     }
