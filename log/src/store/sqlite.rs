@@ -36,7 +36,11 @@ struct Database {
     entries: SqlitePool,
     /// The write-ahead log, as SQLite names it.
     wal: PathBuf,
-    /// About how many pages were written since the write-ahead log was last moved.
+    /// A sync of it failed. The system may take what was not written for written, so another sync tells nothing.
+    suspect: AtomicBool,
+    /// About how many pages were written since it was last synced, and moved.
+    unsynced: AtomicU64,
+    syncing: AtomicBool,
     written: AtomicU64,
     moving: AtomicBool,
 }
@@ -47,12 +51,52 @@ const PAGE: u32 = 1024;
 /// Cache of the connection that adds entries, in KiB: most inner pages of a table of 10 million rows.
 const CACHE: &str = "-16384";
 
+/// Pages in the write-ahead log from which on it is synced beside the commits: 256 KiB. If settling had to sync all
+/// that a second brings, batches would wait for the disk meanwhile.
+const SYNC_AT: u64 = 256;
+
 /// Pages in the write-ahead log from which on it is moved: 64 MiB.
 const MOVE_AT: u64 = 65_536;
 
 impl Database {
-    /// Counts what a commit wrote, and has the write-ahead log moved when it is time.
+    /// Syncs what commits have written. That a file was begun anew meanwhile does not matter: SQLite has moved what
+    /// was in it, and synced that.
+    async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
+        let database = Arc::clone(self);
+        let synced = tokio::task::spawn_blocking(move || {
+            let synced = File::open(&database.wal).and_then(|file| file.sync_data());
+            synced.inspect_err(|_| database.suspect.store(true, Ordering::SeqCst))
+        });
+        let synced = synced.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        synced.map_err(|error| {
+            let (path, source) = (self.wal.display().to_string(), Arc::new(error));
+            StoreError::Io { operation: "sync", path, source }
+        })
+    }
+
+    /// Writes into the database what the write-ahead log has, and syncs that.
+    async fn rewrite(&self) -> Result<(), StoreError> {
+        const OPERATION: &str = "move the write-ahead log";
+        let row = sqlx::query("PRAGMA wal_checkpoint(RESTART)").fetch_one(&self.pool).await;
+        let busy: i64 = row.and_then(|row| row.try_get(0)).map_err(database(OPERATION))?;
+        if busy != 0 {
+            return Err(database(OPERATION)(sqlx::Error::Protocol("others are at it".to_owned())));
+        }
+        self.suspect.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Counts what a commit wrote, and has the write-ahead log synced or moved when it is time.
     fn wrote(self: &Arc<Self>, pages: u64) {
+        let unsynced = self.unsynced.fetch_add(pages, Ordering::Relaxed) + pages;
+        if unsynced >= SYNC_AT && !self.syncing.swap(true, Ordering::AcqRel) {
+            self.unsynced.store(0, Ordering::Relaxed);
+            let database = Arc::clone(self);
+            tokio::spawn(async move {
+                let _ = database.sync().await; // settling tells of a failure
+                database.syncing.store(false, Ordering::Release);
+            });
+        }
         let written = self.written.fetch_add(pages, Ordering::Relaxed) + pages;
         if written < MOVE_AT || self.moving.swap(true, Ordering::AcqRel) {
             return;
@@ -157,8 +201,17 @@ impl Sqlite {
         let counted =
             sqlx::query(places).bind(i64::try_from(ROWS).expect("a few")).execute(&pool).await;
         counted.map_err(database("make tables"))?;
-        let (wal, written, moving) = (wal(path), AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { database: Arc::new(Database { pool, entries, wal, written, moving }) })
+        let database = Database {
+            pool,
+            entries,
+            wal: wal(path),
+            suspect: AtomicBool::new(false),
+            unsynced: AtomicU64::new(0),
+            syncing: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            moving: AtomicBool::new(false),
+        };
+        Ok(Self { database: Arc::new(database) })
     }
 
     /// The latest checkpoints in the database file at `path`, by the names of their logs, whoever writes to it
@@ -370,21 +423,12 @@ impl CheckpointLock for SqliteLock {
         Ok(())
     }
 
-    /// What SQLite does at a commit with `synchronous=FULL`, for many at once and while others are made. What is
-    /// not in this file any more SQLite has moved, and that it syncs by itself.
+    /// What SQLite does at a commit with `synchronous=FULL`, for many at once and while others are made.
     async fn settle(&self) -> Result<(), StoreError> {
-        let database = Arc::clone(&self.database);
-        let synced = tokio::task::spawn_blocking(move || {
-            let synced = File::open(&database.wal).and_then(|file| file.sync_data());
-            synced.map_err(|error| (database.wal.display().to_string(), error))
-        });
-        let synced =
-            synced.await.unwrap_or_else(|error| Err((String::new(), io::Error::other(error))));
-        synced.map_err(|(path, error)| StoreError::Io {
-            operation: "sync",
-            path,
-            source: Arc::new(error),
-        })
+        if self.database.suspect.load(Ordering::SeqCst) {
+            self.database.rewrite().await?;
+        }
+        self.database.sync().await
     }
 
     async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
