@@ -12,6 +12,7 @@ use super::{CheckpointLock, MAX_BATCH, StoreError, SwapError};
 use async_trait::async_trait;
 use countersign_verify::merkle::Hash;
 use futures_util::TryStreamExt as _;
+use parking_lot::Mutex;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlitePool};
 use std::collections::HashMap;
@@ -36,8 +37,9 @@ struct Database {
     entries: SqlitePool,
     /// The write-ahead log, as SQLite names it.
     wal: PathBuf,
-    /// A sync of it failed. The system may take what was not written for written, so another sync tells nothing.
-    suspect: AtomicBool,
+    /// Whether a sync of it failed: the system may take what was not written for written, so another sync tells
+    /// nothing. Held while it is synced, so that nobody hears that all is well who comes after the one that failed.
+    suspect: Mutex<bool>,
     /// About how many pages were written since it was last synced, and moved.
     unsynced: AtomicU64,
     syncing: AtomicBool,
@@ -64,8 +66,13 @@ impl Database {
     async fn sync(self: &Arc<Self>) -> Result<(), StoreError> {
         let database = Arc::clone(self);
         let synced = tokio::task::spawn_blocking(move || {
+            let mut suspect = database.suspect.lock();
+            if *suspect {
+                return Err(io::Error::other("an earlier sync failed"));
+            }
             let synced = File::open(&database.wal).and_then(|file| file.sync_data());
-            synced.inspect_err(|_| database.suspect.store(true, Ordering::SeqCst))
+            *suspect = synced.is_err();
+            synced
         });
         let synced = synced.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         synced.map_err(|error| {
@@ -82,7 +89,7 @@ impl Database {
         if busy != 0 {
             return Err(database(OPERATION)(sqlx::Error::Protocol("others are at it".to_owned())));
         }
-        self.suspect.store(false, Ordering::SeqCst);
+        *self.suspect.lock() = false;
         Ok(())
     }
 
@@ -205,7 +212,7 @@ impl Sqlite {
             pool,
             entries,
             wal: wal(path),
-            suspect: AtomicBool::new(false),
+            suspect: Mutex::default(),
             unsynced: AtomicU64::new(0),
             syncing: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -425,9 +432,10 @@ impl CheckpointLock for SqliteLock {
 
     /// What SQLite does at a commit with `synchronous=FULL`, for many at once and while others are made.
     async fn settle(&self) -> Result<(), StoreError> {
-        if self.database.suspect.load(Ordering::SeqCst) {
-            self.database.rewrite().await?;
+        if self.database.sync().await.is_ok() {
+            return Ok(());
         }
+        self.database.rewrite().await?;
         self.database.sync().await
     }
 
@@ -453,6 +461,27 @@ pub(crate) fn database(operation: &'static str) -> impl Fn(sqlx::Error) -> Store
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A sync fails here because the file has another name for a while.
+    #[tokio::test]
+    async fn after_a_failed_sync_swaps_settle_into_the_database_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("log.db"), folder.path().join("copy.db"));
+        let database = Sqlite::open(&path).await.unwrap();
+        let lock = database.lock("one").await.unwrap();
+        lock.settle().await.unwrap();
+        lock.compare_and_swap(None, "1", 0, &[]).await.unwrap();
+        let (log, away) = (wal(&path), folder.path().join("away"));
+        std::fs::rename(&log, &away).unwrap();
+        database.database.sync().await.unwrap_err();
+        std::fs::rename(&away, &log).unwrap();
+        database.database.sync().await.expect_err("whatever the next sync says");
+        lock.settle().await.unwrap();
+        // Without its write-ahead log the database has it.
+        std::fs::copy(&path, &copy).unwrap();
+        assert_eq!(Sqlite::checkpoints(&copy).await.unwrap()["one"], "1");
+        database.database.sync().await.unwrap();
+    }
 
     #[tokio::test]
     async fn of_swaps_from_one_checkpoint_the_first_wins_and_logs_do_not_mix() {
