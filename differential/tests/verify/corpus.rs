@@ -293,7 +293,11 @@ fn entries(instance: &Instance, other: &Instance, cases: &mut Vec<(String, Value
         "two, one of another artifact",
         both(&entry(&foreign, &signed, signer.certificate(), p256)),
     );
-    push("two, one of another instance", both(&other.log(genuine.body.clone())));
+    let elsewhere = other.log(genuine.body.clone());
+    push("two, one of another instance", both(&elsewhere));
+    let mut damaged = both(&elsewhere);
+    damaged["verificationMaterial"]["tlogEntries"][1]["canonicalizedBody"] = "e30=".into();
+    push("two, one of another instance and damaged", damaged);
     let v1 = value(&instance.sign_v1(&signer, ARTIFACT));
     let mut v1_entry: Value = v1.pointer(ENTRY).unwrap().clone();
     let mut mixed = bundle.clone();

@@ -24,6 +24,8 @@ pub(crate) struct Rule {
 struct Step<'a> {
     kind: &'a str,
     path: &'a str,
+    /// Those of all that were made together.
+    paths: &'a str,
     seed: &'a str,
     /// Whether the bundle's entry is of a Rekor v2 log.
     v2: bool,
@@ -436,6 +438,20 @@ pub(crate) const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "what an entry of an unknown log says",
+        side: Side::TheyRefuse,
+        reason: "such an entry is passed over, and nothing of it is read; they check its proof first",
+        says: &["invalid inclusion proof"],
+        applies: |step| {
+            // All of it in the one entry that names another log.
+            let entry = step.path.split("/logId").next().unwrap_or_default();
+            step.is(&["entry/two, one of another instance and damaged"])
+                || step.seed.contains("both logs")
+                    && step.ends(&["/logId", "/logId/keyId"])
+                    && step.paths.split(" + ").all(|path| path.starts_with(entry))
+        },
+    },
+    Rule {
         name: "an obsolete kind",
         side: Side::TheyRefuse,
         reason: "dsse 0.0.2 was in Rekor v2 for a while and its entries stay; they know hashedrekord alone",
@@ -506,6 +522,7 @@ pub(crate) fn listed(case: &Case, ours: &Verdict, theirs: &Verdict) -> Option<&'
     let steps = kinds.into_iter().zip(case.path.split(" + ")).map(|(kind, path)| Step {
         kind,
         path,
+        paths: &case.path,
         seed: case.seed,
         v2: ["Rekor v2", "old spelling"].iter().any(|name| case.seed.contains(name))
             || case.seed.contains("both logs") && path.contains("/tlogEntries/1"),
