@@ -9,6 +9,7 @@ use crate::recover::{self, OpenError};
 use crate::sequencer::{self, CHECKPOINT};
 use crate::signer::{LogKey, Signer};
 use crate::store::{CheckpointLock, MAX_BATCH, Source, StoreError, TileStore};
+use crate::thread;
 use crate::tree::{Edge, Tail};
 use crate::witness::Witnesses;
 use async_trait::async_trait;
@@ -20,8 +21,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{Notify, oneshot};
 
 /// How a log behaves; its key and storage come beside it.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ impl Options {
 }
 
 /// A log that takes entries. Clones are the same log. When the last one is dropped, pending entries
-/// are still appended if the runtime lives on; [`close`](Self::close) waits for that.
+/// are still appended; [`close`](Self::close) waits for that.
 #[derive(Clone)]
 pub struct Log(Arc<Handle>);
 
@@ -76,7 +77,8 @@ impl AsRef<Self> for Log {
 
 struct Handle {
     shared: Arc<Shared>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// Of the sequencer.
+    end: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 /// What the handles and the sequencer share.
@@ -88,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) tiles: Arc<Tiles>,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) wake: Notify,
+    /// Where entries are checked and submitted.
+    pub(crate) callers: Runtime,
     pub(crate) published: RwLock<Arc<Head>>,
     /// What is stored was found to contradict itself, and has not been found well since.
     pub(crate) halted: AtomicBool,
@@ -184,6 +188,7 @@ impl Log {
         let shared = Arc::new(Shared {
             pool: Mutex::new(Pool::new(options.max_waiting)),
             wake: Notify::new(),
+            callers: Runtime::current(),
             published: RwLock::new(head),
             halted: AtomicBool::new(false),
             held: AtomicBool::new(false),
@@ -199,12 +204,16 @@ impl Log {
             shared.shut();
         }
         let sequenced = Arc::clone(&shared);
-        let task = tokio::spawn(async move {
+        let started = thread::start("sequencer", async move {
             if let Some(tree) = sequencer::run(&sequenced, tree).await {
                 sequenced.last.get_or_init(|| tree.head().checkpoint.size);
             }
         });
-        Ok(Self(Arc::new(Handle { shared, task: Mutex::new(Some(task)) })))
+        let (_, end) = started.map_err(|error| {
+            let (path, source) = (shared.signer.key().origin().to_owned(), Arc::new(error));
+            StoreError::Io { operation: "start the thread of", path, source }
+        })?;
+        Ok(Self(Arc::new(Handle { shared, end: Mutex::new(Some(end)) })))
     }
 
     /// Appends an entry, or finds it: returns once a published checkpoint covers it.
@@ -333,9 +342,9 @@ impl Log {
     /// Takes no more entries, waits until those pending are appended or have failed.
     pub async fn close(&self) {
         self.0.shared.shut();
-        let task = self.0.task.lock().take();
-        if let Some(task) = task {
-            let _ = task.await; // a panic of the task has been reported by the runtime
+        let end = self.0.end.lock().take();
+        if let Some(end) = end {
+            let _ = end.await; // a panic has been reported
         }
     }
 

@@ -21,13 +21,13 @@ pub use query::{Error as QueryError, Query};
 pub(crate) use facts::{folded, without_zeros};
 pub(crate) use query::Field;
 
-use crate::background::Background;
 use crate::proof;
 use crate::read::Reader;
 use crate::record::Format;
 use crate::recover::OpenError;
 use crate::signer::LogKey;
 use crate::store::{Source, StoreError};
+use crate::thread::Background;
 use countersign_verify::encoding::{from_hex, hex};
 use countersign_verify::merkle::Hash;
 use follow::Follower;

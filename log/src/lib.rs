@@ -27,10 +27,10 @@ pub mod sequencer;
 pub mod shards;
 pub mod signer;
 pub mod store;
+mod thread;
 mod tree;
 pub mod witness;
 
-mod background;
 mod engine;
 mod journal;
 

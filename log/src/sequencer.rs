@@ -1,4 +1,4 @@
-//! The one task of a log that changes its tree, batch by batch.
+//! The one task of a log that changes its tree, batch by batch, on a thread of its own.
 //!
 //! ```text
 //! batch -> Staged: what tiles and bundles grow by, identities and signed checkpoint, in memory and as one durable
@@ -65,6 +65,9 @@ impl Tree {
         }
     }
 }
+
+/// Longest wait for the callers' threads before a batch.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// How long what a batch added may be other than settled: as long as a cache may keep a checkpoint.
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
@@ -134,8 +137,9 @@ impl Unsettled {
 pub(crate) async fn run(shared: &Shared, tree: Tree) -> Option<Tree> {
     let (mut tree, mut unsettled) = (Some(tree), Unsettled::default());
     loop {
-        // Whoever is about to submit does so now: larger batches at no delay.
-        tokio::task::yield_now().await;
+        // Whoever is about to submit does so now. Callers' threads come to this at once when they have nothing to do, and
+        // later when they do: so a log that could be busier commits at once, and a busy one fewer and larger batches.
+        let _ = timeout(GATHER, shared.callers.spawn(async {})).await;
         shared.held.store(matches!(tree, Some(Tree::Held(_))), Ordering::Relaxed);
         let (batch, closed) = {
             let mut pool = shared.pool.lock();

@@ -33,6 +33,8 @@ pub trait Source: Send + Sync + 'static {
 /// not trusted: it can stop a log, not fool it.
 ///
 /// Whatever part of a tile is [asked for](Source::get), all that has grown of it is answered.
+///
+/// [`grow`](Self::grow) and [`stage`](Self::stage) may block their thread: the sequencer has one to itself.
 #[async_trait]
 pub trait TileStore: Source {
     /// Publishes what tiles and bundles have grown by, in any order. Once this returns `Ok`, all of it

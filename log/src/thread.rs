@@ -1,18 +1,40 @@
-//! A thread for work that nobody waits for: whatever else is ready to run goes before it.
+//! Threads of a log's own, each with a runtime.
 //!
-//! On Linux each thread has a niceness of its own, and those that it starts have the same: those for blocking
-//! work, and those of the databases that are opened there. Elsewhere it is a thread like others.
+//! The sequencer has one, so that it reads and writes files where it is: handed to a thread for blocking work, each of
+//! these is two switches of threads, which cost a small batch more than the work does.
+//!
+//! [`Background`] is one for work that nobody waits for: whatever else is ready to run goes before it. On Linux
+//! each thread has a niceness of its own, and those that it starts have the same: those for blocking work, and those
+//! of the databases that are opened there. Elsewhere it is a thread like others.
 
 use std::io;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// Starts a thread of that name, which ends when `work` does; what is spawned at the handle then ends, too. The
+/// receiver tells of the end, with an error if that was a panic.
+///
+/// # Errors
+/// When the system has none to give.
+pub(crate) fn start(
+    name: &str,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<(Handle, oneshot::Receiver<()>)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (handle, (ended, end)) = (runtime.handle().clone(), oneshot::channel());
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.block_on(work);
+        let _ = ended.send(()); // nobody may care
+    })?;
+    Ok((handle, end))
+}
+
 /// A tenth of the weight that other threads have, which is what is left to it when these never rest.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// The thread; it ends when this is dropped, and so does what runs there.
+/// Such a thread; it ends when this is dropped, and so does what runs there.
 pub(crate) struct Background {
     handle: Handle,
     _until: oneshot::Sender<()>,
@@ -24,14 +46,13 @@ impl Background {
     /// # Errors
     /// When the system has none to give.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, (until, dropped)) = (runtime.handle().clone(), oneshot::channel());
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let (until, dropped) = oneshot::channel::<()>();
+        let (handle, _) = start(name, async {
             #[cfg(target_os = "linux")]
             if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
                 tracing::debug!(%error, "background work has the priority of all other");
             }
-            let _: Result<(), _> = runtime.block_on(dropped);
+            let _ = dropped.await; // that it was dropped is an error
         })?;
         Ok(Self { handle, _until: until })
     }

@@ -142,10 +142,9 @@ impl Source for Folder {
 #[async_trait]
 impl TileStore for Files {
     async fn grow(&self, growth: &[Growth]) -> Result<(), StoreError> {
-        let resolved = |growth: &Growth| Ok((resolve(&self.0.root, &growth.path)?, growth.clone()));
-        let growth = growth.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
-        self.run(move |inner| growth.iter().try_for_each(|(path, growth)| inner.grow(path, growth)))
-            .await
+        let paths = growth.iter().map(|growth| resolve(&self.0.root, &growth.path));
+        let paths = paths.collect::<Result<Vec<_>, _>>()?;
+        paths.iter().zip(growth).try_for_each(|(path, growth)| self.0.grow(path, growth))
     }
 
     async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
@@ -154,7 +153,7 @@ impl TileStore for Files {
     }
 
     async fn stage(&self, batch: StagedBatch) -> Result<(), StoreError> {
-        self.run(move |inner| inner.stage(&batch)).await
+        self.0.stage(&batch)
     }
 
     async fn staged(&self) -> Result<Vec<StagedBatch>, StoreError> {

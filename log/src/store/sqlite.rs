@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// A database file that holds the checkpoints and tables of several logs.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ struct Database {
     syncing: AtomicBool,
     written: AtomicU64,
     moving: AtomicBool,
+    /// That of whoever opened it: a log's own ends with the log.
+    runtime: Handle,
 }
 
 /// Bytes of a page. At SQLite's own 4096 a commit writes four times as much.
@@ -99,7 +102,7 @@ impl Database {
         if unsynced >= SYNC_AT && !self.syncing.swap(true, Ordering::AcqRel) {
             self.unsynced.store(0, Ordering::Relaxed);
             let database = Arc::clone(self);
-            tokio::spawn(async move {
+            self.runtime.spawn(async move {
                 let _ = database.sync().await; // settling tells of a failure
                 database.syncing.store(false, Ordering::Release);
             });
@@ -110,7 +113,7 @@ impl Database {
         }
         self.written.store(0, Ordering::Relaxed);
         let database = Arc::clone(self);
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             // The first moves what is there while commits go on; the second what came meanwhile, and
             // has the next commit begin at the front of the file. Commits wait only for that.
             for mode in ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(RESTART)"] {
@@ -217,6 +220,7 @@ impl Sqlite {
             syncing: AtomicBool::new(false),
             written: AtomicU64::new(0),
             moving: AtomicBool::new(false),
+            runtime: Handle::current(),
         };
         Ok(Self { database: Arc::new(database) })
     }
