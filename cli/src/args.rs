@@ -246,6 +246,9 @@ pub(crate) struct Signing {
     /// Log in as a person, in a browser here or by another device [default: on a terminal without a token]
     #[arg(long, env = "COUNTERSIGN_LOGIN", value_name = "HOW", conflicts_with = "identity_token")]
     pub(crate) login: Option<Login>,
+    /// Send the token to a certificate authority over plain HTTP beyond this machine, too
+    #[arg(long, env = "COUNTERSIGN_ALLOW_HTTP_CA", value_parser = BoolishValueParser::new())]
+    pub(crate) allow_http_ca: bool,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
     /// Accepted for scripts written for cosign: nothing asks here

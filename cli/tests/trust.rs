@@ -166,6 +166,25 @@ fn whoever_names_trust_gets_no_other_and_show_tells_which() {
 }
 
 #[test]
+fn the_token_is_not_sent_over_plain_http_beyond_this_machine() {
+    let case = Case::new();
+    let text = fs::read_to_string(case.path("dev/trust/client_trust_config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    // For documentation (RFC 5737): nobody is there.
+    config["signingConfig"]["caUrls"][0]["url"] = "http://192.0.2.1:1".into();
+    fs::write(case.path("config.json"), config.to_string()).unwrap();
+    let (config, artifact) = (case.path("config.json"), case.path("artifact"));
+    let token = case.dev.token(EMAIL);
+    let args = ["sign-blob", "--trust-config", &config, "--timeout", "100ms"];
+    let args = [&args[..], &["--identity-token", &token, &artifact]].concat();
+    assert_fails(&case.run(&args), 2, "expected https for the certificate authority");
+    let allowed = [&args[..], &["--allow-http-ca"]].concat();
+    let output = case.run(&allowed);
+    assert_fails(&output, 2, "192.0.2.1");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("expected https"), "{output:?}");
+}
+
+#[test]
 fn without_stored_trust_the_error_names_the_command_that_makes_it() {
     let case = Case::new();
     case.init();

@@ -308,6 +308,16 @@ async fn read_whole(
     Ok(body)
 }
 
+/// Whether a URL is of this machine, so that what is said over plain HTTP does not leave it.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
 pub(crate) fn unreachable(url: &Url, error: reqwest::Error) -> Error {
     let (url, reason) = (url.to_string(), chain(&error.without_url()));
     // As rustls says it, behind what was tried.

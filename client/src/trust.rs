@@ -4,6 +4,7 @@
 //! specification of the signing config says: those valid now, of the highest version we speak, at most
 //! one an operator, as many as the selector demands.
 
+use crate::http::is_loopback;
 use countersign_verify::TrustedRoot;
 use countersign_verify::trusted_root::{self, wire};
 use jiff::Timestamp;
@@ -125,6 +126,14 @@ impl Services {
             .into_iter()
             .chain(self.logs.iter().map(|log| &log.url))
             .chain(&self.timestamp_authorities)
+    }
+
+    /// The certificate authority, if the token would go to it over plain HTTP and leave this machine: whoever
+    /// reads it on the way can sign as whom it names.
+    #[must_use]
+    pub fn exposed(&self) -> Option<&Url> {
+        let authority = &self.certificate_authority;
+        (authority.scheme() != "https" && !is_loopback(authority)).then_some(authority)
     }
 }
 

@@ -136,6 +136,7 @@ impl Prepared {
         let (root, config) = config(&args.trust, args.signing_config.as_deref())?;
         let identity = Identity::find(args, &config)?;
         let services = select(&config)?;
+        keep_secret(&services, args)?;
         // Opened before anything is signed: what cannot be kept should not be logged.
         let file = NewFile::begin(&bundle)?;
         Ok(Self { identity, root, services, bundle, file })
@@ -187,6 +188,16 @@ pub(super) fn services(
 
 fn select(config: &SigningConfig) -> Result<Services, Failure> {
     config.select(Timestamp::now()).map_err(|error| Failure::unclear(error.to_string()))
+}
+
+/// The token is not for others to read.
+pub(super) fn keep_secret(services: &Services, args: &Signing) -> Result<(), Failure> {
+    let Some(url) = services.exposed().filter(|_| !args.allow_http_ca) else { return Ok(()) };
+    let message = format!(
+        "expected https for the certificate authority, found {url}: whoever reads the token on the way can sign as you"
+    );
+    Err(Failure::unclear(message)
+        .hint("serve it with TLS; or, where the network itself is encrypted, add --allow-http-ca"))
 }
 
 /// Whom to trust, and all the services there are to sign with.

@@ -11,7 +11,7 @@ use super::manifest::{Descriptor, MAX_MANIFEST, Stored};
 use super::mirror::Mirrors;
 use super::reference::{Digest, Reference};
 use super::{Error, attach::MAX_REFERRERS, media_type};
-use crate::http::{self, Http, Read, Reply};
+use crate::http::{self, Http, Read, Reply, is_loopback};
 use crate::retry::{self, Retryable as _};
 use base64::Engine as _;
 use reqwest::Method;
@@ -158,15 +158,6 @@ impl Registry {
             lists: tokio::sync::OnceCell::new(),
             away: AtomicBool::new(false),
         })
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
     }
 }
 

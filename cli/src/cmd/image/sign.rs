@@ -127,6 +127,7 @@ fn run(args: &ImageSigning, claim: &Claim) -> Result<ExitCode, Failure> {
     let now = Timestamp::now();
     let unclear = |error: countersign_client::trust::Error| Failure::unclear(error.to_string());
     let services = config.select(now).map_err(unclear)?;
+    blob::keep_secret(&services, signing)?;
     let legacy = args.legacy.then(|| config.select_v1(now)).transpose().map_err(|error| {
         unclear(error).hint("--legacy needs a Rekor v1 log, whose promise old verifiers ask for")
     })?;

@@ -1,7 +1,7 @@
 //! One request: the registry's demand for credentials is met, and redirects of downloads are followed.
 
-use super::{Call, MAX_REDIRECTS, Repository, SLOWEST, is_loopback};
-use crate::http::Reply;
+use super::{Call, MAX_REDIRECTS, Repository, SLOWEST};
+use crate::http::{Reply, is_loopback};
 use crate::oci::Error;
 use crate::oci::auth::{self, Challenge};
 use crate::oci::credentials::Credential;
