@@ -14,7 +14,8 @@
 //! on disk. As many certificates as it gives to 64 clients are beside the aim, twenty times what Let's Encrypt
 //! gives on average; then requests come at half that number, and at half of the aim, at even times whether or
 //! not those before are answered, and what counts is the time from when a request was due. CPU is beside the floor
-//! on all cores here, too: it pays for HTTP and for three entries in two logs, each durable.
+//! on all cores here, too: it pays for HTTP and for three entries in two logs, each durable. Beside each part a thread
+//! syncs a file of its own again and again: where the disk makes that wait, no answer can be faster.
 
 use async_trait::async_trait;
 use aws_lc_rs::encoding::AsDer as _;
@@ -40,9 +41,11 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -295,7 +298,8 @@ async fn instance(client: &Client, floor: f64) {
     let request = format!(
         "POST /api/v2/signingCert HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    let load = Load { address, request, server: dev.0.id(), floor };
+    let load =
+        Load { address, request, server: dev.0.id(), floor, folder: folder.path().to_owned() };
     load.run("warm", 64, None, Duration::from_secs(1)).await;
     let rate = load.run("64 clients", 64, None, PART).await;
     println!("    aim: {AIM:.0} certificates/s, found/aim {:.2}", rate / AIM);
@@ -311,6 +315,27 @@ struct Load {
     server: u32,
     /// CPU microseconds.
     floor: f64,
+    /// On the instance's disk.
+    folder: PathBuf,
+}
+
+/// Writes 4 KiB over and syncs them, with a pause, until told to end. Returns how long each took, sorted.
+fn syncs(folder: &Path, end: &AtomicBool) -> Vec<Duration> {
+    let file = std::fs::File::create(folder.join("probe")).expect("a file");
+    let mut times = Vec::new();
+    while !end.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        file.write_all_at(&[7; 4096], 0).and_then(|()| file.sync_data()).expect("a disk");
+        times.push(start.elapsed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    times.sort();
+    times
+}
+
+/// Milliseconds.
+fn at(times: &[Duration], part: f64) -> f64 {
+    times[((times.len() as f64 - 1.0) * part) as usize].as_secs_f64() * 1e3
 }
 
 impl Load {
@@ -319,6 +344,9 @@ impl Load {
     async fn run(&self, what: &str, connections: u32, rate: Option<f64>, time: Duration) -> f64 {
         let (start, next) = (Instant::now(), Arc::new(AtomicU32::new(0)));
         let (own, server) = (cpu(), cpu_of(&self.server.to_string()));
+        let (folder, end) = (self.folder.clone(), Arc::new(AtomicBool::new(false)));
+        let ended = Arc::clone(&end);
+        let disk = std::thread::spawn(move || syncs(&folder, &ended));
         let tasks: Vec<_> = (0..connections)
             .map(|_| {
                 let (address, request) = (self.address.clone(), self.request.clone());
@@ -349,15 +377,18 @@ impl Load {
         times.sort();
         let count = times.len() as f64;
         let seconds = start.elapsed().as_secs_f64();
+        end.store(true, Ordering::Relaxed);
+        let disk = disk.join().expect("no panic");
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / count;
-        let at = |part: f64| times[((count - 1.0) * part) as usize].as_secs_f64() * 1e3;
         let server = each(cpu_of(&self.server.to_string()) - server);
         println!(
-            "{what:>16}: {:.0} certificates/s, p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; CPU each: server {server:.0} us, {:.1} floors, clients {:.0} us",
+            "{what:>16}: {:.0} certificates/s, p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; a sync p99 {:.1} ms, most {:.1} ms; CPU each: server {server:.0} us, {:.1} floors, clients {:.0} us",
             count / seconds,
-            at(0.5),
-            at(0.99),
-            at(1.0),
+            at(&times, 0.5),
+            at(&times, 0.99),
+            at(&times, 1.0),
+            at(&disk, 0.99),
+            at(&disk, 1.0),
             server / self.floor,
             each(cpu() - own),
         );
