@@ -175,6 +175,16 @@ impl Query {
     }
 }
 
+/// When the last timestamp was given, whatever key signed it: what the clock may not fall behind.
+#[derive(Clone, Debug)]
+pub struct LastGiven(Arc<AtomicI64>);
+
+impl Default for LastGiven {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(i64::MIN)))
+    }
+}
+
 /// A timestamp authority.
 pub struct TimestampAuthority {
     signer: Arc<dyn Signer>,
@@ -185,15 +195,20 @@ pub struct TimestampAuthority {
     signing_certificate: Attribute,
     /// What verifiers will check of the chain.
     rules: chain::TimestampAuthority,
-    last: AtomicI64,
+    last: LastGiven,
 }
 
 impl TimestampAuthority {
-    /// An authority from its key and certificates, DER: the signing one first, the root last.
+    /// An authority from its key and certificates, DER: the signing one first, the root last. `last` is shared by
+    /// all that go by the same clock, the one that this follows included.
     ///
     /// # Errors
     /// When the certificates form no chain for time stamping or the key is another's.
-    pub fn new(signer: Arc<dyn Signer>, chain: Vec<Vec<u8>>) -> Result<Self, Error> {
+    pub fn new(
+        signer: Arc<dyn Signer>,
+        chain: Vec<Vec<u8>>,
+        last: LastGiven,
+    ) -> Result<Self, Error> {
         let any_time = Window { start: None, end: None };
         let ders = chain.iter().map(Vec::as_slice).collect();
         let rules = chain::TimestampAuthority::new(String::new(), ders, any_time)?;
@@ -213,7 +228,6 @@ impl TimestampAuthority {
         };
         let id = Any::encode_from(&SigningCertificate { certificates: vec![id] })?;
         let signing_certificate = attribute(SIGNING_CERTIFICATE_V2, id)?;
-        let last = AtomicI64::new(i64::MIN);
         Ok(Self { signer, chain, certificate, signing_certificate, rules, last })
     }
 
@@ -230,7 +244,7 @@ impl TimestampAuthority {
     pub fn stamp(&self, query: &Query, now: Timestamp) -> Result<Vec<u8>, Error> {
         self.rules.valid_at(now)?;
         let seconds = now.as_second();
-        let last = self.last.fetch_max(seconds, Ordering::Relaxed);
+        let last = self.last.0.fetch_max(seconds, Ordering::Relaxed);
         if seconds < last.saturating_sub(BACKWARDS) {
             return Err(Error::Clock { seconds: last - seconds });
         }
@@ -422,11 +436,13 @@ mod tests {
     fn a_clock_that_ran_backwards_stamps_nothing_until_it_has_caught_up() {
         let ceremony = ceremony::create("Test", at(NOW)).unwrap();
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
-        let authority = TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain).unwrap();
+        let (key, last) = (Arc::new(ceremony.timestamps.0), LastGiven::default());
+        let new = || TimestampAuthority::new(key.clone(), chain.clone(), last.clone()).unwrap();
         let query = Query::new(HashAlgorithm::Sha256, &[1; 32], None, false).unwrap();
         let mut refusals = Vec::new();
         for second in [NOW, NOW + 9, NOW + 8, NOW + 7, NOW, NOW + 9] {
-            refusals.push(match authority.stamp(&query, at(second)) {
+            // As after a reload, or by the next key.
+            refusals.push(match new().stamp(&query, at(second)) {
                 Ok(_) => None,
                 Err(Error::Clock { seconds }) => Some(seconds),
                 Err(error) => panic!("{error}"),
@@ -439,7 +455,9 @@ mod tests {
     fn nothing_is_stamped_outside_the_validity_of_the_certificates() {
         let ceremony = ceremony::create("Test", at(NOW)).unwrap();
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
-        let authority = TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain).unwrap();
+        let authority =
+            TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain, LastGiven::default())
+                .unwrap();
         let query = Query::new(HashAlgorithm::Sha256, &[1; 32], None, false).unwrap();
         let end = authority.rules.certificate().not_after();
         let start = authority.rules.certificate().not_before();
@@ -458,7 +476,7 @@ mod tests {
         let (root, leaf) = (&ceremony.root.1, &ceremony.timestamps.1);
         let new = |chain| {
             let key = crate::signer::FileSigner::from_pem(&ceremony.timestamps.0.to_pem().unwrap());
-            TimestampAuthority::new(Arc::new(key.unwrap()), chain).err()
+            TimestampAuthority::new(Arc::new(key.unwrap()), chain, LastGiven::default()).err()
         };
         assert!(new(chain(leaf, root)).is_none());
         assert!(matches!(new(vec![]), Some(Error::Chain(_))));

@@ -47,7 +47,7 @@ use countersign_ca::credential::{Credential, Succession};
 use countersign_ca::identity::Verifier;
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts};
 use countersign_ca::limits::Limits;
-use countersign_ca::timestamp::TimestampAuthority;
+use countersign_ca::timestamp::{LastGiven, TimestampAuthority};
 use countersign_log::face::static_ct;
 use countersign_log::index::Index;
 use countersign_log::pool::AppendError;
@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) issuing: Vec<Credential>,
     /// The timestamp authority's keys and certificates.
     pub(crate) timestamps: Vec<Credential>,
+    /// When the last timestamp was given.
+    pub(crate) stamped: LastGiven,
     /// Whose tokens are accepted.
     pub(crate) tokens: Verifier,
     /// Who is given a certificate, and whose entries the signature logs take; without one everybody.
@@ -129,6 +131,7 @@ pub(crate) struct Services {
     login: Option<String>,
     issuing: Vec<Credential>,
     stamping: Vec<Credential>,
+    stamped: LastGiven,
     limits: Limits,
 }
 
@@ -217,6 +220,7 @@ impl Instance {
         let accepted = plan.signers.accepted(&own, &self.log_gate);
         let before = self.services();
         plan.limits = plan.limits.following(&before.limits);
+        plan.stamped = before.stamped.clone();
         plan.tokens = plan.tokens.following(before.authority.tokens());
         let (files, policy) = (plan.files.clone(), plan.policy.clone());
         plan.warn();
@@ -306,6 +310,7 @@ impl Services {
             organization,
             issuing,
             timestamps: stamping,
+            stamped,
             tokens,
             policy,
             login,
@@ -327,7 +332,7 @@ impl Services {
         let authority = authority.map_err(|error| broken("certificate", &error))?;
         let timestamps = stamping.iter().cloned().map(|credential| {
             let Credential { signer, chain, from } = credential;
-            let authority = TimestampAuthority::new(signer, chain);
+            let authority = TimestampAuthority::new(signer, chain, stamped.clone());
             Ok((from, authority.map_err(|error| broken("timestamp", &error))?))
         });
         let timestamps = Succession::new(timestamps.collect::<Result<_, Failure>>()?);
@@ -343,6 +348,7 @@ impl Services {
             login,
             issuing,
             stamping,
+            stamped,
             limits,
         };
         services.trust = trust::trust_files(settings, logs, shards, &services)?;

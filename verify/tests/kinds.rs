@@ -1,8 +1,9 @@
 //! Every generation and kind of bundle: accepted as it is, and refused for the very reason when one thing
 //! about it is wrong.
 
-use countersign_testkit::{Instance, Shape, Signer};
+use countersign_testkit::{Instance, Receipt, Shape, Signer};
 use countersign_verify::bundle::{Content, LogEntry};
+use countersign_verify::certificate::Certificate;
 use countersign_verify::encoding::{base64, from_base64};
 use countersign_verify::entry::{self, hashedrekord_v1_body};
 use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
@@ -12,6 +13,8 @@ use countersign_verify::{Artifact, Bundle, Error, Thresholds, TrustedRoot, Verif
 use serde_json::{Value, json};
 
 const ARTIFACT: &[u8] = b"artifact";
+const URI: &str = "https://git.example.test/acme";
+const ISSUER: &str = "https://issuer.example.test";
 const ENTRY: &str = "/verificationMaterial/tlogEntries/0";
 
 struct World {
@@ -24,13 +27,17 @@ impl World {
     fn new() -> Self {
         let instance = Instance::new();
         let root = TrustedRoot::parse(instance.trusted_root().as_bytes()).unwrap();
-        let signer =
-            instance.certify("https://git.example.test/acme", "https://issuer.example.test");
+        let signer = instance.certify(URI, ISSUER);
         Self { instance, root, signer }
     }
 
     fn make(&self, shape: &Shape) -> Value {
         self.instance.make(&self.signer, ARTIFACT, shape)
+    }
+
+    fn with_receipts(&self, receipts: Vec<Receipt>) -> Value {
+        let signer = self.instance.certify_with(URI, ISSUER, |leaf| leaf.receipts = receipts);
+        self.instance.make(&signer, ARTIFACT, &Shape::ALL[0])
     }
 
     fn verify(&self, bundle: &Value) -> Result<Verified, Error> {
@@ -83,7 +90,7 @@ fn every_kind_is_accepted() {
         let verified = world.verify(&world.make(shape));
         let verified = verified.unwrap_or_else(|error| panic!("{}: {error}", shape.name));
         let identity = verified.identity().expect("a certificate");
-        assert_eq!(identity.subject().as_str(), "https://git.example.test/acme", "{}", shape.name);
+        assert_eq!(identity.subject().as_str(), URI, "{}", shape.name);
         assert_eq!(verified.entries().len(), shape.entries.len(), "{}", shape.name);
         let certificate = verified.certificate().expect("a certificate");
         assert_eq!(certificate.der(), world.signer.certificate(), "{}", shape.name);
@@ -511,6 +518,35 @@ fn thresholds_count_different_authorities() {
     let receipts = |certificate_logs| Thresholds { certificate_logs, ..usual };
     assert_eq!(verify(&one, receipts(2)), Err("SCT_MISSING"));
     assert_eq!(verify(&one, receipts(0)), Ok(()));
+    for (found, code) in
+        [(vec![], "SCT_MISSING"), (vec![Receipt::OtherLog], "CERTIFICATE_LOG_UNKNOWN")]
+    {
+        let bundle = world.with_receipts(found.clone());
+        assert_eq!(verify(&bundle, usual), Err(code), "{found:?}");
+        assert_eq!(verify(&bundle, receipts(0)), Ok(()), "{found:?}");
+    }
+    let forged = world.with_receipts(vec![Receipt::Forged]);
+    assert_eq!(verify(&forged, receipts(0)), Err("SCT_INVALID"), "what is there must hold");
+}
+
+/// What can be told before anything is signed.
+#[test]
+fn a_certificate_is_verified_alone() {
+    let (world, other) = (World::new(), World::new());
+    let check = |root: &TrustedRoot, receipts: Vec<Receipt>, hours: i64| {
+        let signer = world.instance.certify_with(URI, ISSUER, |leaf| leaf.receipts = receipts);
+        let certificate = Certificate::parse(signer.certificate()).unwrap();
+        let time = certificate.not_before() + jiff::SignedDuration::from_hours(hours);
+        let verdict = Verifier::new(root).certificate(&certificate, time);
+        verdict.map_err(|error| error.code())
+    };
+    let genuine = vec![Receipt::Genuine];
+    assert_eq!(check(&world.root, genuine.clone(), 0), Ok(()));
+    assert_eq!(check(&world.root, genuine.clone(), 1), Err("CERTIFICATE_NOT_VALID_THEN"));
+    assert_eq!(check(&other.root, genuine, 0), Err("CERTIFICATE_AUTHORITY_UNKNOWN"));
+    assert_eq!(check(&world.root, vec![], 0), Err("SCT_MISSING"));
+    assert_eq!(check(&world.root, vec![Receipt::OtherLog], 0), Err("CERTIFICATE_LOG_UNKNOWN"));
+    assert_eq!(check(&world.root, vec![Receipt::Forged], 0), Err("SCT_INVALID"));
 }
 
 #[test]
@@ -533,6 +569,28 @@ fn several_roots_stand_each_alone() {
     let parse = |root: &Value| TrustedRoot::parse(root.to_string().as_bytes()).unwrap();
     let refused = verify(&[parse(&half), parse(&rest)]).unwrap_err();
     assert_eq!(refused.code(), "LOG_UNKNOWN", "the report of the root that came furthest");
+    // Of two that came as far, the first.
+    let mut double = read(&other);
+    let authorities = double["timestampAuthorities"].as_array_mut().unwrap();
+    authorities.push(read(&World::new())["timestampAuthorities"][0].clone());
+    let [one, two] = [&read(&other), &double].map(parse);
+    for (roots, expected) in [([one.clone(), two.clone()], 1), ([two, one], 2)] {
+        let refused = verify(&roots).unwrap_err();
+        assert!(matches!(refused, Error::UnknownTimestampAuthority { known } if known == expected));
+    }
+    let verified = verify(&[world.root.clone(), other.root]).unwrap();
+    assert_eq!(verified.root(), 0);
+}
+
+#[test]
+fn a_digest_by_another_hash_than_the_keys_is_told_as_such() {
+    let world = World::new();
+    let digest = base64(&HashAlgorithm::Sha512.digest(ARTIFACT));
+    let digest = json!({ "algorithm": "SHA2_512", "digest": digest });
+    let bundle = world.make(&Shape::ALL[0]);
+    let altered = with(&bundle, "/messageSignature/messageDigest", |_| digest.clone());
+    let (expected, found) = (HashAlgorithm::Sha256, HashAlgorithm::Sha512);
+    assert_eq!(world.verify(&altered).unwrap_err(), Error::DigestHash { expected, found });
 }
 
 /// Other clients fail on some of these, or did.

@@ -9,6 +9,7 @@ use countersign_ca::credential::Credential;
 use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::limits::Limits;
 use countersign_ca::signer::FileSigner;
+use countersign_ca::timestamp::LastGiven;
 use countersign_log::witness::Witnesses;
 use jiff::Timestamp;
 use std::fs;
@@ -37,6 +38,7 @@ pub(crate) async fn open(
         organization: "Countersign development".to_owned(),
         issuing: credential(issuing),
         timestamps: credential(timestamps),
+        stamped: LastGiven::default(),
         tokens: issuers(&provider, others)?,
         policy,
         login: Some(provider.people()),

@@ -10,6 +10,7 @@ use countersign_ca::identity::{FulcioConfig, Issuer, Verifier};
 use countersign_ca::limits::Limits;
 use countersign_ca::signer::pkcs11::TokenSigner;
 use countersign_ca::signer::{FileSigner, Signer};
+use countersign_ca::timestamp::LastGiven;
 use countersign_verify::encoding::hex;
 use countersign_verify::merkle::Hash;
 use der::pem;
@@ -72,6 +73,7 @@ pub(crate) fn plan(config: &Config, passphrase: Option<&str>) -> Result<Plan, Fa
         organization: config.organization.clone(),
         issuing: credentials(&config.issuing)?,
         timestamps: credentials(&config.timestamps)?,
+        stamped: LastGiven::default(),
         tokens,
         policy,
         login: config.login.as_ref().map(Url::to_string),
