@@ -338,6 +338,10 @@ fn every_kind_is_accepted_with_a_managed_key_of_every_algorithm() {
             assert!(verified.identity().is_none(), "{name}");
             let refused = verify(verifier.with_key(&other)).expect_err(&name);
             assert_eq!(refused.code(), "SIGNATURE_INVALID", "{name}");
+            // Clients sign messages with such keys in another way, which the reason tells of.
+            let whole = key.schemes().iter().any(|scheme| scheme.hash().is_none());
+            let told = matches!(refused, Error::SignatureOverDigest { .. });
+            assert_eq!(told, whole && shape.statement.is_none(), "{name}");
             assert_eq!(verify(verifier).expect_err(&name).code(), "KEY_NEEDED", "{name}");
         }
     }
@@ -527,6 +531,67 @@ fn thresholds_count_different_authorities() {
     }
     let forged = world.with_receipts(vec![Receipt::Forged]);
     assert_eq!(verify(&forged, receipts(0)), Err("SCT_INVALID"), "what is there must hold");
+}
+
+#[test]
+fn of_several_authorities_the_reason_is_that_of_the_likeliest() {
+    let (world, other) = (World::new(), World::new());
+    let read =
+        |world: &World| -> Value { serde_json::from_str(&world.instance.trusted_root()).unwrap() };
+    let (own, foreign) = (read(&world), read(&other));
+    let foreign = &foreign["certificateAuthorities"][0];
+    let closed = |end: &str| {
+        let mut authority = own["certificateAuthorities"][0].clone();
+        authority["validFor"] = json!({ "start": "2001-01-01T00:00:00Z", "end": end });
+        authority
+    };
+    let (first, second) = (closed("2002-01-01T00:00:00Z"), closed("2003-01-01T00:00:00Z"));
+    let bundle = world.make(&Shape::ALL[0]);
+    let refuse = |bundle: &Value, authorities: &[&Value]| {
+        let mut root = own.clone();
+        root["certificateAuthorities"] = json!(authorities);
+        let root = TrustedRoot::parse(root.to_string().as_bytes()).unwrap();
+        let verifier = Verifier::new(&root);
+        let report =
+            verifier.verify_json(bundle.to_string().as_bytes(), &Artifact::from_bytes(ARTIFACT));
+        report.into_result().expect_err("refused")
+    };
+    for authorities in [[&first, foreign], [foreign, &first]] {
+        assert_eq!(refuse(&bundle, &authorities).code(), "CERTIFICATE_NOT_VALID_THEN");
+    }
+    for (authorities, end) in [([&first, &second], "2002"), ([&second, &first], "2003")] {
+        let reason = refuse(&bundle, &authorities).to_string();
+        assert!(reason.contains(end), "of two as likely the first: {reason}");
+    }
+    // The signature of the very key that the certificate names.
+    let path = "/verificationMaterial/certificate/rawBytes";
+    let broken = with(&bundle, path, flipped);
+    let genuine = &own["certificateAuthorities"][0];
+    assert_eq!(refuse(&broken, &[genuine]).code(), "CERTIFICATE_INVALID");
+    assert_eq!(refuse(&broken, &[foreign, genuine]).code(), "CERTIFICATE_INVALID");
+    assert_eq!(refuse(&broken, &[foreign]).code(), "CERTIFICATE_AUTHORITY_UNKNOWN");
+}
+
+#[test]
+fn a_bundle_says_which_digests_of_the_artifact_it_needs() {
+    let world = World::new();
+    let hashes =
+        |bundle: &Value| Bundle::parse(bundle.to_string().as_bytes()).unwrap().artifact_hashes();
+    let (sha256, sha512) = (HashAlgorithm::Sha256, HashAlgorithm::Sha512);
+    assert_eq!(hashes(&world.make(&Shape::ALL[0])), [sha256]);
+    let statement = Shape::ALL.iter().find(|shape| shape.name.contains("statement")).unwrap();
+    let bundle = world.make(statement);
+    let subjects = |digest: Value| {
+        let statement = json!({ "_type": "https://in-toto.io/Statement/v1", "predicate": {},
+            "predicateType": "https://example.test/", "subject": [{ "digest": digest }] });
+        let payload = base64(statement.to_string().as_bytes());
+        hashes(&with(&bundle, "/dsseEnvelope/payload", |_| payload.clone().into()))
+    };
+    let hex = |hash: HashAlgorithm| countersign_verify::encoding::hex(&hash.digest(ARTIFACT));
+    assert_eq!(subjects(json!({ "sha512": hex(sha512) })), [sha512]);
+    let both = json!({ "sha512": hex(sha512), "sha256": hex(sha256) });
+    assert_eq!(subjects(both), [sha256, sha512]);
+    assert_eq!(subjects(json!({ "gitCommit": "00" })), [sha256], "as good as any");
 }
 
 /// What can be told before anything is signed.
