@@ -9,7 +9,9 @@ use countersign_verify::entry::{self, hashedrekord_v1_body};
 use countersign_verify::key::{HashAlgorithm, KeyDetails, PublicKey};
 use countersign_verify::timestamp;
 use countersign_verify::verify::TrustedTime;
-use countersign_verify::{Artifact, Bundle, Error, Thresholds, TrustedRoot, Verified, Verifier};
+use countersign_verify::{
+    Artifact, Bundle, Check, Error, Outcome, Thresholds, TrustedRoot, Verified, Verifier,
+};
 use serde_json::{Value, json};
 
 const ARTIFACT: &[u8] = b"artifact";
@@ -570,6 +572,67 @@ fn of_several_authorities_the_reason_is_that_of_the_likeliest() {
     assert_eq!(refuse(&broken, &[genuine]).code(), "CERTIFICATE_INVALID");
     assert_eq!(refuse(&broken, &[foreign, genuine]).code(), "CERTIFICATE_INVALID");
     assert_eq!(refuse(&broken, &[foreign]).code(), "CERTIFICATE_AUTHORITY_UNKNOWN");
+}
+
+#[test]
+fn an_entry_twice_and_a_time_that_nobody_signed_are_refused() {
+    let world = World::new();
+    let one = world.make(shape("0.3 message, Rekor v2"));
+    let entries = "/verificationMaterial/tlogEntries";
+    let same = with(&one, entries, |list| json!([list[0], list[0]]));
+    assert_eq!(world.verify(&same).unwrap_err(), Error::RepeatedEntry { place: 1 });
+    // By a time within the certificate's, and without promise.
+    let time = world.instance.stamped().as_second().to_string();
+    let timed = with(&one, ENTRY, |entry| {
+        let mut entry = entry.clone();
+        entry["integratedTime"] = time.clone().into();
+        entry
+    });
+    assert_eq!(world.verify(&timed).unwrap_err(), Error::UnsignedTime { place: 0 });
+}
+
+#[test]
+fn reports_name_obsolete_kinds_and_unknown_logs() {
+    let (world, other) = (World::new(), World::new());
+    let artifact = Artifact::from_bytes(ARTIFACT);
+    for shape in &Shape::ALL {
+        let json = world.make(shape).to_string();
+        let report = Verifier::new(&world.root).verify_json(json.as_bytes(), &artifact);
+        let (_, outcome) =
+            report.checks().iter().find(|(check, _)| *check == Check::Entry).unwrap();
+        let told = matches!(outcome, Outcome::Pass(found) if found.contains(", an obsolete kind,"));
+        assert_eq!(told, shape.entries.contains(&("dsse", "0.0.2")), "{}: {outcome:?}", shape.name);
+    }
+    let mut root: Value = serde_json::from_str(&world.instance.trusted_root()).unwrap();
+    root["tlogs"] =
+        serde_json::from_str::<Value>(&other.instance.trusted_root()).unwrap()["tlogs"].clone();
+    let root = TrustedRoot::parse(root.to_string().as_bytes()).unwrap();
+    let bundle = world.make(&Shape::ALL[0]);
+    let report = Verifier::new(&root).verify_json(bundle.to_string().as_bytes(), &artifact);
+    let Err(Error::UnknownLog { found, .. }) = report.into_result() else { panic!("accepted") };
+    assert_eq!(Some(&*found), bundle.pointer(&format!("{ENTRY}/logId/keyId")).unwrap().as_str());
+}
+
+#[test]
+fn a_promise_suffices_in_the_first_generation_alone() {
+    let world = World::new();
+    for shape in Shape::ALL.iter().filter(|shape| shape.name.starts_with("0.1")) {
+        let bundle = world.make(shape);
+        let proof = format!("{ENTRY}/inclusionProof");
+        if bundle.pointer(&proof).is_none_or(Value::is_null) {
+            assert!(world.verify(&bundle).is_ok(), "{}", shape.name);
+            continue;
+        }
+        // Clients of then stored the proof without the checkpoint.
+        let bare = with(&bundle, &proof, |proof| {
+            let mut proof = proof.clone();
+            proof.as_object_mut().unwrap().remove("checkpoint");
+            proof
+        });
+        let promised = bundle.pointer(&format!("{ENTRY}/inclusionPromise")).is_some();
+        let verdict = world.verify(&bare);
+        assert_eq!(verdict.is_ok(), promised, "{}: {verdict:?}", shape.name);
+    }
 }
 
 #[test]
