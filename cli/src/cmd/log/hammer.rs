@@ -69,7 +69,7 @@ fn retried(_: &http::Error) {
 }
 
 /// Entries that are signed before the clock starts, at most: two seconds' work. A run that writes more than that
-/// signs as it goes.
+/// signs the rest as it goes.
 const PREPARED: f64 = 131_072.0;
 
 async fn hammer(
@@ -86,9 +86,7 @@ async fn hammer(
     let floor = signers.floor();
     let rate = args.rate.map_or(floor / 2.0, f64::from);
     let fresh = rate * args.duration.as_secs_f64() * (1.0 - args.repeats);
-    if fresh <= PREPARED {
-        signers.prepare(fresh as u64);
-    }
+    signers.prepare(fresh.min(PREPARED) as u64);
 
     let http = Http::new(&urls(root)).map_err(|error| unclear(&error))?;
     let patience = args.duration + args.timeout.timeout;
