@@ -17,7 +17,7 @@ use countersign_ca::identity::{Issuer, Mapping, Verifier};
 use countersign_ca::issue::{Authority, CertificateLog, LogError, Parts, Passed, Refusal};
 use countersign_ca::limits::Limits;
 use countersign_ca::signer::{FileSigner, Signer as _};
-use countersign_ca::timestamp::TimestampAuthority;
+use countersign_ca::timestamp::{LastGiven, TimestampAuthority};
 use countersign_verify::assertion::{Assertion, Intent};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::key::HashAlgorithm;
@@ -225,7 +225,9 @@ impl World {
             clock: Arc::clone(&clock),
         });
         let chain = vec![ceremony.timestamps.1, ceremony.root.1];
-        let timestamps = TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain).unwrap();
+        let timestamps =
+            TimestampAuthority::new(Arc::new(ceremony.timestamps.0), chain, LastGiven::default());
+        let timestamps = timestamps.unwrap();
         let timestamps = Succession::new(vec![(Timestamp::MIN, timestamps)]).unwrap();
         let router = countersign_ca::http::router(Arc::new(authority.unwrap()))
             .merge(countersign_ca::http::timestamp_router(Arc::new(timestamps), clock));
