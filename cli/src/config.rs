@@ -18,6 +18,7 @@ use crate::server::{Limits, tls};
 pub(crate) use bounds::{Authorities, Issuance, Takes};
 use clap::ValueEnum as _;
 use countersign_ca::signer::pkcs11;
+use countersign_client::http::is_loopback;
 use countersign_verify::merkle::Hash;
 use jiff::Timestamp;
 use reader::{Reader, Section};
@@ -285,15 +286,6 @@ pub(crate) fn organization(text: &str) -> Result<String, Expected> {
         Ok(text.to_owned())
     } else {
         Err(Expected::new("a name of up to 40 letters, digits, spaces and hyphens"))
-    }
-}
-
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }
 

@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_client::http::is_loopback;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
@@ -306,12 +307,7 @@ async fn authorize(
 
 fn loopback(uri: &str) -> Option<Url> {
     let url = Url::parse(uri).ok()?;
-    let local = match url.host()? {
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => address.is_loopback(),
-        url::Host::Domain(name) => name == "localhost",
-    };
-    (local && url.scheme() == "http").then_some(url)
+    (is_loopback(&url) && url.scheme() == "http").then_some(url)
 }
 
 fn login_page(request: &Authorize) -> String {

@@ -4,7 +4,7 @@
 use crate::args::Trust;
 use crate::failure::Failure;
 use crate::runtime::{block_on, within};
-use countersign_client::http::Http;
+use countersign_client::http::{Http, is_loopback};
 use countersign_client::trust::{ClientTrustConfig, SigningConfig};
 use countersign_client::trust_store::{self, Age, GRACE, Store, Stored};
 use countersign_verify::TrustedRoot;
@@ -342,13 +342,7 @@ fn set(value: Option<OsString>) -> Option<OsString> {
 }
 
 async fn fetch(url: &Url) -> Result<Vec<u8>, Failure> {
-    let loopback = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    if !loopback {
+    if !is_loopback(url) {
         let refused =
             format!("{url} is not on this machine: trust fetched from it would be anybody's");
         return Err(Failure::unclear(refused).hint(

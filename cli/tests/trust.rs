@@ -178,6 +178,9 @@ fn the_token_is_not_sent_over_plain_http_beyond_this_machine() {
     let args = ["sign-blob", "--trust-config", &config, "--timeout", "100ms"];
     let args = [&args[..], &["--identity-token", &token, &artifact]].concat();
     assert_fails(&case.run(&args), 2, "expected https for the certificate authority");
+    let image = format!("127.0.0.1:1/image@sha256:{}", "0".repeat(64));
+    let signed = ["sign", "--trust-config", &config, "--identity-token", &token, &image];
+    assert_fails(&case.run(&signed), 2, "expected https for the certificate authority");
     let allowed = [&args[..], &["--allow-http-ca"]].concat();
     let output = case.run(&allowed);
     assert_fails(&output, 2, "192.0.2.1");

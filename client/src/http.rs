@@ -308,12 +308,14 @@ async fn read_whole(
     Ok(body)
 }
 
-/// Whether a URL is of this machine, so that what is said over plain HTTP does not leave it.
-pub(crate) fn is_loopback(url: &Url) -> bool {
+/// Whether a URL is of this machine, so that what is said over plain HTTP does not leave it: a loopback address, or
+/// `localhost`. Of names below that, resolvers think differently.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     }
 }

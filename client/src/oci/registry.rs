@@ -141,7 +141,7 @@ impl Registry {
             found: name.to_owned(),
             expected: "a registry such as registry.example.com:5000",
         };
-        let loopback = is_loopback(&Url::parse(&format!("http://{name}/")).map_err(reference)?);
+        let loopback = is_local(&Url::parse(&format!("http://{name}/")).map_err(reference)?);
         let plain = options.plain_http || loopback && options.authorities.is_none();
         let scheme = if plain { "http" } else { "https" };
         let base = Url::parse(&format!("{scheme}://{name}/")).map_err(reference)?;
@@ -159,6 +159,12 @@ impl Registry {
             away: AtomicBool::new(false),
         })
     }
+}
+
+/// Whether a registry is on this machine, by names such as `registry.localhost`, too, which clusters for development
+/// give theirs.
+fn is_local(url: &Url) -> bool {
+    is_loopback(url) || url.domain().is_some_and(|name| name.ends_with(".localhost"))
 }
 
 /// A repository of a registry.
@@ -562,7 +568,7 @@ mod tests {
             let options = Options { plain_http, ..Options::default() };
             Registry::new(name, &options).unwrap().base.to_string()
         };
-        for name in ["localhost:5000", "127.0.0.1:5000", "[::1]:5000"] {
+        for name in ["localhost:5000", "registry.localhost:5000", "127.0.0.1:5000", "[::1]:5000"] {
             assert_eq!(base(name, false), format!("http://{name}/"));
         }
         for name in ["registry.example.com", "127.example.com", "10.0.0.1:5000"] {

@@ -1,7 +1,7 @@
 //! One request: the registry's demand for credentials is met, and redirects of downloads are followed.
 
-use super::{Call, MAX_REDIRECTS, Repository, SLOWEST};
-use crate::http::{Reply, is_loopback};
+use super::{Call, MAX_REDIRECTS, Repository, SLOWEST, is_local};
+use crate::http::Reply;
 use crate::oci::Error;
 use crate::oci::auth::{self, Challenge};
 use crate::oci::credentials::Credential;
@@ -72,7 +72,7 @@ impl Repository {
 
     /// From TLS to plain HTTP nothing leads, nor from loopback to plain HTTP elsewhere.
     pub(super) fn check_downgrade(&self, from: &Url, to: &Url) -> Result<(), Error> {
-        let private = from.scheme() == "http" && (is_loopback(to) || !is_loopback(from));
+        let private = from.scheme() == "http" && (is_local(to) || !is_local(from));
         if to.scheme() == "https" || private {
             return Ok(());
         }
