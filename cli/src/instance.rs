@@ -416,3 +416,41 @@ const fn passes(error: &AppendError) -> bool {
     use AppendError::{Closed, Conflict, Full, Held, Store};
     matches!(error, Full { .. } | Store(_) | Conflict | Held(_) | Closed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_ca::timestamp::{Error, Query};
+    use countersign_verify::key::HashAlgorithm;
+    use jiff::SignedDuration;
+
+    #[tokio::test]
+    async fn the_time_of_the_last_timestamp_is_known_after_a_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open(folder.path()).unwrap();
+        let url = "http://127.0.0.1:1".parse().unwrap();
+        let instance = development::open(directory, &url, vec![], None, None).await.unwrap();
+        let query = Query::new(HashAlgorithm::Sha256, &[1; 32], None, false).unwrap();
+        let now = Timestamp::now();
+        let stamp = |time| instance.services().timestamps.at(now).stamp(&query, time).map(drop);
+        stamp(now + SignedDuration::from_secs(9)).unwrap();
+        let before = instance.services();
+        let plan = Plan {
+            organization: String::new(),
+            issuing: before.issuing.clone(),
+            timestamps: before.stamping.clone(),
+            stamped: LastGiven::default(),
+            tokens: Verifier::new([]).unwrap(),
+            policy: None,
+            login: None,
+            provider: None,
+            witnesses: None,
+            limits: Limits::none(),
+            signers: Signers::default(),
+            files: Vec::new(),
+        };
+        instance.reload(plan).await.unwrap();
+        assert!(matches!(stamp(now), Err(Error::Clock { seconds: 9 })));
+        instance.close().await;
+    }
+}

@@ -487,6 +487,24 @@ mod tests {
         database.database.sync().await.unwrap();
     }
 
+    /// What a log has begun for the file that it shares ends after it.
+    #[tokio::test]
+    async fn a_sync_beside_the_commits_outlives_the_log_that_began_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Sqlite::open(&folder.path().join("log.db")).await.unwrap();
+        let lock = database.lock("one").await.unwrap();
+        let identities: Vec<_> = (0..SYNC_AT).map(|row| Hash::of(&row.to_be_bytes())).collect();
+        let swap = async move { lock.compare_and_swap(None, "1", 0, &identities).await.unwrap() };
+        let (_, end) = crate::thread::start("one", swap).unwrap();
+        end.await.unwrap();
+        let ended = async {
+            while database.database.syncing.load(Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    }
+
     #[tokio::test]
     async fn of_swaps_from_one_checkpoint_the_first_wins_and_logs_do_not_mix() {
         let folder = tempfile::tempdir().unwrap();
