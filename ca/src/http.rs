@@ -103,7 +103,7 @@ async fn issue(
     body: Body,
 ) -> Result<Vec<String>, Reply> {
     let id = request_id(headers);
-    let body = body.map_err(|error| Reply::body(&error, &id))?;
+    let body = body.map_err(|error| Reply::body(&error, MAX_REQUEST, &id))?;
     let asked = read(&body, bearer(headers)).map_err(|error| Reply::request(&error, &id))?;
     let issued = authority.issue(&asked.token, &asked.key, asked.intent.as_ref(), &id).await;
     let issued = issued.map_err(|error| Reply::issuance(&error, &id))?;
@@ -117,7 +117,7 @@ async fn explain_token(
     body: Body,
 ) -> Result<Response, Reply> {
     let id = request_id(&headers);
-    let body = body.map_err(|error| Reply::body(&error, &id))?;
+    let body = body.map_err(|error| Reply::body(&error, MAX_REQUEST, &id))?;
     let token = request::token(&body, bearer(&headers));
     let token = token.map_err(|error| Reply::request(&error, &id))?;
     let explained = authority.explain(&token).await;
@@ -178,7 +178,7 @@ async fn stamp(
     body: Body,
 ) -> Result<Response, Reply> {
     let id = request_id(&headers);
-    let body = body.map_err(|error| Reply::body(&error, &id))?;
+    let body = body.map_err(|error| Reply::body(&error, MAX_QUERY, &id))?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let (query, is_der) = match &media_type.to_ascii_lowercase()[..] {
@@ -325,8 +325,12 @@ impl Reply {
     }
 
     /// Fulcio, too, answers 400 to a body that is too large.
-    fn body(error: &BytesRejection, id: &str) -> Self {
-        let (message, next) = (error.body_text(), "send a smaller body, and all of it");
+    fn body(error: &BytesRejection, limit: usize, id: &str) -> Self {
+        let message = match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => format!("a request has at most {limit} bytes"),
+            _ => error.body_text(),
+        };
+        let next = "send a smaller body, and all of it";
         let (status, code) = (StatusCode::BAD_REQUEST, INVALID_ARGUMENT);
         Self::new(status, code, message, "REQUEST_BODY", next, id)
     }

@@ -115,7 +115,7 @@ async fn requests_of_another_shape_are_refused_with_the_member_that_is_wrong() {
     cases.push((
         format!("{{\"a\":\"{}\"}}", "x".repeat(256 << 10)),
         "REQUEST_BODY".into(),
-        "length limit",
+        "at most 262144 bytes",
     ));
     for (body, reason, named) in &cases {
         let start: String = body.chars().take(120).collect();
