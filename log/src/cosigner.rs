@@ -6,8 +6,8 @@
 //! size never goes back. The cosignature is handed out only when the row is durable.
 
 use crate::Clock;
+use crate::database::Database;
 use crate::store::StoreError;
-use crate::store::sqlite::connections;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_verify::checkpoint::{self, Checkpoint};
 use countersign_verify::merkle::{ConsistencyError, ConsistencyProof, Hash, empty_root};
@@ -15,12 +15,9 @@ use countersign_verify::note::{
     self, KeyError, KeyType, Note, Signature, SignatureError, VerifierKey, cosigned,
 };
 use countersign_verify::witness::{AddCheckpoint, Log, RequestError};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{Row as _, SqlitePool};
+use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// A witness: its key, the logs it knows, and what it cosigned last.
 pub struct Cosigner {
@@ -30,9 +27,17 @@ pub struct Cosigner {
     logs: HashMap<String, Vec<VerifierKey>>,
     /// By SHA-256 of the origin.
     origins: HashMap<Hash, String>,
-    database: SqlitePool,
+    database: Database,
     clock: Clock,
 }
+
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS cosigned (
+        origin TEXT PRIMARY KEY,
+        size INTEGER NOT NULL,
+        root BLOB NOT NULL,
+        note TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID";
 
 /// A tree that was cosigned.
 #[derive(Clone, Copy)]
@@ -63,21 +68,7 @@ impl Cosigner {
         }
         let origins = known.keys().map(|origin| (Hash::of(origin.as_bytes()), origin.clone()));
         let origins = origins.collect();
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
-        let database = connections().connect_with(options).await;
-        let database = database.map_err(failed("open a file"))?;
-        let table = "CREATE TABLE IF NOT EXISTS cosigned (
-                origin TEXT PRIMARY KEY,
-                size INTEGER NOT NULL,
-                root BLOB NOT NULL,
-                note TEXT NOT NULL
-            ) STRICT, WITHOUT ROWID";
-        sqlx::query(table).execute(&database).await.map_err(failed("make tables"))?;
+        let database = Database::open(path, "", TABLE).await?;
         Ok(Self { key, pair, logs: known, origins, database, clock })
     }
 
@@ -95,7 +86,9 @@ impl Cosigner {
         let body = std::str::from_utf8(body).map_err(|_| Refusal::Text)?;
         let AddCheckpoint { old_size, proof, note } = AddCheckpoint::parse(body)?;
         let Checkpoint { origin, size, root, .. } = Checkpoint::parse(note.text())?;
-        let size_column = i64::try_from(size).map_err(|_| Refusal::Size)?;
+        if i64::try_from(size).is_err() {
+            return Err(Refusal::Size);
+        }
         let Some(keys) = self.logs.get(&origin) else {
             return Err(Refusal::UnknownLog { origin });
         };
@@ -124,7 +117,7 @@ impl Cosigner {
         };
         let lines = note.signatures().iter().filter(by_log).cloned().chain([line.clone()]);
         let kept = Note::new(note.text().to_owned(), lines.collect())?;
-        self.replace(&origin, last, size_column, root, &kept.to_string()).await?;
+        self.replace(&origin, last, Tree { size, root }, kept.to_string()).await?;
         // Restart finds this tree as the one cosigned last, whether or not the log gets the answer.
         Ok(format!("{line}\n"))
     }
@@ -136,9 +129,12 @@ impl Cosigner {
     /// When the database cannot be read.
     pub async fn latest(&self, origin: Hash) -> Result<Option<String>, StoreError> {
         let Some(origin) = self.origins.get(&origin) else { return Ok(None) };
-        let row = sqlx::query("SELECT note FROM cosigned WHERE origin = ?").bind(origin);
-        let row = row.fetch_optional(&self.database).await.map_err(failed("read a checkpoint"))?;
-        row.map(|row| row.try_get(0).map_err(|_| ROW)).transpose()
+        let origin = origin.clone();
+        let read = self.database.run("read a checkpoint", move |connection| {
+            let note = "SELECT note FROM cosigned WHERE origin = ?1";
+            connection.query_row(note, [origin], |row| row.get(0)).optional()
+        });
+        read.await
     }
 
     /// Closes the database.
@@ -155,59 +151,54 @@ impl Cosigner {
     }
 
     async fn last(&self, origin: &str) -> Result<Option<Tree>, StoreError> {
-        let row = sqlx::query("SELECT size, root FROM cosigned WHERE origin = ?").bind(origin);
-        let row = row.fetch_optional(&self.database).await.map_err(failed("read a checkpoint"))?;
-        let Some(row) = row else { return Ok(None) };
-        let size: i64 = row.try_get(0).map_err(|_| ROW)?;
-        let root: &[u8] = row.try_get(1).map_err(|_| ROW)?;
-        let size = u64::try_from(size).map_err(|_| ROW)?;
-        Ok(Some(Tree { size, root: Hash::try_from(root).map_err(|_| ROW)? }))
+        let origin = origin.to_owned();
+        self.database.run("read a checkpoint", move |connection| last(connection, &origin)).await
     }
 
     /// Puts a tree in the place of `last`, if that is still the last one.
     async fn replace(
         &self,
         origin: &str,
-        last: Option<Tree>,
-        size: i64,
-        root: Hash,
-        note: &str,
+        before: Option<Tree>,
+        next: Tree,
+        note: String,
     ) -> Result<(), Refusal> {
-        let statement = match last {
-            None => sqlx::query(
-                "INSERT INTO cosigned (size, root, note, origin) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            ),
-            Some(_) => sqlx::query(
-                "UPDATE cosigned SET size = ?, root = ?, note = ? WHERE origin = ? AND size = ? AND root = ?",
-            ),
-        };
-        let statement = statement.bind(size).bind(root.as_bytes().to_vec()).bind(note).bind(origin);
-        let statement = match last {
-            None => statement,
-            Some(Tree { size, root }) => {
-                let size = i64::try_from(size).map_err(|_| ROW)?;
-                statement.bind(size).bind(root.as_bytes().to_vec())
+        let origin = origin.to_owned();
+        let replaced = self.database.run("keep a checkpoint", move |connection| {
+            let root = next.root.as_bytes();
+            let replaced = match &before {
+                None => connection.execute(
+                    "INSERT INTO cosigned (size, root, note, origin) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT DO NOTHING",
+                    (next.size, root, note, &origin),
+                )?,
+                Some(before) => connection.execute(
+                    "UPDATE cosigned SET size = ?1, root = ?2, note = ?3
+                     WHERE origin = ?4 AND size = ?5 AND root = ?6",
+                    (next.size, root, note, &origin, before.size, before.root.as_bytes()),
+                )?,
+            };
+            if replaced == 1 {
+                return Ok(Ok(()));
             }
-        };
-        let done = statement.execute(&self.database).await;
-        if done.map_err(failed("keep a checkpoint"))?.rows_affected() == 1 {
-            return Ok(());
-        }
-        let size = self.last(origin).await?.map_or(0, |tree| tree.size);
-        Err(Refusal::Conflict { size })
+            Ok(Err(last(connection, &origin)?.map_or(0, |tree| tree.size)))
+        });
+        replaced.await?.map_err(|size| Refusal::Conflict { size })
     }
+}
+
+fn last(connection: &Connection, origin: &str) -> Result<Option<Tree>, rusqlite::Error> {
+    let last = "SELECT size, root FROM cosigned WHERE origin = ?1";
+    let last = connection.query_row(last, [origin], |row| {
+        Ok(Tree { size: row.get(0)?, root: Hash::new(row.get(1)?) })
+    });
+    last.optional()
 }
 
 impl std::fmt::Debug for Cosigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cosigner").field("key", &self.key).finish_non_exhaustive()
     }
-}
-
-const ROW: StoreError = StoreError::Row { table: "cosigned" };
-
-fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |source| StoreError::Database { operation, source: Arc::new(source) }
 }
 
 /// Why a witness cannot begin.

@@ -327,7 +327,13 @@ impl Log {
     /// When the lock cannot be read.
     pub async fn find(&self, identity: Hash) -> Result<Option<u64>, StoreError> {
         let size = self.head().checkpoint().size;
-        let found = self.0.shared.lock.find(&[identity]).await?;
+        let (lock, runtime) = (Arc::clone(&self.0.shared.lock), Runtime::current());
+        // A batch may have the table, and keep the thread waiting that asks for it.
+        let find = move || runtime.block_on(async { lock.find(&[identity]).await });
+        let found = tokio::task::spawn_blocking(find).await.unwrap_or_else(|error| {
+            let (path, source) = (self.key().origin().to_owned(), Arc::new(error.into()));
+            Err(StoreError::Io { operation: "look up entries of", path, source })
+        })?;
         Ok(found.first().map(|&(_, index)| index).filter(|index| *index < size))
     }
 

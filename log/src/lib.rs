@@ -31,6 +31,7 @@ mod thread;
 mod tree;
 pub mod witness;
 
+mod database;
 mod engine;
 mod journal;
 

@@ -42,19 +42,19 @@ pub async fn table(reader: &Reader, lock: &SqliteLock) -> Result<Table, Error> {
         return Err(Error::Root { expected: root, found });
     }
     let entries = checkpoint.size;
-    let before = sum(lock).await?;
+    let before = sum(lock)?;
     if before == expected {
         return Ok(Table { entries, differed: false });
     }
-    let mut rebuild = lock.rebuild().await?;
+    let rebuild = lock.rebuild()?;
     for bundle in bundles() {
         let first = bundle * u64::from(FULL);
         let leaves = identities(reader, bundle).await?.into_iter().map(|(_, identity)| identity);
-        rebuild.add(&leaves.zip(first..).collect::<Vec<_>>()).await?;
+        rebuild.add(&leaves.zip(first..).collect::<Vec<_>>())?;
     }
-    rebuild.commit().await?;
+    rebuild.commit()?;
     // Restart finds the new table; before, the old one.
-    Ok(Table { entries, differed: sum(lock).await? != before })
+    Ok(Table { entries, differed: sum(lock)? != before })
 }
 
 /// Leaf hashes and identities of a bundle.
@@ -64,9 +64,9 @@ async fn identities(reader: &Reader, bundle: u64) -> Result<Vec<(Hash, Hash)>, E
     Ok(records.iter().map(|record| (record.leaf_hash(), record.identity())).collect())
 }
 
-async fn sum(lock: &SqliteLock) -> Result<Sum, StoreError> {
+fn sum(lock: &SqliteLock) -> Result<Sum, StoreError> {
     let mut sum = Sum::default();
-    lock.each(|identity, index| sum.add(identity, index)).await?;
+    lock.each(|identity, index| sum.add(identity, index))?;
     Ok(sum)
 }
 

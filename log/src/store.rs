@@ -139,7 +139,7 @@ pub enum StoreError {
         /// What was tried.
         operation: &'static str,
         /// What the database says.
-        source: Arc<sqlx::Error>,
+        source: Arc<rusqlite::Error>,
     },
     /// A source of published objects other than ours.
     #[error("could not fetch {path}: {source}")]
@@ -148,12 +148,6 @@ pub enum StoreError {
         path: String,
         /// What the source says.
         source: Arc<dyn std::error::Error + Send + Sync>,
-    },
-    /// A row that this program did not write.
-    #[error("the database has a row in {table} that is not as this program writes it")]
-    Row {
-        /// Its table.
-        table: &'static str,
     },
     /// A tile or bundle has fewer bytes than were written to it.
     #[error("{path} has {found} bytes, expected at least {expected}")]

@@ -1,11 +1,11 @@
 //! Threads of a log's own, each with a runtime.
 //!
-//! The sequencer has one, so that it reads and writes files where it is: handed to a thread for blocking work, each of
-//! these is two switches of threads, which cost a small batch more than the work does.
+//! The sequencer has one, so that it reads and writes files and its database where it is: handed to another thread,
+//! each of these is two switches of threads, which cost a small batch more than the work does.
 //!
 //! [`Background`] is one for work that nobody waits for: whatever else is ready to run goes before it. On Linux
-//! each thread has a niceness of its own, and those that it starts have the same: those for blocking work, and those
-//! of the databases that are opened there. Elsewhere it is a thread like others.
+//! each thread has a niceness of its own, and those that it starts have the same, those for blocking work. Elsewhere
+//! it is a thread like others.
 
 use std::io;
 use tokio::runtime::{Builder, Handle};

@@ -202,7 +202,7 @@ impl Bundle {
     }
 
     /// The bundle as JSON on one line, without a line feed, in its own generation; cosign's own bundles
-    /// as 0.1, which proves as much.
+    /// as 0.1, which proves as much. One of these that claims no digest has an empty one then, and nobody reads that.
     #[must_use]
     pub fn to_json(&self) -> String {
         wire::write_bundle(self)

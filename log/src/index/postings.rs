@@ -15,12 +15,13 @@
 //! synced (WAL, `synchronous=NORMAL`): loss of power may cost the last runs, not the order of those before.
 
 use super::query::{Criterion, Keys, Query};
+use crate::database::Database;
 use crate::store::StoreError;
-use crate::store::sqlite::{connections, database};
 use countersign_verify::merkle::Hash;
-use futures_util::TryStreamExt as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use rusqlite::types::Value;
+use rusqlite::{
+    Connection, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter,
+};
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
@@ -32,22 +33,43 @@ pub const RUN: usize = 65_536;
 /// Postings after which a run ends, however few entries they are of: a certificate may have thousands of names.
 pub const POSTINGS: usize = 8 * RUN;
 
-/// Rows of one statement: SQLite takes 32766 bound values, and longer statements are not faster.
-const ROWS: usize = 1000;
-
 /// A search ends its page after the first run that is looked through later than this.
 const PATIENCE: Duration = Duration::from_millis(25);
 
 /// The version of the tables below.
 const VERSION: i64 = 1;
 
+/// A merge sorts in the cache of 32 MiB.
+const PRAGMAS: &str = "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768";
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS logs (
+        id INTEGER PRIMARY KEY,
+        log_id BLOB NOT NULL UNIQUE,
+        checkpoint TEXT
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS runs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        log INTEGER NOT NULL REFERENCES logs (id),
+        first INTEGER NOT NULL,
+        behind INTEGER NOT NULL,
+        root BLOB NOT NULL,
+        since INTEGER,
+        until INTEGER
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS postings (
+        run INTEGER NOT NULL,
+        key BLOB NOT NULL,
+        leaf INTEGER NOT NULL,
+        time INTEGER,
+        PRIMARY KEY (run, key, leaf)
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 1";
+
 /// An index file.
 #[derive(Clone, Debug)]
 pub struct Postings {
-    pool: SqlitePool,
-    /// One connection for [`add`](Self::add), which is opened by whoever does that: SQLite's work is then done with
-    /// the priority of that thread.
-    adding: SqlitePool,
+    database: Database,
 }
 
 /// One log of an index.
@@ -100,49 +122,16 @@ impl Postings {
     }
 
     async fn try_open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(Duration::from_secs(30))
-            .pragma("cache_size", "-32768"); // 32 MiB: what a merge sorts
-        let pool = connections().connect_with(options.clone()).await;
-        let pool = pool.map_err(database("open the index"))?;
-        let adding = connections().max_connections(1).connect_lazy_with(options);
-        let failed = database("make the index");
-        let version: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await.map_err(&failed)?;
-        if version != 0 && version != VERSION {
-            return Err(StoreError::Row { table: "an index of another version" });
-        }
-        for statement in [
-            "CREATE TABLE IF NOT EXISTS logs (
-                id INTEGER PRIMARY KEY,
-                log_id BLOB NOT NULL UNIQUE,
-                checkpoint TEXT
-            ) STRICT",
-            "CREATE TABLE IF NOT EXISTS runs (
-                id INTEGER PRIMARY KEY AUTOINCREMENT,
-                log INTEGER NOT NULL REFERENCES logs (id),
-                first INTEGER NOT NULL,
-                behind INTEGER NOT NULL,
-                root BLOB NOT NULL,
-                since INTEGER,
-                until INTEGER
-            ) STRICT",
-            "CREATE TABLE IF NOT EXISTS postings (
-                run INTEGER NOT NULL,
-                key BLOB NOT NULL,
-                leaf INTEGER NOT NULL,
-                time INTEGER,
-                PRIMARY KEY (run, key, leaf)
-            ) STRICT, WITHOUT ROWID",
-            "PRAGMA user_version = 1",
-        ] {
-            sqlx::query(statement).execute(&pool).await.map_err(&failed)?;
-        }
-        Ok(Self { pool, adding })
+        let database = Database::open(path, PRAGMAS, "").await?;
+        let made = database.run("make the index", |connection| {
+            let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if ![0, VERSION].contains(&version) {
+                return Err(rusqlite::Error::IntegralValueOutOfRange(0, version));
+            }
+            connection.execute_batch(TABLES)
+        });
+        made.await?;
+        Ok(Self { database })
     }
 
     /// The number of the log with that ID, given when it is first asked for.
@@ -150,14 +139,15 @@ impl Postings {
     /// # Errors
     /// When the file cannot be written.
     pub async fn log(&self, log_id: &[u8; 32]) -> Result<LogNumber, StoreError> {
-        let failed = database("name a log in the index");
-        sqlx::query("INSERT INTO logs (log_id) VALUES (?) ON CONFLICT DO NOTHING")
-            .bind(&log_id[..])
-            .execute(&self.pool)
-            .await
-            .map_err(&failed)?;
-        let id = sqlx::query_scalar("SELECT id FROM logs WHERE log_id = ?").bind(&log_id[..]);
-        id.fetch_one(&self.pool).await.map(LogNumber).map_err(&failed)
+        let log_id = *log_id;
+        let number = self.database.run("name a log in the index", move |connection| {
+            let name = "INSERT INTO logs (log_id) VALUES (?1) ON CONFLICT DO NOTHING";
+            connection.execute(name, [&log_id])?;
+            connection.query_row("SELECT id FROM logs WHERE log_id = ?1", [&log_id], |row| {
+                row.get(0).map(LogNumber)
+            })
+        });
+        number.await
     }
 
     /// The signed note that searches are complete up to; `None` before the first.
@@ -165,8 +155,11 @@ impl Postings {
     /// # Errors
     /// When the file cannot be read.
     pub async fn checkpoint(&self, log: LogNumber) -> Result<Option<String>, StoreError> {
-        let note = sqlx::query_scalar("SELECT checkpoint FROM logs WHERE id = ?").bind(log.0);
-        note.fetch_one(&self.pool).await.map_err(database("read the index"))
+        let note = "SELECT checkpoint FROM logs WHERE id = ?1";
+        let read = move |connection: &mut Connection| {
+            connection.query_row(note, [log.0], |row| row.get(0))
+        };
+        self.database.run("read the index", read).await
     }
 
     /// How many entries are indexed, and the root of the tree that ends with them. It may be more than the
@@ -175,8 +168,7 @@ impl Postings {
     /// # Errors
     /// When the file cannot be read.
     pub async fn position(&self, log: LogNumber) -> Result<Option<(u64, Hash)>, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(database("read the index"))?;
-        position(&mut connection, log).await
+        self.database.run("read the index", move |connection| position(connection, log)).await
     }
 
     /// Adds the run that follows the last one; with `checkpoint`, searches are complete up to that. Both
@@ -190,30 +182,29 @@ impl Postings {
         mut run: Run,
         checkpoint: Option<&str>,
     ) -> Result<bool, StoreError> {
-        run.postings.sort_unstable();
-        let failed = database("write the index");
-        let begun = self.adding.begin_with("BEGIN IMMEDIATE").await;
-        let mut transaction = begun.map_err(&failed)?;
-        let position = position(&mut transaction, log).await?;
-        if position.map_or(0, |(size, _)| size) != run.entries.start {
-            return Ok(false);
-        }
-        if !run.entries.is_empty() {
-            write(&mut transaction, log, &run).await?;
-        }
-        if let Some(note) = checkpoint {
-            sqlx::query("UPDATE logs SET checkpoint = ? WHERE id = ?")
-                .bind(note)
-                .bind(log.0)
-                .execute(&mut *transaction)
-                .await
-                .map_err(&failed)?;
-            // What no checkpoint covers yet may have to be removed, so it is not merged.
-            while merge(&mut transaction, log).await? {}
-        }
-        transaction.commit().await.map_err(&failed)?;
-        // Restart finds the run and its checkpoint, or neither and reads the entries again.
-        Ok(true)
+        let checkpoint = checkpoint.map(str::to_owned);
+        let added = self.database.run("write the index", move |connection| {
+            run.postings.sort_unstable();
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let position = position(&transaction, log)?;
+            if position.map_or(0, |(size, _)| size) != run.entries.start {
+                return Ok(false);
+            }
+            if !run.entries.is_empty() {
+                write(&transaction, log, &run)?;
+            }
+            if let Some(note) = checkpoint {
+                transaction
+                    .execute("UPDATE logs SET checkpoint = ?1 WHERE id = ?2", (note, log.0))?;
+                // What no checkpoint covers yet may have to be removed, so it is not merged.
+                while merge(&transaction, log)? {}
+            }
+            transaction.commit()?;
+            // Restart finds the run and its checkpoint, or neither and reads the entries again.
+            Ok(true)
+        });
+        added.await
     }
 
     /// Removes the runs that begin at `size` or later; from 0 on the checkpoint too.
@@ -221,24 +212,20 @@ impl Postings {
     /// # Errors
     /// When the file cannot be written.
     pub async fn rewind(&self, log: LogNumber, size: u64) -> Result<(), StoreError> {
-        let failed = database("rewind the index");
-        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        let mut transaction = begun.map_err(&failed)?;
-        let runs = sqlx::query_scalar("SELECT id FROM runs WHERE log = ? AND first >= ?")
-            .bind(log.0)
-            .bind(signed(size))
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        drop_runs(&mut transaction, &runs).await?;
-        if size == 0 {
-            sqlx::query("UPDATE logs SET checkpoint = NULL WHERE id = ?")
-                .bind(log.0)
-                .execute(&mut *transaction)
-                .await
-                .map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)
+        let rewound = self.database.run("rewind the index", move |connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let runs: Vec<i64> = transaction
+                .prepare("SELECT id FROM runs WHERE log = ?1 AND first >= ?2")?
+                .query_map((log.0, signed(size)), |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            drop_runs(&transaction, &runs)?;
+            if size == 0 {
+                transaction.execute("UPDATE logs SET checkpoint = NULL WHERE id = ?1", [log.0])?;
+            }
+            transaction.commit()
+        });
+        rewound.await
     }
 
     /// Looks for entries with an index in `within`, at most `limit` of them. Less than all of `within` is
@@ -253,27 +240,27 @@ impl Postings {
         within: Range<u64>,
         limit: usize,
     ) -> Result<Found, StoreError> {
-        let started = Instant::now();
-        let failed = database("search the index");
-        let search = Search::new(query);
-        // One view of the file, whatever is merged meanwhile.
-        let mut view = self.pool.begin().await.map_err(&failed)?;
-        let runs = search.runs(&mut view, log, &within).await?;
-        let mut leaves = Vec::new();
-        for (run, behind) in runs {
-            let wanted = limit - leaves.len();
-            let mut found = search.run(&mut view, run, &within, wanted).await?;
-            let full = found.len() == wanted;
-            leaves.append(&mut found);
-            if full {
-                let behind = leaves.last().map_or(within.start, |last| last + 1);
-                return Ok(Found { leaves, behind });
+        let (started, search) = (Instant::now(), Search::new(query));
+        let found = self.database.run("search the index", move |connection| {
+            // One view of the file, whatever is merged meanwhile.
+            let view = connection.transaction()?;
+            let mut leaves = Vec::new();
+            for (run, behind) in search.runs(&view, log, &within)? {
+                let wanted = limit - leaves.len();
+                let mut found = search.run(&view, run, &within, wanted)?;
+                let full = found.len() == wanted;
+                leaves.append(&mut found);
+                if full {
+                    let behind = leaves.last().map_or(within.start, |last| last + 1);
+                    return Ok(Found { leaves, behind });
+                }
+                if started.elapsed() > PATIENCE && behind < within.end {
+                    return Ok(Found { leaves, behind });
+                }
             }
-            if started.elapsed() > PATIENCE && behind < within.end {
-                return Ok(Found { leaves, behind });
-            }
-        }
-        Ok(Found { leaves, behind: within.end })
+            Ok(Found { leaves, behind: within.end })
+        });
+        found.await
     }
 
     /// How many postings there are of the first `size` entries, and a sum over them that does not depend on
@@ -282,31 +269,29 @@ impl Postings {
     /// # Errors
     /// When the file cannot be read.
     pub async fn sum(&self, log: LogNumber, size: u64) -> Result<(u64, u128), StoreError> {
-        let failed = database("read the index");
-        let mut rows = sqlx::query(
-            "SELECT key, leaf, time FROM postings
-             WHERE run IN (SELECT id FROM runs WHERE log = ?) AND leaf < ?",
-        )
-        .bind(log.0)
-        .bind(signed(size))
-        .fetch(&self.pool);
-        let (mut count, mut sum) = (0, 0_u128);
-        while let Some(row) = rows.try_next().await.map_err(&failed)? {
-            let (key, leaf): (&[u8], i64) = (get(&row, 0)?, get(&row, 1)?);
-            let time: Option<i64> = get(&row, 2)?;
-            let time = time.unwrap_or(i64::MIN).to_be_bytes();
-            let hash = Hash::of(&[key, &leaf.to_be_bytes(), &time].concat());
-            let first = hash.as_bytes().first_chunk().expect("32 bytes have a first 16");
-            sum = sum.wrapping_add(u128::from_be_bytes(*first));
-            count += 1;
-        }
-        Ok((count, sum))
+        let summed = self.database.run("read the index", move |connection| {
+            let mut postings = connection.prepare(
+                "SELECT key, leaf, time FROM postings
+                 WHERE run IN (SELECT id FROM runs WHERE log = ?1) AND leaf < ?2",
+            )?;
+            let mut rows = postings.query((log.0, signed(size)))?;
+            let (mut count, mut sum) = (0, 0_u128);
+            while let Some(row) = rows.next()? {
+                let (key, leaf): (Vec<u8>, i64) = (row.get(0)?, row.get(1)?);
+                let time = row.get::<_, Option<i64>>(2)?.unwrap_or(i64::MIN).to_be_bytes();
+                let hash = Hash::of(&[&key[..], &leaf.to_be_bytes(), &time].concat());
+                let first = hash.as_bytes().first_chunk().expect("32 bytes have a first 16");
+                sum = sum.wrapping_add(u128::from_be_bytes(*first));
+                count += 1;
+            }
+            Ok((count, sum))
+        });
+        summed.await
     }
 
     /// Waits for running statements and closes the file.
     pub async fn close(&self) {
-        self.adding.close().await;
-        self.pool.close().await;
+        self.database.close().await;
     }
 }
 
@@ -329,92 +314,60 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn position(
-    connection: &mut SqliteConnection,
+fn position(
+    connection: &Connection,
     log: LogNumber,
-) -> Result<Option<(u64, Hash)>, StoreError> {
-    let row = sqlx::query("SELECT behind, root FROM runs WHERE log = ? ORDER BY id DESC LIMIT 1")
-        .bind(log.0)
-        .fetch_optional(connection)
-        .await
-        .map_err(database("read the index"))?;
-    let Some(row) = row else { return Ok(None) };
-    let (behind, root): (i64, &[u8]) = (get(&row, 0)?, get(&row, 1)?);
-    let root = Hash::try_from(root).map_err(|_| StoreError::Row { table: "runs" })?;
-    Ok(Some((unsigned(behind), root)))
+) -> Result<Option<(u64, Hash)>, rusqlite::Error> {
+    let last = "SELECT behind, root FROM runs WHERE log = ?1 ORDER BY id DESC LIMIT 1";
+    let last = connection
+        .query_row(last, [log.0], |row| Ok((unsigned(row.get(0)?), Hash::new(row.get(1)?))));
+    last.optional()
 }
 
-async fn write(
-    transaction: &mut Transaction<'_, Sqlite>,
-    log: LogNumber,
-    run: &Run,
-) -> Result<(), StoreError> {
+fn write(transaction: &Transaction<'_>, log: LogNumber, run: &Run) -> Result<(), rusqlite::Error> {
     let times = || run.postings.iter().filter_map(|posting| posting.time);
-    let failed = database("write the index");
-    let id: i64 = sqlx::query_scalar(
-        "INSERT INTO runs (log, first, behind, root, since, until) VALUES (?, ?, ?, ?, ?, ?)
-         RETURNING id",
-    )
-    .bind(log.0)
-    .bind(signed(run.entries.start))
-    .bind(signed(run.entries.end))
-    .bind(&run.root.as_bytes()[..])
-    .bind(times().min())
-    .bind(times().max())
-    .fetch_one(&mut **transaction)
-    .await
-    .map_err(&failed)?;
-    let full = insert(ROWS);
-    for rows in run.postings.chunks(ROWS) {
-        // Question marks and a number of ours: nothing of the entries is in the statement's text.
-        let statement = if rows.len() == ROWS { full.clone() } else { insert(rows.len()) };
-        let mut query = sqlx::query(AssertSqlSafe(statement));
-        for Posting { key, leaf, time } in rows {
-            query = query.bind(id).bind(&key[..]).bind(signed(*leaf)).bind(time);
-        }
-        query.execute(&mut **transaction).await.map_err(&failed)?;
+    let (first, behind) = (signed(run.entries.start), signed(run.entries.end));
+    let (root, since, until) = (run.root.as_bytes(), times().min(), times().max());
+    transaction.execute(
+        "INSERT INTO runs (log, first, behind, root, since, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        (log.0, first, behind, root, since, until),
+    )?;
+    let id = transaction.last_insert_rowid();
+    let mut posting = transaction
+        .prepare_cached("INSERT INTO postings (run, key, leaf, time) VALUES (?1, ?2, ?3, ?4)")?;
+    for Posting { key, leaf, time } in &run.postings {
+        posting.execute((id, key, signed(*leaf), time))?;
     }
     Ok(())
 }
 
-fn insert(rows: usize) -> String {
-    let values = vec!["(?,?,?,?)"; rows].join(",");
-    format!("INSERT INTO postings (run, key, leaf, time) VALUES {values}")
-}
-
 /// Merges the last runs of a log into one, if that is due.
-async fn merge(
-    transaction: &mut Transaction<'_, Sqlite>,
-    log: LogNumber,
-) -> Result<bool, StoreError> {
-    let failed = database("merge runs of the index");
-    let rows = sqlx::query("SELECT id, first, behind FROM runs WHERE log = ? ORDER BY id")
-        .bind(log.0)
-        .fetch_all(&mut **transaction)
-        .await
-        .map_err(&failed)?;
-    let size = |row| Ok(unsigned(get::<i64>(row, 2)?) - unsigned(get::<i64>(row, 1)?));
-    let sizes = rows.iter().map(size).collect::<Result<Vec<_>, StoreError>>()?;
+fn merge(transaction: &Transaction<'_>, log: LogNumber) -> Result<bool, rusqlite::Error> {
+    let runs: Vec<(i64, u64)> = transaction
+        .prepare_cached("SELECT id, behind - first FROM runs WHERE log = ?1 ORDER BY id")?
+        .query_map([log.0], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?
+        .collect::<Result<_, _>>()?;
+    let (runs, sizes): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
     let Some(from) = due(&sizes) else { return Ok(false) };
-    let runs = rows[from..].iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>, _>>()?;
-    let list = numbers(&runs);
-    let merged: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
-        "INSERT INTO runs (log, first, behind, root, since, until)
-         SELECT log, min(first), max(behind), (SELECT root FROM runs WHERE id = {last}), min(since),
-         max(until) FROM runs WHERE id IN ({list}) RETURNING id",
-        last = runs[runs.len() - 1],
-    )))
-    .fetch_one(&mut **transaction)
-    .await
-    .map_err(&failed)?;
-    sqlx::query(AssertSqlSafe(format!(
-        "INSERT INTO postings (run, key, leaf, time) SELECT {merged}, key, leaf, time FROM postings
-         WHERE run IN ({list}) ORDER BY key, leaf"
-    )))
-    .execute(&mut **transaction)
-    .await
-    .map_err(&failed)?;
-    drop_runs(transaction, &runs).await?;
+    let (runs, last) = (&runs[from..], runs[runs.len() - 1]);
+    let list = numbers(runs);
+    transaction.execute(
+        &format!(
+            "INSERT INTO runs (log, first, behind, root, since, until)
+             SELECT log, min(first), max(behind), (SELECT root FROM runs WHERE id = {last}),
+             min(since), max(until) FROM runs WHERE id IN ({list})"
+        ),
+        [],
+    )?;
+    let merged = transaction.last_insert_rowid();
+    transaction.execute(
+        &format!(
+            "INSERT INTO postings (run, key, leaf, time) SELECT {merged}, key, leaf, time
+             FROM postings WHERE run IN ({list}) ORDER BY key, leaf"
+        ),
+        [],
+    )?;
+    drop_runs(transaction, runs)?;
     Ok(true)
 }
 
@@ -430,18 +383,10 @@ fn due(sizes: &[u64]) -> Option<usize> {
     })
 }
 
-async fn drop_runs(
-    transaction: &mut Transaction<'_, Sqlite>,
-    runs: &[i64],
-) -> Result<(), StoreError> {
+fn drop_runs(transaction: &Transaction<'_>, runs: &[i64]) -> Result<(), rusqlite::Error> {
     let list = numbers(runs);
-    for statement in [
-        format!("DELETE FROM postings WHERE run IN ({list})"),
-        format!("DELETE FROM runs WHERE id IN ({list})"),
-    ] {
-        let deleted = sqlx::query(AssertSqlSafe(statement)).execute(&mut **transaction).await;
-        deleted.map_err(database("remove runs of the index"))?;
-    }
+    transaction.execute(&format!("DELETE FROM postings WHERE run IN ({list})"), [])?;
+    transaction.execute(&format!("DELETE FROM runs WHERE id IN ({list})"), [])?;
     Ok(())
 }
 
@@ -503,25 +448,35 @@ impl Search {
     }
 
     /// The runs that have each of the keys, and may have the time: their numbers, and where they end.
-    async fn runs(
+    fn runs(
         &self,
-        view: &mut SqliteConnection,
+        view: &Connection,
         log: LogNumber,
         within: &Range<u64>,
-    ) -> Result<Vec<(i64, u64)>, StoreError> {
+    ) -> Result<Vec<(i64, u64)>, rusqlite::Error> {
         let mut statement =
             "SELECT id, behind FROM runs WHERE log = ?1 AND behind > ?2 AND first < ?3
              AND (?4 IS NULL OR until >= ?4) AND (?5 IS NULL OR since <= ?5)"
                 .to_owned();
-        let mut next = 6;
+        let (since, until) = self.times;
+        let mut values: Vec<Value> = vec![
+            log.0.into(),
+            signed(within.start).into(),
+            signed(within.end).into(),
+            since.into(),
+            until.into(),
+        ];
         for keys in &self.keys {
+            let next = values.len() + 1;
             let condition = match keys {
-                Keys::One(_) => format!("p.key = ?{next}"),
-                Keys::Range(..) => format!("p.key >= ?{next} AND p.key < ?{}", next + 1),
-            };
-            next += match keys {
-                Keys::One(_) => 1,
-                Keys::Range(..) => 2,
+                Keys::One(key) => {
+                    values.push(key.clone().into());
+                    format!("p.key = ?{next}")
+                }
+                Keys::Range(first, end, _) => {
+                    values.extend([first.clone().into(), end.clone().into()]);
+                    format!("p.key >= ?{next} AND p.key < ?{}", next + 1)
+                }
             };
             write!(
                 statement,
@@ -531,56 +486,41 @@ impl Search {
         }
         statement.push_str(" ORDER BY id");
         // Of the caller only bound values.
-        let mut query = sqlx::query(AssertSqlSafe(statement))
-            .bind(log.0)
-            .bind(signed(within.start))
-            .bind(signed(within.end))
-            .bind(self.times.0)
-            .bind(self.times.1);
-        for keys in &self.keys {
-            query = match keys {
-                Keys::One(key) => query.bind(&key[..]),
-                Keys::Range(first, end, _) => query.bind(&first[..]).bind(&end[..]),
-            };
-        }
-        let rows = query.fetch_all(view).await.map_err(database("search the index"))?;
-        rows.iter().map(|row| Ok((get(row, 0)?, unsigned(get(row, 1)?)))).collect()
+        let mut runs = view.prepare_cached(&statement)?;
+        let runs = runs
+            .query_map(params_from_iter(values), |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
+        runs.collect()
     }
 
-    async fn run(
+    fn run(
         &self,
-        view: &mut SqliteConnection,
+        view: &Connection,
         run: i64,
         within: &Range<u64>,
         limit: usize,
-    ) -> Result<Vec<u64>, StoreError> {
-        // Of the caller only bound values.
-        let mut query = sqlx::query_scalar(AssertSqlSafe(self.statement.clone()))
-            .bind(run)
-            .bind(signed(within.start))
-            .bind(signed(within.end))
-            .bind(self.times.0)
-            .bind(self.times.1)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    ) -> Result<Vec<u64>, rusqlite::Error> {
+        let (since, until) = self.times;
+        let mut values: Vec<Value> = vec![
+            run.into(),
+            signed(within.start).into(),
+            signed(within.end).into(),
+            since.into(),
+            until.into(),
+            i64::try_from(limit).unwrap_or(i64::MAX).into(),
+        ];
         for keys in &self.keys {
-            query = match keys {
-                Keys::One(key) => query.bind(&key[..]),
+            match keys {
+                Keys::One(key) => values.push(key.clone().into()),
                 Keys::Range(first, end, glob) => {
-                    query.bind(&first[..]).bind(&end[..]).bind(&glob[..])
+                    values.extend([first.clone().into(), end.clone().into(), glob.clone().into()]);
                 }
-            };
+            }
         }
-        let leaves: Vec<i64> = query.fetch_all(view).await.map_err(database("search the index"))?;
-        Ok(leaves.into_iter().map(unsigned).collect())
+        // Of the caller only bound values.
+        let mut leaves = view.prepare_cached(&self.statement)?;
+        let leaves = leaves.query_map(params_from_iter(values), |row| Ok(unsigned(row.get(0)?)))?;
+        leaves.collect()
     }
-}
-
-/// A column, as this program writes it.
-fn get<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
-    row: &'r SqliteRow,
-    column: usize,
-) -> Result<T, StoreError> {
-    row.try_get(column).map_err(|_| StoreError::Row { table: "the index" })
 }
 
 /// SQLite's numbers are signed; a tree has fewer than 2^63 leaves.
