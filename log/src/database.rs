@@ -115,3 +115,57 @@ impl Database {
         let _ = tokio::task::spawn_blocking(move || drop(idle)).await; // the last one moves the write-ahead log
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const TABLE: &str = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER) STRICT";
+
+    async fn count(database: &Database) -> Result<i64, StoreError> {
+        let count = |connection: &mut Connection| {
+            connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))
+        };
+        database.run("count", count).await
+    }
+
+    #[tokio::test]
+    async fn what_is_begun_and_left_is_undone_and_nobody_gets_its_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("a.db"), "", TABLE).await.unwrap();
+        let left = "BEGIN IMMEDIATE; INSERT INTO numbers VALUES (1)";
+        database.run("leave", |connection| connection.execute_batch(left)).await.unwrap();
+        assert_eq!(count(&database).await.unwrap(), 0);
+        database.run("leave again", |connection| connection.execute_batch(left)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_what_is_running_and_then_nothing_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let database = Database::open(&path, "", TABLE).await.unwrap();
+        let ((begun, begins), (go, gone)) = (mpsc::channel(), mpsc::channel());
+        let slow = database.clone();
+        let slow = tokio::spawn(async move {
+            let insert = move |connection: &mut Connection| {
+                begun.send(()).unwrap();
+                gone.recv().unwrap();
+                connection.execute("INSERT INTO numbers VALUES (1)", [])
+            };
+            slow.run("insert", insert).await
+        });
+        tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
+        let closing = database.clone();
+        let mut closing = tokio::spawn(async move { closing.close().await });
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut closing).await;
+        assert!(early.is_err(), "closed under a statement");
+        go.send(()).unwrap();
+        closing.await.unwrap();
+        assert_eq!(slow.await.unwrap().unwrap(), 1);
+        let refused = count(&database).await.unwrap_err().to_string();
+        assert!(refused.ends_with("a.db: it has been closed"), "{refused}");
+        assert!(!folder.path().join("a.db-wal").exists(), "the write-ahead log was not moved");
+        assert_eq!(count(&Database::open(&path, "", TABLE).await.unwrap()).await.unwrap(), 1);
+    }
+}

@@ -481,7 +481,8 @@ mod tests {
     #[tokio::test]
     async fn of_swaps_from_one_checkpoint_the_first_wins_and_logs_do_not_mix() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.db");
+        // A name is a name, whatever it would mean in a URL.
+        let path = folder.path().join("log?mode=memory#%41.db");
         let database = Sqlite::open(&path).await.unwrap();
         let (one, two) = (database.lock("one").await.unwrap(), database.lock("two").await.unwrap());
         assert_eq!(one.load().await.unwrap(), None);
