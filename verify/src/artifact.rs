@@ -43,3 +43,22 @@ impl Artifact {
         self.0.iter().map(|(hash, digest)| (*hash, digest.as_slice()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_the_length_of_its_hash() {
+        use HashAlgorithm::{Sha256, Sha384};
+        let digests = |second: usize| [(Sha256, vec![1; 32]), (Sha384, vec![2; second])];
+        let artifact = Artifact::from_digests(digests(48)).unwrap();
+        assert!(artifact.digests().eq([(Sha256, &[1; 32][..]), (Sha384, &[2; 48][..])]));
+        for length in [0, 47, 49] {
+            assert_eq!(Artifact::from_digests(digests(length)), None, "{length}");
+        }
+        let one = Artifact::from_digest(Sha256, &[1; 32]).unwrap();
+        assert_eq!((one.digest(Sha256), one.digest(Sha384)), (Some(&[1; 32][..]), None));
+        assert_eq!(Artifact::from_digest(Sha256, &[1; 31]), None);
+    }
+}

@@ -8,8 +8,8 @@
 //! ```
 //! Keys are random, so rows in the order of their keys alone would each dirty a page of their own. Within a
 //! run they come sorted, and a new run stands behind all others: its pages are written once, one after the
-//! other. Small runs are merged, so that there are few: one for each 65536 to 131071 entries, and some at the end. A search looks into
-//! each run in turn, which is in the order of the log.
+//! other. Small runs are merged, so that there are few: one for each 65536 to 131071 entries, and some at the end. A
+//! search looks into each run in turn, which is in the order of the log.
 //!
 //! All of it is made of published bundles and can be made again, so only what SQLite itself needs is
 //! synced (WAL, `synchronous=NORMAL`): loss of power may cost the last runs, not the order of those before.
@@ -23,8 +23,10 @@ use rusqlite::{
     Connection, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter,
 };
 use std::fmt::Write as _;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Entries that are written as one run: some 40 MB of postings in memory.
@@ -123,14 +125,16 @@ impl Postings {
 
     async fn try_open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::open(path, PRAGMAS, "").await?;
-        let made = database.run("make the index", |connection| {
-            let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            if ![0, VERSION].contains(&version) {
-                return Err(rusqlite::Error::IntegralValueOutOfRange(0, version));
-            }
-            connection.execute_batch(TABLES)
-        });
-        made.await?;
+        let read = |connection: &mut Connection| {
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+        };
+        let version: i64 = database.run("read the index", read).await?;
+        if ![0, VERSION].contains(&version) {
+            let found = format!("it has version {version}, expected {VERSION}");
+            let (path, source) = (path.display().to_string(), Arc::new(io::Error::other(found)));
+            return Err(StoreError::Io { operation: "use the index", path, source });
+        }
+        database.run("make the index", |connection| connection.execute_batch(TABLES)).await?;
         Ok(Self { database })
     }
 
@@ -304,8 +308,8 @@ pub fn remove(path: &Path) -> Result<(), StoreError> {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         match std::fs::remove_file(&name) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let (path, source) = (name.display().to_string(), std::sync::Arc::new(error));
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let (path, source) = (name.display().to_string(), Arc::new(error));
                 return Err(StoreError::Io { operation: "remove", path, source });
             }
             _ => {}

@@ -27,11 +27,11 @@ use tokio::runtime::Handle;
 /// A database file that holds the checkpoints and tables of several logs.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
-    database: Arc<Database>,
+    database: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Database {
+struct Shared {
     path: PathBuf,
     /// The connection that alone looks up and adds entries, until it is closed: what another connection writes empties
     /// the cache of this one. Logs take turns with it: SQLite has who comes second look again after ever longer
@@ -77,7 +77,7 @@ const TABLES: &str = "
         PRIMARY KEY (log, identity)
     ) STRICT, WITHOUT ROWID";
 
-impl Database {
+impl Shared {
     /// Does `work` with a connection of its own, on a thread for blocking work.
     async fn apart<T: Send + 'static>(
         &self,
@@ -187,7 +187,7 @@ impl Sqlite {
             connection.execute_batch(ADDING).map_err(failed("open a file"))?;
             Ok(connection)
         });
-        let database = Database {
+        let database = Shared {
             path: path.to_owned(),
             entries: Mutex::new(Some(opened.await?)),
             suspect: Mutex::default(),
@@ -306,7 +306,7 @@ fn immediate(connection: &mut Connection) -> Result<Transaction<'_>, rusqlite::E
 /// The lock of one log.
 #[derive(Clone, Debug)]
 pub struct SqliteLock {
-    database: Arc<Database>,
+    database: Arc<Shared>,
     log: i64,
 }
 

@@ -356,6 +356,15 @@ async fn entries_that_do_not_lead_to_the_signed_root_are_not_indexed() {
     let other = world.index("other.db").await;
     other.catch_up(Pace::Full).await.unwrap();
     assert_eq!(sums(&other).await, sums(&index).await);
+    // Nor one whose tables are others than ours.
+    other.close().await;
+    let newer = rusqlite::Connection::open(world.path("other.db")).unwrap();
+    newer.pragma_update(None, "user_version", 2).unwrap();
+    drop(newer);
+    let other = world.index("other.db").await;
+    assert_eq!(other.indexed()[0].size, 0, "it was read all the same");
+    other.catch_up(Pace::Full).await.unwrap();
+    assert_eq!(sums(&other).await, sums(&index).await);
 }
 
 /// Search over HTTP.
