@@ -2,7 +2,7 @@
 
 mod forge;
 
-pub use forge::{Head, Leaf, Receipt, Stamp};
+pub use forge::{Head, Leaf, Named, Receipt, Stamp};
 
 use crate::der::{oid, sequence, set, tlv};
 use crate::key::SigningKey;
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData as _, SanType,
+    PKCS_RSA_SHA256, PublicKeyData as _, RsaKeySize, SanType,
 };
 
 /// The Rekor v2 log's host: origin and signature name.
@@ -60,9 +60,20 @@ impl Instance {
     /// An instance with fresh keys, at a fixed time.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_timestamp_key(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
+    }
+
+    /// One whose timestamps are signed with RSA.
+    #[must_use]
+    pub fn with_rsa_timestamps() -> Self {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
+        Self::with_timestamp_key(key.unwrap())
+    }
+
+    fn with_timestamp_key(timestamp_key: KeyPair) -> Self {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
-        let [root_key, issuer_key, timestamp_key, certificate_log, v1_log] =
-            [(); 5].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
+        let [root_key, issuer_key, certificate_log, v1_log] =
+            [(); 4].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap());
         let root_params = authority("root", now, vec![]);
         let root = root_params.self_signed(&root_key).unwrap().der().to_vec();
         let root = (root, Issuer::new(root_params, root_key));
@@ -228,6 +239,12 @@ impl Instance {
     #[must_use]
     pub fn root_certificate(&self) -> Vec<u8> {
         self.root.clone()
+    }
+
+    /// The certificate that timestamps are signed with, DER.
+    #[must_use]
+    pub fn timestamp_certificate(&self) -> Vec<u8> {
+        self.timestamp_certificate.clone()
     }
 
     fn log_key(&self) -> [u8; 32] {

@@ -1,7 +1,7 @@
 //! What is verified: genuine bundles of every kind, and bundles that are wrong in meaning although
 //! everything in them is signed.
 
-use countersign_testkit::{Instance, Receipt, Shape, Signer};
+use countersign_testkit::{Instance, Named, Receipt, Shape, Signer};
 use countersign_verify::bundle::LogEntry;
 use countersign_verify::encoding::{base64, from_base64};
 use countersign_verify::entry::{Verifier, hashedrekord_v2_body};
@@ -326,7 +326,7 @@ fn stamps(instance: &Instance, other: &Instance, cases: &mut Vec<(String, Value)
         ("a second after the certificate", |stamp| stamp.time += SignedDuration::from_secs(541)),
         ("a year before the authority", |stamp| stamp.time -= SignedDuration::from_hours(24 * 365)),
         ("of something else", |stamp| stamp.other_imprint = true),
-        ("without the certificate's name", |stamp| stamp.names_certificate = false),
+        ("without the certificate's name", |stamp| stamp.names = Named::Nothing),
         ("over other content", |stamp| stamp.other_content = true),
         ("granted with modifications", |stamp| stamp.status = 1),
         ("rejected", |stamp| stamp.status = 2),

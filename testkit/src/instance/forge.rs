@@ -60,6 +60,19 @@ pub enum Receipt {
     WithoutIndex,
 }
 
+/// A certificate that a timestamp names by its hash.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Named {
+    /// None.
+    Nothing,
+    /// The authority's, by SHA-256, which goes without saying.
+    Sha256,
+    /// The authority's, by SHA-512.
+    Sha512,
+    /// Another one.
+    Another,
+}
+
 /// What a timestamp is to say.
 #[derive(Clone, Debug)]
 pub struct Stamp {
@@ -69,8 +82,18 @@ pub struct Stamp {
     pub certificates: bool,
     /// Whether its imprint is of something else.
     pub other_imprint: bool,
-    /// Whether the signed attributes name the authority's certificate.
-    pub names_certificate: bool,
+    /// Which certificate the signed attributes name.
+    pub names: Named,
+    /// Whether the signer is told by another serial number than the certificate's.
+    pub other_serial: bool,
+    /// Whether the signer is told by another issuer than the certificate's.
+    pub other_issuer: bool,
+    /// Of the two attributes that must be signed, the one to leave out: 0 content type, 1 digest.
+    pub without: Option<usize>,
+    /// The time as it is written, if not as that above.
+    pub time_text: Option<String>,
+    /// The signature's algorithm, and whether its parameters are NULL; ECDSA with SHA-256 has none.
+    pub algorithm: (&'static [u32], bool),
     /// Whether the digest among the signed attributes is that of other content.
     pub other_content: bool,
     /// The response's status; 0 is granted.
@@ -240,7 +263,12 @@ impl Instance {
             time: self.stamped(),
             certificates: false,
             other_imprint: false,
-            names_certificate: true,
+            names: Named::Sha256,
+            other_serial: false,
+            other_issuer: false,
+            without: None,
+            time_text: None,
+            algorithm: (&[1, 2, 840, 10045, 4, 3, 2], false),
             other_content: false,
             status: 0,
             nonce: false,
@@ -251,6 +279,7 @@ impl Instance {
         let sha256 = sequence(&[&oid(&SHA256), &[5, 0]]);
         let digest = |bytes: &[u8]| tlv(4, &HashAlgorithm::Sha256.digest(bytes));
         let time = stamp.time.strftime("%Y%m%d%H%M%SZ").to_string();
+        let time = stamp.time_text.unwrap_or(time);
         let imprint = if stamp.other_imprint { digest(b"something else") } else { digest(signed) };
         let nonce = if stamp.nonce { tlv(2, &[0x45]) } else { vec![] };
         let extension = stamp.extension.map(|critical| {
@@ -272,25 +301,40 @@ impl Instance {
         ]);
         let content_type = oid(&[1, 2, 840, 113549, 1, 9, 16, 1, 4]);
         let attribute = |arcs: &[u32], value: &[u8]| sequence(&[&oid(arcs), &set(&[value])]);
-        let certificate_id =
-            sequence(&[&sequence(&[&sequence(&[&digest(&self.timestamp_certificate)])])]);
+        let sha512 = sequence(&[&oid(&[2, 16, 840, 1, 101, 3, 4, 2, 3])]);
+        let named = match stamp.names {
+            Named::Nothing => None,
+            Named::Sha256 => Some(digest(&self.timestamp_certificate)),
+            Named::Sha512 => {
+                let digest = HashAlgorithm::Sha512.digest(&self.timestamp_certificate);
+                Some([sha512, tlv(4, &digest)].concat())
+            }
+            Named::Another => Some(digest(&self.issuer_certificate)),
+        };
         let content = if stamp.other_content { digest(b"other content") } else { digest(&info) };
         let mut attributes = vec![
             attribute(&[1, 2, 840, 113549, 1, 9, 3], &content_type),
             attribute(&[1, 2, 840, 113549, 1, 9, 4], &content),
         ];
-        if stamp.names_certificate {
-            attributes.push(attribute(&[1, 2, 840, 113549, 1, 9, 16, 2, 47], &certificate_id));
+        if let Some(place) = stamp.without {
+            attributes.remove(place);
+        }
+        if let Some(named) = named {
+            let named = sequence(&[&sequence(&[&sequence(&[&named])])]);
+            attributes.push(attribute(&[1, 2, 840, 113549, 1, 9, 16, 2, 47], &named));
         }
         let attributes = set(&attributes.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let signature = rcgen::SigningKey::sign(&self.timestamp_key, &attributes).unwrap();
         let certificate = Certificate::parse(&self.timestamp_certificate).unwrap();
+        // It is by the root, and so names that as its issuer; its subject is another name.
+        let issuer = if stamp.other_issuer { certificate.subject() } else { certificate.issuer() };
+        let serial = if stamp.other_serial { &[0x45][..] } else { certificate.serial() };
         let signer = sequence(&[
             &tlv(2, &[1]),
-            &sequence(&[certificate.issuer(), &tlv(2, certificate.serial())]),
+            &sequence(&[issuer, &tlv(2, serial)]),
             &sha256,
             &[&[0xa0], &attributes[1..]].concat(),
-            &sequence(&[&oid(&[1, 2, 840, 10045, 4, 3, 2])]),
+            &sequence(&[&oid(stamp.algorithm.0), if stamp.algorithm.1 { &[5, 0] } else { &[] }]),
             &tlv(4, &signature),
         ]);
         let certificates = match stamp.certificates {
