@@ -1,0 +1,67 @@
+//! Trusted roots as they are read: limits, the logs in them, and how these sign.
+
+use countersign_testkit::{Instance, Signer};
+use countersign_verify::TrustedRoot;
+use countersign_verify::encoding::base64;
+use countersign_verify::key::KeyDetails;
+use countersign_verify::limits::MAX_TRUSTED_ROOT;
+use countersign_verify::merkle::Hash;
+use countersign_verify::trusted_root::{Error, Log};
+use serde_json::{Value, json};
+
+/// The Rekor v1 log of an instance's trusted root, as `change` makes it.
+fn log(change: impl FnOnce(&mut Value)) -> Log {
+    let mut root: Value = serde_json::from_str(&Instance::new().trusted_root()).unwrap();
+    change(&mut root["tlogs"][1]);
+    let root = TrustedRoot::parse(root.to_string().as_bytes()).unwrap();
+    root.logs()[1].clone()
+}
+
+#[test]
+fn a_log_is_named_by_the_host_of_its_url() {
+    for (url, host) in [
+        ("https://log.example.test", "log.example.test"),
+        ("https://log.example.test:8443/path?query#fragment", "log.example.test"),
+        ("https://log.example.test?query", "log.example.test"),
+        ("https://user:secret@log.example.test/path", "log.example.test"),
+        ("https://user@name@log.example.test:1", "log.example.test"),
+        ("https://[2001:db8::1]:8443/", "2001:db8::1"),
+        ("log.example.test/path", "log.example.test"),
+    ] {
+        let log = log(|log| log["baseUrl"] = url.into());
+        assert_eq!((log.base_url(), log.host()), (url, host));
+    }
+}
+
+/// Rekor's own keys on larger curves sign with SHA-256.
+#[test]
+fn a_log_with_a_key_on_a_larger_curve_signs_with_its_own_hash_or_sha256() {
+    for (named, signs) in [
+        (KeyDetails::EcdsaP384Sha384, KeyDetails::EcdsaP384Sha384),
+        (KeyDetails::EcdsaP384Sha384, KeyDetails::EcdsaP384Sha256),
+        (KeyDetails::EcdsaP521Sha512, KeyDetails::EcdsaP521Sha512),
+        (KeyDetails::EcdsaP521Sha512, KeyDetails::EcdsaP521Sha256),
+        (KeyDetails::EcdsaP256Sha256, KeyDetails::EcdsaP256Sha256),
+    ] {
+        let signer = Signer::with_key(signs);
+        let spki = signer.spki();
+        let log = log(|log| {
+            log["publicKey"]["rawBytes"] = base64(&spki).into();
+            log["publicKey"]["keyDetails"] = named.name().into();
+            log["logId"] = json!({ "keyId": base64(Hash::of(&spki).as_bytes()) });
+        });
+        let signature = signer.sign(b"a checkpoint");
+        assert_eq!(log.verify(b"a checkpoint", &signature), Ok(()), "{named:?}, {signs:?}");
+        log.verify(b"another checkpoint", &signature).unwrap_err();
+    }
+}
+
+#[test]
+fn a_trusted_root_is_read_up_to_the_limit() {
+    let root = Instance::new().trusted_root();
+    let padded = |length: usize| format!("{root}{}", " ".repeat(length - root.len())).into_bytes();
+    TrustedRoot::parse(&padded(MAX_TRUSTED_ROOT)).unwrap();
+    let refused = TrustedRoot::parse(&padded(MAX_TRUSTED_ROOT + 1)).unwrap_err();
+    let (limit, found) = (MAX_TRUSTED_ROOT, MAX_TRUSTED_ROOT + 1);
+    assert_eq!(refused, Error::TooLong { limit, found });
+}
