@@ -28,6 +28,8 @@ use rcgen::{
 const HOST: &str = "log.example.test";
 /// The Rekor v1 log's host: signature name, and beginning of the origin.
 const V1_HOST: &str = "rekor.example.test";
+/// The key identifier that the timestamp certificate has.
+pub const TIMESTAMP_KEY_ID: [u8; 20] = *b"key of the timestamp";
 /// Entries in earlier shards of the Rekor v1 log.
 const V1_EARLIER: u64 = 1000;
 /// 1.3.6.1.4.1.57264.1
@@ -86,7 +88,8 @@ impl Instance {
         let purpose = sequence(&[&oid(&[1, 3, 6, 1, 5, 5, 7, 3, 8])]);
         let mut usage = CustomExtension::from_oid_content(&[2, 5, 29, 37], purpose);
         usage.set_criticality(true);
-        stamping.custom_extensions = vec![usage];
+        let key_id = CustomExtension::from_oid_content(&[2, 5, 29, 14], tlv(4, &TIMESTAMP_KEY_ID));
+        stamping.custom_extensions = vec![usage, key_id];
         let timestamp_certificate = stamping.signed_by(&timestamp_key, &root.1).unwrap();
         let seed: [u8; 32] = aws_lc_rs::rand::generate(&SystemRandom::new()).unwrap().expose();
         Self {

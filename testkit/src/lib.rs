@@ -28,6 +28,6 @@ pub fn tls_certificate(names: &[&str]) -> (String, String) {
     (pem("CERTIFICATE", made.cert.der()), key)
 }
 
-pub use instance::{Head, Instance, Leaf, Named, Receipt, Signer, Stamp};
+pub use instance::{Head, Instance, Leaf, Named, Receipt, Signer, Stamp, TIMESTAMP_KEY_ID};
 pub use key::SigningKey;
 pub use shape::Shape;

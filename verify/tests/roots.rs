@@ -6,7 +6,7 @@ use countersign_verify::encoding::base64;
 use countersign_verify::key::KeyDetails;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
 use countersign_verify::merkle::Hash;
-use countersign_verify::trusted_root::{Error, Log};
+use countersign_verify::trusted_root::{ElementError, Error, Log};
 use serde_json::{Value, json};
 
 /// The Rekor v1 log of an instance's trusted root, as `change` makes it.
@@ -64,4 +64,25 @@ fn a_trusted_root_is_read_up_to_the_limit() {
     let refused = TrustedRoot::parse(&padded(MAX_TRUSTED_ROOT + 1)).unwrap_err();
     let (limit, found) = (MAX_TRUSTED_ROOT, MAX_TRUSTED_ROOT + 1);
     assert_eq!(refused, Error::TooLong { limit, found });
+}
+
+#[test]
+fn what_is_trusted_is_so_from_a_start_to_a_later_end() {
+    let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+    let windowed = |member: &str, start: &str, end: &str| {
+        let mut root: Value = serde_json::from_str(&Instance::new().trusted_root()).unwrap();
+        let trusted = match member {
+            "tlogs" | "ctlogs" => &mut root[member][0]["publicKey"],
+            _ => &mut root[member][0],
+        };
+        trusted["validFor"] = json!({ "start": start, "end": end });
+        TrustedRoot::parse(root.to_string().as_bytes()).map(drop)
+    };
+    for member in ["tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"] {
+        assert_eq!(windowed(member, early, late), Ok(()), "{member}");
+        assert_eq!(windowed(member, early, early), Ok(()), "{member}");
+        let (start, end) = (late.parse().unwrap(), early.parse().unwrap());
+        let reason = ElementError::Window { start, end };
+        assert_eq!(windowed(member, late, early), Err(Error::Element { member, index: 0, reason }));
+    }
 }

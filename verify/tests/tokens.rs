@@ -1,6 +1,6 @@
 //! Timestamps: whose token it is, what it must say, and how its time is written.
 
-use countersign_testkit::{Instance, Named, Stamp};
+use countersign_testkit::{Instance, Named, Stamp, TIMESTAMP_KEY_ID};
 use countersign_verify::chain::TimestampAuthority;
 use countersign_verify::timestamp::{Error, verify};
 use countersign_verify::trusted_root::Window;
@@ -35,6 +35,16 @@ fn a_token_is_its_authoritys_by_issuer_and_serial_number() {
     assert_eq!(place, Ok(1));
     assert_eq!(verify(&token, SIGNED, &[other]), Err(Error::UnknownAuthority));
     assert_eq!(verify(&token, SIGNED, &[]), Err(Error::UnknownAuthority));
+}
+
+/// RFC 5652, section 5.3: `[0] IMPLICIT SubjectKeyIdentifier`.
+#[test]
+fn a_token_is_its_authoritys_by_key_identifier() {
+    let instance = Instance::new();
+    let by = |tag, id: [u8; 20]| told(&instance, |stamp| stamp.key_id = Some((tag, id.to_vec())));
+    assert_eq!(by(0x80, TIMESTAMP_KEY_ID), Ok(instance.stamped()));
+    assert_eq!(by(0x80, [7; 20]), Err(Error::UnknownAuthority));
+    assert_eq!(by(0x81, TIMESTAMP_KEY_ID), Err(Error::UnknownAuthority));
 }
 
 /// RFC 5816: which certificate is meant is signed, too.

@@ -88,6 +88,8 @@ pub struct Stamp {
     pub other_serial: bool,
     /// Whether the signer is told by another issuer than the certificate's.
     pub other_issuer: bool,
+    /// A key identifier that tells the signer instead, and the tag it comes under.
+    pub key_id: Option<(u8, Vec<u8>)>,
     /// Of the two attributes that must be signed, the one to leave out: 0 content type, 1 digest.
     pub without: Option<usize>,
     /// The time as it is written, if not as that above.
@@ -266,6 +268,7 @@ impl Instance {
             names: Named::Sha256,
             other_serial: false,
             other_issuer: false,
+            key_id: None,
             without: None,
             time_text: None,
             algorithm: (&[1, 2, 840, 10045, 4, 3, 2], false),
@@ -329,9 +332,13 @@ impl Instance {
         // It is by the root, and so names that as its issuer; its subject is another name.
         let issuer = if stamp.other_issuer { certificate.subject() } else { certificate.issuer() };
         let serial = if stamp.other_serial { &[0x45][..] } else { certificate.serial() };
+        let (version, id) = match stamp.key_id {
+            None => (1, sequence(&[issuer, &tlv(2, serial)])),
+            Some((tag, id)) => (3, tlv(tag, &id)),
+        };
         let signer = sequence(&[
-            &tlv(2, &[1]),
-            &sequence(&[issuer, &tlv(2, serial)]),
+            &tlv(2, &[version]),
+            &id,
             &sha256,
             &[&[0xa0], &attributes[1..]].concat(),
             &sequence(&[&oid(stamp.algorithm.0), if stamp.algorithm.1 { &[5, 0] } else { &[] }]),
