@@ -81,9 +81,9 @@ fn a_chain_in_order_is_an_authority_with_all_its_certificates() {
 fn each_certificate_of_a_chain_is_a_ca() {
     for place in 0..3 {
         for none in [IsCa::NoCa, IsCa::ExplicitNoCa] {
-            let chain = authorities(|params| params[place].is_ca = none.clone());
+            let chain = authorities(|params| params[place].is_ca = none);
             assert_eq!(certifying(&chain).map(drop), Err(Error::NotAnAuthority { place }));
-            let chain = stamping(|params| params[place].is_ca = none.clone());
+            let chain = stamping(|params| params[place].is_ca = none);
             let expected = if place == 0 { Ok(()) } else { Err(Error::NotAnAuthority { place }) };
             assert_eq!(timestamps(&chain).map(drop), expected);
         }

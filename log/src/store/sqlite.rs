@@ -153,13 +153,13 @@ impl Shared {
         self.written.store(0, Ordering::Relaxed);
         let database = Arc::clone(self);
         self.runtime.spawn_blocking(move || {
-            // The first moves what is there while commits go on; the second what came meanwhile, and
-            // has the next commit begin at the front of the file. Commits wait only for that.
-            let both = connect(&database.path, PRAGMAS).and_then(|connection| {
-                moved(&connection, "PASSIVE")?;
-                moved(&connection, "RESTART")
+            // Each moves what came while the one before was at it, and commits go on; the last, which finds little, has
+            // the next commit begin at the front of the file. Commits wait only for that.
+            let done = connect(&database.path, PRAGMAS).and_then(|connection| {
+                let modes = ["PASSIVE", "PASSIVE", "PASSIVE", "RESTART"];
+                modes.iter().try_for_each(|mode| moved(&connection, mode).map(drop))
             });
-            if let Err(error) = both {
+            if let Err(error) = done {
                 tracing::warn!(%error, "could not move the write-ahead log"); // tried again later
             }
             database.moving.store(false, Ordering::Release);
