@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 /// Connections at a time.
 const CONNECTIONS: usize = 4;
 
-/// How long a connection waits for others that write.
-const BUSY: Duration = Duration::from_secs(30);
+/// How long a connection waits for others that write, unless its pragmas say otherwise.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the file at `path`, which is made if need be: in WAL mode, and each commit durable unless `pragmas` say
 /// otherwise.
@@ -138,6 +138,22 @@ mod tests {
         database.run("leave", |connection| connection.execute_batch(left)).await.unwrap();
         assert_eq!(count(&database).await.unwrap(), 0);
         database.run("leave again", |connection| connection.execute_batch(left)).await.unwrap();
+    }
+
+    #[test]
+    fn pragmas_decide_over_what_is_usual() {
+        let folder = tempfile::tempdir().unwrap();
+        let asked = |pragmas| {
+            let connection = connect(&folder.path().join("a.db"), pragmas).unwrap();
+            ["busy_timeout", "synchronous", "journal_mode"].map(|name| {
+                let ask = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
+                connection.query_row(&format!("PRAGMA {name}"), [], ask).unwrap()
+            })
+        };
+        let wal = || "wal".to_owned().into();
+        assert_eq!(asked(""), [5000.into(), 2.into(), wal()]); // FULL
+        let others = "PRAGMA busy_timeout = 30000; PRAGMA synchronous = NORMAL";
+        assert_eq!(asked(others), [30_000.into(), 1.into(), wal()]);
     }
 
     #[tokio::test]

@@ -41,8 +41,9 @@ const PATIENCE: Duration = Duration::from_millis(25);
 /// The version of the tables below.
 const VERSION: i64 = 1;
 
-/// A merge sorts in the cache of 32 MiB.
-const PRAGMAS: &str = "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768";
+/// A merge sorts in the cache of 32 MiB, and others that write wait for it, up to 30 seconds.
+const PRAGMAS: &str =
+    "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768; PRAGMA busy_timeout = 30000";
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS logs (
