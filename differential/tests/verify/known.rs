@@ -177,7 +177,7 @@ pub(crate) const RULES: &[Rule] = &[
         applies: |step| step.v2 && step.ends(&["/integratedTime"]),
     },
     Rule {
-        name: "Rekor v2's proof repeats its checkpoint",
+        name: "the proof repeats its checkpoint",
         side: Side::WeRefuse,
         reason: "index, size and root that contradict the signed ones are refused; they ignore them",
         says: &["INCLUSION_INVALID: the inclusion proof's"],
@@ -187,7 +187,7 @@ pub(crate) const RULES: &[Rule] = &[
                 "/inclusionProof/treeSize",
                 "/inclusionProof/rootHash",
             ];
-            step.v2 && step.ends(&members)
+            step.ends(&members)
         },
     },
     Rule {
@@ -197,7 +197,9 @@ pub(crate) const RULES: &[Rule] = &[
         says: &["LOG_UNKNOWN", "logId.keyId: expected 32 bytes"],
         applies: |step| {
             // Where a promise is there, the ID chooses its key for them too.
-            let unpromised = step.v2 || step.seed.contains("without promise");
+            let unpromised = step.v2
+                || step.seed.contains("without promise")
+                || step.paths.contains("/inclusionPromise");
             unpromised && step.ends(&["/logId", "/logId/keyId"])
         },
     },
@@ -441,7 +443,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "what an entry of an unknown log says",
         side: Side::TheyRefuse,
         reason: "such an entry is passed over, and nothing of it is read; they check its proof first",
-        says: &["invalid inclusion proof"],
+        says: &["invalid inclusion proof", "Invalid checkpoint format"],
         applies: |step| {
             // All of it in the one entry that names another log.
             let entry = step.path.split("/logId").next().unwrap_or_default();
@@ -526,7 +528,7 @@ pub(crate) fn listed(case: &Case, ours: &Verdict, theirs: &Verdict) -> Option<&'
         seed: case.seed,
         v2: ["Rekor v2", "old spelling"].iter().any(|name| case.seed.contains(name))
             || case.seed.contains("both logs") && path.contains("/tlogEntries/1"),
-        first: case.seed.starts_with("0.1"),
+        first: case.seed.starts_with("0.1") || case.json.contains("version=0.1"),
     });
     let steps: Vec<_> = steps.collect();
     RULES.iter().find(|rule| {
