@@ -1,11 +1,7 @@
 //! One listener for all faces of an instance.
 
-mod limits;
 pub(crate) mod metrics;
-pub(crate) mod request;
 pub(crate) mod tls;
-
-pub(crate) use limits::Limits;
 
 use crate::control;
 use crate::failure::Failure;
@@ -13,27 +9,23 @@ use crate::gate;
 use crate::idp;
 use crate::instance::{Instance, Logs, Plan, Services, TrustFiles};
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum_server::Handle;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::tls_rustls::RustlsConfig;
 use countersign_ca::audit::Audit;
+use countersign_front::{Finish, Limits, RequestId, finished, listen};
 use countersign_log::face::accept::Denied;
 use countersign_log::face::static_ct;
 use parking_lot::RwLock;
 use serde_json::json;
-use std::convert::Infallible;
-use std::future::ready as at_once;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use tower_http::normalize_path::NormalizePath;
 
 /// How long an answer about readiness holds: to find out costs a signature and a write.
 const READINESS: Duration = Duration::from_secs(1);
@@ -121,35 +113,6 @@ impl Server {
     }
 }
 
-/// Serves `routes`, as they are when a request comes, on `listener` within `limits`.
-pub(crate) fn listen(
-    routes: Arc<RwLock<Router>>,
-    listener: TcpListener,
-    limits: &Limits,
-    tls: Option<RustlsConfig>,
-) -> (Handle<SocketAddr>, JoinHandle<std::io::Result<()>>) {
-    let front = request::Front::new(limits, routes);
-    let service = tower::service_fn(move |peer: SocketAddr| {
-        // Some clients put a second slash between base URL and path.
-        let connection = NormalizePath::trim_trailing_slash(front.connection(peer.ip()));
-        at_once(Ok::<_, Infallible>(connection))
-    });
-    let handle = Handle::new();
-    let connections = limits::Connections::new(limits);
-    let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
-        .handle(handle.clone())
-        .first_request_timeout(limits.head);
-    server.http_builder().http1().header_read_timeout(limits.head);
-    let task = match tls {
-        None => tokio::spawn(server.acceptor(connections).serve(service)),
-        Some(config) => {
-            let acceptor = RustlsAcceptor::new(config).acceptor(connections);
-            tokio::spawn(server.acceptor(acceptor).serve(service))
-        }
-    };
-    (handle, task)
-}
-
 /// Has the instance take orders.
 fn orders(instance: &Arc<Instance>) -> Option<JoinHandle<()>> {
     let instance = Arc::clone(instance);
@@ -167,22 +130,14 @@ fn orders(instance: &Arc<Instance>) -> Option<JoinHandle<()>> {
 }
 
 /// What the faces leave to be done when it is known how a request ends: a refusal names the request, and one
-/// by policy goes on record; the reply carries the path as the route has it, see [`request::route`]. The one
-/// layer that requests pass.
-async fn finish(State(audit): State<Audit>, request: Request, next: Next) -> Response {
-    let id = request.extensions().get::<request::RequestId>().cloned();
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
-    if let Some(request::RequestId(id)) = id {
-        countersign_log::http::identify(&mut response, &id);
-        if let Some(denied) = response.extensions_mut().remove::<Denied>() {
-            gate::record(&audit, &id, &denied).await;
-        }
-    }
-    if let Some(matched) = matched {
-        response.extensions_mut().insert(matched);
-    }
-    response
+/// by policy goes on record.
+fn finish(audit: Audit) -> Finish {
+    Arc::new(move |RequestId(id), response| {
+        countersign_log::http::identify(response, id);
+        let denied = response.extensions_mut().remove::<Denied>()?;
+        let (audit, id) = (audit.clone(), Arc::clone(id));
+        Some(Box::pin(async move { gate::record(&audit, &id, &denied).await }))
+    })
 }
 
 fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
@@ -212,13 +167,13 @@ fn routes(instance: &Arc<Instance>, roles: &[Role]) -> Router {
     if let Some(provider) = &services.provider {
         routes = routes.merge(idp::router(Arc::clone(provider)));
     }
-    routes
+    let routes = routes
         .merge(trust(instance, &services))
         .route("/healthz", get(healthy))
         .merge(ready(Arc::clone(instance)))
         .route("/metrics", get(async move || metrics::answer(measured).await))
-        .fallback(unknown)
-        .layer(from_fn_with_state(instance.audit().clone(), finish))
+        .fallback(unknown);
+    finished(routes, finish(instance.audit().clone()))
 }
 
 /// Each shard of the certificate log at its place. Those before the one that takes entries have ended.

@@ -12,14 +12,14 @@
 //! refuses as `failurePolicy` says.
 
 use super::{AT_ONCE, Admission, Deadline, Judged, Tags, mutate_review, validate_review};
-use crate::server::{healthy, metrics as exporter, request, unknown};
+use crate::server::{healthy, metrics as exporter, unknown};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use countersign_front::finished;
 use countersign_policy::admission::{Error, MAX_IMAGES, MAX_REVIEW, Verdict};
 use futures_util::{StreamExt as _, stream};
 use metrics::{describe_counter, describe_gauge};
@@ -37,7 +37,7 @@ const GATEKEEPER: &str = "externaldata.gatekeeper.sh/v1beta1";
 pub(crate) fn routes(admission: Arc<Admission>) -> Router {
     exporter::recorder(); // before anything counts
     describe();
-    Router::new()
+    let routes = Router::new()
         .route("/validate", post(validate))
         .route("/mutate", post(mutate))
         .route("/gatekeeper/v1", post(gatekeeper))
@@ -47,8 +47,8 @@ pub(crate) fn routes(admission: Arc<Admission>) -> Router {
         // It does not listen before policy and trust are there, and keeps the last that were good.
         .route("/readyz", get(healthy))
         .route("/metrics", get(async || exporter::render()))
-        .fallback(unknown)
-        .layer(from_fn(request::route))
+        .fallback(unknown);
+    finished(routes, Arc::new(|_, _| None))
 }
 
 fn describe() {

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What the program's log has unless told otherwise: what the server does, but not each request, for probes alone would
 /// fill it.
-const LOG: &str = "info,countersign::server::request=warn";
+const LOG: &str = "info,countersign_front::request=warn";
 
 /// How often the program's log tells of what ends soon.
 const REMIND: Duration = Duration::from_secs(24 * 3600);

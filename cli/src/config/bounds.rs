@@ -2,7 +2,7 @@
 
 use super::{Expected, Section};
 use crate::args::duration;
-use crate::server::Limits;
+use countersign_front::Limits;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;

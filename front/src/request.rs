@@ -3,13 +3,13 @@
 //!
 //! One service, not a layer for each of these: axum copies all that lies below a layer for every request.
 
-use super::Limits;
-use super::limits::{Gate, Refusal, is_rekor_v1};
+use crate::Limits;
+use crate::limits::{Gate, Refusal, is_rekor_v1};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
+use axum::routing::Route;
 use axum::{BoxError, Router};
 use axum_server::ConnectionShutdown;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
@@ -26,6 +26,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
+use tower::layer::layer_fn;
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -36,10 +37,10 @@ const MAX_ID: usize = 128;
 
 /// The ID of a request, among its extensions and in its header.
 #[derive(Clone)]
-pub(super) struct RequestId(pub(super) Arc<str>);
+pub struct RequestId(pub Arc<str>);
 
 /// What every request comes to first.
-pub(super) struct Front {
+pub(crate) struct Front {
     gate: Gate,
     /// The longest that a request may take, its body included.
     longest: Duration,
@@ -51,19 +52,19 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(limits: &Limits, routes: Arc<RwLock<Router>>) -> Arc<Self> {
+    pub(crate) fn new(limits: &Limits, routes: Arc<RwLock<Router>>) -> Arc<Self> {
         let (gate, answered) = (Gate::new(limits), Answered::default());
         Arc::new(Self { gate, longest: limits.request, idle: limits.head, routes, answered })
     }
 
     /// The service of one connection.
-    pub(super) fn connection(self: &Arc<Self>, peer: IpAddr) -> Connection {
+    pub(crate) fn connection(self: &Arc<Self>, peer: IpAddr) -> Connection {
         let (front, watch) = (Arc::clone(self), OnceLock::new());
         Connection(Arc::new(Open { front, peer, watch }))
     }
 
     /// Gives the request its ID, has it answered, writes one line about it, and counts it.
-    pub(super) async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
+    pub(crate) async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
         let (id, header) = id(&request);
         request.headers_mut().insert(HEADER, header.clone());
         request.extensions_mut().insert(RequestId(Arc::clone(&id)));
@@ -141,7 +142,7 @@ fn ending(body: Body, longest: Duration) -> impl Stream<Item = Result<Bytes, Box
 
 /// The service of one connection. Each request has a clone of it.
 #[derive(Clone)]
-pub(super) struct Connection(Arc<Open>);
+pub(crate) struct Connection(Arc<Open>);
 
 struct Open {
     front: Arc<Front>,
@@ -239,22 +240,58 @@ where
     }
 }
 
-/// Has the reply carry the path as the route has it, for the metrics: the paths of tiles and entries would
-/// make a series each.
-pub(crate) async fn route(request: Request, next: Next) -> Response {
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
-    if let Some(matched) = matched {
-        response.extensions_mut().insert(matched);
+/// What is left to be done when it is known how a request ends. What it returns is waited for before the reply goes out.
+pub type Finish = Arc<
+    dyn Fn(&RequestId, &mut Response) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>
+        + Send
+        + Sync,
+>;
+
+/// Has all of `routes` finish, and their replies carry the path as the route has it, for the metrics: the paths of
+/// tiles and entries would make a series each. The one layer that requests pass.
+pub fn finished(routes: Router, finish: Finish) -> Router {
+    routes.layer(layer_fn(move |route| Finished { route, finish: Arc::clone(&finish) }))
+}
+
+#[derive(Clone)]
+struct Finished {
+    route: Route,
+    finish: Finish,
+}
+
+impl Service<Request> for Finished {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.route, context)
     }
-    response
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let id = request.extensions().get::<RequestId>().cloned();
+        let matched = request.extensions().get::<MatchedPath>().cloned();
+        let (answer, finish) = (self.route.call(request), Arc::clone(&self.finish));
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if let Some(id) = id
+                && let Some(more) = finish(&id, &mut response)
+            {
+                more.await;
+            }
+            if let Some(matched) = matched {
+                response.extensions_mut().insert(matched);
+            }
+            Ok(response)
+        })
+    }
 }
 
 /// The metrics of requests by route. They are looked up once: that takes longer than to count.
 #[derive(Default)]
-struct Answered(RwLock<HashMap<String, Route>>);
+struct Answered(RwLock<HashMap<String, Counts>>);
 
-struct Route {
+struct Counts {
     seconds: Histogram,
     requests: Vec<(&'static str, StatusCode, Counter)>,
 }
@@ -274,7 +311,7 @@ impl Answered {
         let known = routes.entry(route.to_owned()).or_insert_with(|| {
             let labels = [label.clone()];
             let seconds = histogram!("countersign_http_request_seconds", &labels);
-            Route { seconds, requests: Vec::new() }
+            Counts { seconds, requests: Vec::new() }
         });
         if !known.requests.iter().any(|known| of(&known)) {
             let labels =

@@ -32,24 +32,24 @@ use tower_service::Service;
 
 /// The bounds of a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Requests under way at a time. A request waits for the log's next batch, so this must be well
     /// above the writers that share one.
-    pub(crate) requests: usize,
+    pub requests: usize,
     /// Requests a second of one peer, on average. A monitor reads some 600 tiles a second.
-    pub(crate) rate: NonZeroU32,
+    pub rate: NonZeroU32,
     /// Requests of one peer at once: a build farm behind one address begins its jobs together.
-    pub(crate) burst: NonZeroU32,
+    pub burst: NonZeroU32,
     /// Connections at a time. Each takes a file, and systems give a process 1024 unless told otherwise.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// Connections of one peer.
-    pub(crate) connections_per_peer: usize,
+    pub connections_per_peer: usize,
     /// Time for a request's head, and for a connection to ask again: hyper's default.
-    pub(crate) head: Duration,
+    pub head: Duration,
     /// Time for a request, its body included: Fulcio's.
-    pub(crate) request: Duration,
+    pub request: Duration,
     /// Time for what is under way when the server stops.
-    pub(crate) drain: Duration,
+    pub drain: Duration,
 }
 
 impl Default for Limits {
@@ -68,7 +68,7 @@ impl Default for Limits {
 }
 
 /// Counts the requests under way, their bodies, and the requests of each peer.
-pub(super) struct Gate {
+pub(crate) struct Gate {
     permits: Arc<Semaphore>,
     /// KiB of bodies.
     room: Semaphore,
@@ -95,7 +95,7 @@ const LONGEST: u64 = 16 << 10;
 const FORGET: usize = 4096;
 
 impl Gate {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let quota = Quota::per_second(limits.rate).allow_burst(limits.burst);
         Self {
             permits: Arc::new(Semaphore::new(limits.requests)),
@@ -109,7 +109,7 @@ impl Gate {
 
     /// Lets a request through while the permit is held, or refuses it before its body is read. What
     /// operators ask passes always, and takes nobody's place.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         peer: IpAddr,
         path: &str,
@@ -127,7 +127,7 @@ impl Gate {
     }
 
     /// Takes the room that a request's body needs, until it is answered.
-    pub(super) async fn room(
+    pub(crate) async fn room(
         &self,
         peer: IpAddr,
         request: Request,
@@ -194,7 +194,7 @@ impl Gate {
     }
 
     /// The place of a request beyond its head, for an answer that goes on.
-    pub(super) fn keep(&self, permit: SemaphorePermit<'_>) -> Place {
+    pub(crate) fn keep(&self, permit: SemaphorePermit<'_>) -> Place {
         permit.forget();
         Place(Arc::clone(&self.permits))
     }
@@ -211,7 +211,7 @@ impl Gate {
 }
 
 /// The place of a request, until it is dropped.
-pub(super) struct Place(Arc<Semaphore>);
+pub(crate) struct Place(Arc<Semaphore>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -220,7 +220,7 @@ impl Drop for Place {
 }
 
 /// The room of a body, until it is dropped.
-pub(super) struct Room<'a> {
+pub(crate) struct Room<'a> {
     _permit: SemaphorePermit<'a>,
     /// Whose it is, in KiB.
     of: Option<(&'a Gate, IpAddr, u32)>,
@@ -249,7 +249,7 @@ fn limited(peer: IpAddr) -> Option<IpAddr> {
 
 /// Why a request gets no answer of a face.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     grpc: u8,
     reason: &'static str,
@@ -262,7 +262,7 @@ const LATER: &str = "send the same request again after the time in Retry-After, 
 
 impl Refusal {
     /// It took too long.
-    pub(super) const LATE: Self = Self {
+    pub(crate) const LATE: Self = Self {
         status: StatusCode::GATEWAY_TIMEOUT,
         grpc: 4,
         reason: "REQUEST_TIMEOUT",
@@ -272,7 +272,7 @@ impl Refusal {
     };
 
     /// Its handler panicked.
-    pub(super) const FAILED: Self = Self {
+    pub(crate) const FAILED: Self = Self {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         grpc: 13,
         reason: "INTERNAL",
@@ -292,7 +292,7 @@ impl Refusal {
     }
 
     /// In the shape of the face that was asked: Rekor v1 has its own.
-    pub(super) fn to(&self, is_rekor_v1: bool, id: &str) -> Response {
+    pub(crate) fn to(&self, is_rekor_v1: bool, id: &str) -> Response {
         let body = if is_rekor_v1 {
             json!({ "code": self.status.as_u16(), "message": self.message, "request_id": id })
         } else {
@@ -310,7 +310,7 @@ impl Refusal {
 }
 
 /// Whether a path is one of Rekor v1's.
-pub(super) fn is_rekor_v1(path: &str) -> bool {
+pub(crate) fn is_rekor_v1(path: &str) -> bool {
     ["/api/v1/log", "/api/v1/index"].iter().any(|prefix| {
         let rest = path.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -319,14 +319,14 @@ pub(super) fn is_rekor_v1(path: &str) -> bool {
 
 /// Accepts connections while there are few enough, of all peers and of each.
 #[derive(Clone)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     total: usize,
     per_peer: usize,
     open: Arc<Mutex<HashMap<Option<IpAddr>, usize>>>,
 }
 
 impl Connections {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let (total, per_peer) = (limits.connections, limits.connections_per_peer);
         Self { total, per_peer, open: Arc::default() }
     }
@@ -378,7 +378,7 @@ impl<S> Accept<TcpStream, S> for Connections {
 
 /// The service of one connection, which counts as long as it lives.
 #[derive(Clone)]
-pub(super) struct Counted<S> {
+pub(crate) struct Counted<S> {
     service: S,
     _open: Arc<Open>,
 }
@@ -400,7 +400,7 @@ impl<S: Service<R>, R> Service<R> for Counted<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::request::Front;
+    use crate::request::Front;
     use axum::Router;
     use axum::body::to_bytes;
     use axum::routing::get;
