@@ -4,10 +4,13 @@
 //! Looking entries up and swapping is done where it is asked for, which is the thread of a log's sequencer: some
 //! microseconds an entry, and no other thread is waited for.
 //!
-//! Identities are random, so each new row dirties a page of its own: pages are small. Moving the write-ahead
-//! log into the database is most of the work. SQLite would do it in the middle of a commit, every 1000
-//! pages; here it is done beside the commits and less often, when more rows share a page.
+//! Identities are random, so each row of theirs is in a page of its own: pages are small, and the [`Latest`] wait until
+//! some share one. SQLite would move the write-ahead log into the database in the middle of a commit, every 1000
+//! pages; here it is done beside the commits and less often.
 
+mod latest;
+
+use self::latest::{Latest, put_away};
 use super::{CheckpointLock, StoreError, SwapError};
 use crate::database::{blocking, closed, connect, failed};
 use async_trait::async_trait;
@@ -16,6 +19,7 @@ use parking_lot::Mutex;
 use reqwest::Url;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +40,7 @@ struct Shared {
     /// The connection that alone looks up and adds entries, until it is closed: what another connection writes empties
     /// the cache of this one. Logs take turns with it: SQLite has who comes second look again after ever longer
     /// pauses.
-    entries: Mutex<Option<Connection>>,
+    entries: Mutex<Option<Entries>>,
     /// Whether a sync of the write-ahead log failed: the system may take what was not written for written, so another
     /// sync tells nothing. Held while it is synced, so that nobody hears that all is well who comes after the one that
     /// failed.
@@ -48,6 +52,24 @@ struct Shared {
     moving: AtomicBool,
     /// That of whoever opened it: a log's own ends with the log.
     runtime: Handle,
+}
+
+#[derive(Debug)]
+struct Entries {
+    connection: Connection,
+    /// Of each log, once it was asked for.
+    latest: HashMap<i64, Latest>,
+}
+
+impl Entries {
+    /// Those of a log in memory, and the connection.
+    fn of(&mut self, log: i64) -> Result<(&mut Latest, &mut Connection), rusqlite::Error> {
+        let latest = match self.latest.entry(log) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Latest::read(&self.connection, log)?),
+        };
+        Ok((latest, &mut self.connection))
+    }
 }
 
 /// Of a new file. At SQLite's own 4096 bytes a page a commit writes four times as much. The write-ahead log is moved
@@ -96,11 +118,17 @@ impl Shared {
     fn entries<T>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error>,
+        work: impl FnOnce(&mut Entries) -> Result<T, rusqlite::Error>,
     ) -> Result<T, StoreError> {
         let mut entries = self.entries.lock();
-        let connection = entries.as_mut().ok_or_else(|| closed(&self.path))?;
-        work(connection).map_err(failed(operation))
+        work(entries.as_mut().ok_or_else(|| closed(&self.path))?).map_err(failed(operation))
+    }
+
+    /// What is in memory of a log may not be so in the database: it is read again.
+    fn forget_latest(&self, log: i64) {
+        if let Some(entries) = &mut *self.entries.lock() {
+            entries.latest.remove(&log);
+        }
     }
 
     /// Syncs what commits have written. That a file was begun anew meanwhile does not matter: SQLite has moved what
@@ -184,8 +212,9 @@ impl Sqlite {
         let opened = blocking("open", path, move || {
             let connection = connect(&own, PRAGMAS).map_err(failed("open a file"))?;
             connection.execute_batch(TABLES).map_err(failed("make tables"))?;
+            connection.execute_batch(latest::TABLE).map_err(failed("make tables"))?;
             connection.execute_batch(ADDING).map_err(failed("open a file"))?;
-            Ok(connection)
+            Ok(Entries { connection, latest: HashMap::new() })
         });
         let database = Shared {
             path: path.to_owned(),
@@ -241,12 +270,18 @@ impl Sqlite {
         let name = name.to_owned();
         let forgotten = self.database.apart("forget a log", move |connection| {
             let transaction = immediate(connection)?;
-            let leaves = "DELETE FROM leaves WHERE log = (SELECT id FROM logs WHERE name = ?1)";
-            transaction.execute(leaves, [&name])?;
+            for entries in ["leaves", "latest"] {
+                let all = "WHERE log = (SELECT id FROM logs WHERE name = ?1)";
+                transaction.execute(&format!("DELETE FROM {entries} {all}"), [&name])?;
+            }
             transaction.execute("DELETE FROM logs WHERE name = ?1", [&name])?;
             transaction.commit()
         });
-        forgotten.await
+        forgotten.await?;
+        if let Some(entries) = &mut *self.database.entries.lock() {
+            entries.latest.clear(); // the number may be given again
+        }
+        Ok(())
     }
 
     /// Copies it as it is at one moment into the file at `path`, where nothing may be yet, while others
@@ -311,12 +346,20 @@ pub struct SqliteLock {
 }
 
 impl SqliteLock {
-    /// Goes through the whole table, in no order.
+    /// Goes through all entries, in no order. The latest are put among the others first.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When they cannot be read, or put there.
     pub(crate) fn each(&self, mut row: impl FnMut(Hash, u64)) -> Result<(), StoreError> {
-        self.database.entries("read entries", |connection| {
+        self.database.entries("read entries", |entries| {
+            let latest = match entries.latest.remove(&self.log) {
+                Some(latest) => latest,
+                None => Latest::read(&entries.connection, self.log)?,
+            };
+            let connection = &mut entries.connection;
+            let transaction = immediate(connection)?;
+            latest.put_all_away(&transaction, self.log)?;
+            transaction.commit()?;
             let mut all = connection.prepare("SELECT identity, leaf FROM leaves WHERE log = ?1")?;
             let mut rows = all.query([self.log])?;
             while let Some(found) = rows.next()? {
@@ -330,47 +373,45 @@ impl SqliteLock {
     ///
     /// # Errors
     /// When the database is locked or cannot be written.
-    pub(crate) fn rebuild(&self) -> Result<Rebuild, StoreError> {
+    pub(crate) fn rebuild(&self) -> Result<Rebuild<'_>, StoreError> {
         let begun = connect(&self.database.path, PRAGMAS).and_then(|connection| {
             connection.execute_batch("BEGIN IMMEDIATE")?;
             connection.execute("DELETE FROM leaves WHERE log = ?1", [self.log])?;
-            Ok(Rebuild { connection, log: self.log })
+            connection.execute("DELETE FROM latest WHERE log = ?1", [self.log])?;
+            Ok(Rebuild { connection, lock: self })
         });
         begun.map_err(failed("rebuild the table"))
     }
 }
 
 /// A table that is being written anew; dropped, it is as it was.
-pub(crate) struct Rebuild {
+pub(crate) struct Rebuild<'a> {
     connection: Connection,
-    log: i64,
+    lock: &'a SqliteLock,
 }
 
-impl Rebuild {
+impl Rebuild<'_> {
     /// Adds entries in the order of the log: of repeats the first stays.
     pub(crate) fn add(&self, leaves: &[(Hash, u64)]) -> Result<(), StoreError> {
-        let added = || {
-            let new = "INSERT OR IGNORE INTO leaves (log, identity, leaf) VALUES (?1, ?2, ?3)";
-            let mut new = self.connection.prepare_cached(new)?;
-            for (identity, leaf) in leaves {
-                new.execute((self.log, identity.as_bytes(), leaf))?;
-            }
-            Ok(())
-        };
-        added().map_err(failed("rebuild the table"))
+        let added = put_away(&self.connection, self.lock.log, leaves.iter());
+        added.map_err(failed("rebuild the table"))
     }
 
     pub(crate) fn commit(self) -> Result<(), StoreError> {
-        self.connection.execute_batch("COMMIT").map_err(failed("rebuild the table"))
+        self.connection.execute_batch("COMMIT").map_err(failed("rebuild the table"))?;
+        self.lock.database.forget_latest(self.lock.log);
+        Ok(())
     }
 }
 
 #[async_trait]
 impl CheckpointLock for SqliteLock {
     async fn load(&self) -> Result<Option<String>, StoreError> {
-        self.database.entries("read a checkpoint", |connection| {
+        self.database.entries("read a checkpoint", |entries| {
+            // Whoever asks is not sure, or another process has moved on.
+            entries.latest.remove(&self.log);
             let read = "SELECT checkpoint FROM logs WHERE id = ?1";
-            connection.prepare_cached(read)?.query_row([self.log], |row| row.get(0))
+            entries.connection.prepare_cached(read)?.query_row([self.log], |row| row.get(0))
         })
     }
 
@@ -381,28 +422,32 @@ impl CheckpointLock for SqliteLock {
         first: u64,
         identities: &[Hash],
     ) -> Result<(), SwapError> {
-        let swapped = self.database.entries("swap a checkpoint", |connection| {
+        let swapped = self.database.entries("swap a checkpoint", |entries| {
+            let (latest, connection) = entries.of(self.log)?;
             let transaction = immediate(connection)?;
             let swap = "UPDATE logs SET checkpoint = ?3 WHERE id = ?1 AND checkpoint IS ?2";
             let swapped =
                 transaction.prepare_cached(swap)?.execute((self.log, expected, new))? == 1;
             if !swapped {
-                return Ok(false);
+                return Ok(None);
             }
-            {
-                let add = "INSERT INTO leaves (log, identity, leaf) VALUES (?1, ?2, ?3)";
-                let mut add = transaction.prepare_cached(add)?;
-                for (identity, leaf) in identities.iter().zip(first..) {
-                    add.execute((self.log, identity.as_bytes(), leaf))?;
-                }
-            }
-            transaction.commit().map(|()| true)
+            let change = latest.write(&transaction, self.log, first, identities)?;
+            transaction.commit()?;
+            let pages = change.pages(identities.len());
+            latest.changed(change, identities);
+            Ok(Some(pages))
         });
-        match swapped? {
-            true => self.database.wrote(identities.len() as u64 + 2),
-            false => return Err(SwapError::Conflict),
+        match swapped {
+            Ok(Some(pages)) => {
+                self.database.wrote(pages);
+                Ok(())
+            }
+            Ok(None) => Err(SwapError::Conflict),
+            Err(error) => {
+                self.database.forget_latest(self.log); // who knows whether it was committed
+                Err(error.into())
+            }
         }
-        Ok(())
     }
 
     /// What SQLite does at a commit with `synchronous=FULL`, for many at once and while others are made.
@@ -419,15 +464,21 @@ impl CheckpointLock for SqliteLock {
     }
 
     async fn find(&self, identities: &[Hash]) -> Result<Vec<(Hash, u64)>, StoreError> {
-        self.database.entries("look up entries", |connection| {
+        self.database.entries("look up entries", |entries| {
+            let (latest, connection) = entries.of(self.log)?;
             // One view of the table, which need not be found anew for each.
             let transaction = connection.transaction()?;
             let find = "SELECT leaf FROM leaves WHERE log = ?1 AND identity = ?2";
             let mut find = transaction.prepare_cached(find)?;
             let mut found = Vec::new();
             for identity in identities {
-                let leaf = find.query_row((self.log, identity.as_bytes()), |row| row.get(0));
-                found.extend(leaf.optional()?.map(|leaf| (*identity, leaf)));
+                let leaf = match latest.get(identity) {
+                    Some(leaf) => Some(leaf),
+                    None => find
+                        .query_row((self.log, identity.as_bytes()), |row| row.get(0))
+                        .optional()?,
+                };
+                found.extend(leaf.map(|leaf| (*identity, leaf)));
             }
             Ok(found)
         })
@@ -478,6 +529,69 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
     }
 
+    /// From the first that comes to those that are put away, and after a restart in the middle of that.
+    #[tokio::test]
+    async fn entries_are_found_wherever_they_stand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let identity = |index: u64| Hash::of(&index.to_be_bytes());
+        let batch = MAX_BATCH as u64;
+        let all = 3 * latest::ENOUGH as u64;
+        let mut size = 0;
+        let seen = |table: &str| {
+            let hand = Connection::open(&path).unwrap();
+            let rows =
+                hand.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
+            rows.unwrap_or(0_u64)
+        };
+        let mut most = 0;
+        while size < all {
+            let database = Sqlite::open(&path).await.unwrap();
+            let lock = database.lock("one").await.unwrap();
+            // Restarts come with some put away, and some not.
+            for _ in 0..41 {
+                let identities: Vec<_> = (size..size + batch).map(identity).collect();
+                assert_eq!(lock.find(&identities).await.unwrap(), []);
+                let old = (size > 0).then(|| size.to_string());
+                let new = (size + batch).to_string();
+                lock.compare_and_swap(old.as_deref(), &new, size, &identities).await.unwrap();
+                size += batch;
+                let some = (0..size).step_by(997).map(|index| (identity(index), index));
+                let some: Vec<_> = some.collect();
+                let wanted: Vec<_> = some.iter().map(|(identity, _)| *identity).collect();
+                assert_eq!(lock.find(&wanted).await.unwrap(), some, "of {size}");
+            }
+            most = most.max(seen("latest") * batch);
+            database.close().await;
+        }
+        assert!(seen("leaves") >= latest::ENOUGH as u64, "{} are put away", seen("leaves"));
+        assert!(most < all, "{most} entries wait");
+        let database = Sqlite::open(&path).await.unwrap();
+        let lock = database.lock("one").await.unwrap();
+        let mut every: Vec<_> = Vec::new();
+        lock.each(|identity, index| every.push((index, identity))).unwrap();
+        every.sort_unstable();
+        assert_eq!(every, (0..size).map(|index| (index, identity(index))).collect::<Vec<_>>());
+        assert_eq!((seen("latest"), seen("leaves")), (0, size));
+    }
+
+    /// What another process has added is found once the checkpoint was read again, without which no swap succeeds.
+    #[tokio::test]
+    async fn what_another_process_adds_is_found_by_whoever_may_swap() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let (one, other) = (Sqlite::open(&path).await.unwrap(), Sqlite::open(&path).await.unwrap());
+        let (one, other) = (one.lock("log").await.unwrap(), other.lock("log").await.unwrap());
+        let hash = |text: &str| Hash::of(text.as_bytes());
+        one.compare_and_swap(None, "1", 0, &[hash("a")]).await.unwrap();
+        assert_eq!(other.find(&[hash("a"), hash("b")]).await.unwrap(), [(hash("a"), 0)]);
+        one.compare_and_swap(Some("1"), "2", 1, &[hash("b")]).await.unwrap();
+        let late = other.compare_and_swap(Some("1"), "2", 1, &[hash("b")]).await;
+        assert!(matches!(late, Err(SwapError::Conflict)));
+        assert_eq!(other.load().await.unwrap().as_deref(), Some("2"));
+        assert_eq!(other.find(&[hash("b")]).await.unwrap(), [(hash("b"), 1)]);
+    }
+
     #[tokio::test]
     async fn of_swaps_from_one_checkpoint_the_first_wins_and_logs_do_not_mix() {
         let folder = tempfile::tempdir().unwrap();
@@ -495,9 +609,6 @@ mod tests {
             let lost = one.compare_and_swap(expected, "2", 2, &[]).await;
             assert!(matches!(lost, Err(SwapError::Conflict)), "{expected:?}, without entries");
         }
-        // A body that is already there fails the whole swap.
-        let twice = one.compare_and_swap(Some("1"), "2", 2, &[hash("c"), hash("a")]).await;
-        assert!(matches!(twice, Err(SwapError::Store(_))));
         two.compare_and_swap(None, "other", 9, &[hash("a")]).await.unwrap();
         // As others see it while it is written.
         let three = database.lock("three").await.unwrap();
