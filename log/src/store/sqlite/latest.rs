@@ -5,6 +5,7 @@
 //! sorted table in order, a few with each swap: many of them share a page then. What was put there and still stands
 //! here, because the process ended meanwhile, is put there again, which changes nothing.
 
+use super::immediate;
 use countersign_verify::merkle::Hash;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Transaction};
@@ -19,8 +20,8 @@ pub(super) const TABLE: &str = "
         identities BLOB NOT NULL
     ) STRICT";
 
-/// Entries from which on they are put away: twice as many take some 10 MB of memory, and none of the work that
-/// reading them takes at the start is felt.
+/// Entries from which on they are put away: twice as many take some 10 MB of memory, and putting as many away at once
+/// takes less than a second.
 pub(super) const ENOUGH: usize = 65_536;
 
 /// How many are put away for each that comes, so that all are before there are enough of those that come.
@@ -43,8 +44,18 @@ pub(super) struct Change {
 }
 
 impl Latest {
-    /// Reads those of one log.
-    pub(super) fn read(connection: &Connection, log: i64) -> Result<Self, rusqlite::Error> {
+    /// Reads those of one log. If there are enough, all are put away at once: where processes end early, ever more would
+    /// wait.
+    pub(super) fn read(connection: &mut Connection, log: i64) -> Result<Self, rusqlite::Error> {
+        let latest = Self::waiting(connection, log)?;
+        if latest.coming.len() < ENOUGH {
+            return Ok(latest);
+        }
+        latest.put_all_away(connection, log)?;
+        Ok(Self::default())
+    }
+
+    fn waiting(connection: &Connection, log: i64) -> Result<Self, rusqlite::Error> {
         let rows = "SELECT first, identities FROM latest WHERE log = ?1";
         let mut rows = connection.prepare_cached(rows)?;
         let mut rows = rows.query([log])?;
@@ -55,9 +66,8 @@ impl Latest {
             if !rest.is_empty() {
                 return Err(rusqlite::Error::InvalidColumnType(1, "identities".into(), Type::Blob));
             }
-            latest
-                .coming
-                .extend(identities.iter().map(|identity| Hash::new(*identity)).zip(first..));
+            let identities = identities.iter().map(|identity| Hash::new(*identity));
+            latest.coming.extend(identities.zip(first..));
         }
         Ok(latest)
     }
@@ -108,13 +118,15 @@ impl Latest {
     /// Puts all away.
     pub(super) fn put_all_away(
         mut self,
-        transaction: &Transaction<'_>,
+        connection: &mut Connection,
         log: i64,
     ) -> Result<(), rusqlite::Error> {
         self.leaving.extend(self.coming);
         self.leaving.sort_unstable();
-        put_away(transaction, log, self.leaving.iter())?;
-        transaction.execute("DELETE FROM latest WHERE log = ?1", [log]).map(drop)
+        let transaction = immediate(connection)?;
+        put_away(&transaction, log, self.leaving.iter())?;
+        transaction.execute("DELETE FROM latest WHERE log = ?1", [log])?;
+        transaction.commit()
     }
 }
 
