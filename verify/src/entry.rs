@@ -169,6 +169,15 @@ mod tests {
     use crate::encoding::from_base64;
     use crate::merkle::leaf_hash;
 
+    #[test]
+    fn a_kind_has_the_name_and_the_version_that_it_is_found_by() {
+        for kind in Kind::ALL {
+            let (name, version) = kind.name().split_once(' ').unwrap();
+            assert_eq!(Kind::named(name, version), Some(kind));
+            assert_eq!(kind.is_v1(), version == "0.0.1" || name == "intoto");
+        }
+    }
+
     /// The P-256 key with private scalar 1, content 3006020101020102, SHA-256 of `hello` LF; the leaf
     /// hash was computed with an independent implementation.
     #[test]
