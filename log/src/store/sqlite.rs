@@ -270,11 +270,12 @@ impl Sqlite {
         let name = name.to_owned();
         let forgotten = self.database.apart("forget a log", move |connection| {
             let transaction = immediate(connection)?;
-            for entries in ["leaves", "latest"] {
-                let all = "WHERE log = (SELECT id FROM logs WHERE name = ?1)";
-                transaction.execute(&format!("DELETE FROM {entries} {all}"), [&name])?;
-            }
-            transaction.execute("DELETE FROM logs WHERE name = ?1", [&name])?;
+            let known = "SELECT id FROM logs WHERE name = ?1";
+            let known = transaction.query_row(known, [&name], |row| row.get::<_, i64>(0));
+            let Some(log) = known.optional()? else { return Ok(()) };
+            transaction.execute("DELETE FROM leaves WHERE log = ?1", [log])?;
+            latest::remove(&transaction, log)?;
+            transaction.execute("DELETE FROM logs WHERE id = ?1", [log])?;
             transaction.commit()
         });
         forgotten.await?;
@@ -375,7 +376,7 @@ impl SqliteLock {
         let begun = connect(&self.database.path, PRAGMAS).and_then(|connection| {
             connection.execute_batch("BEGIN IMMEDIATE")?;
             connection.execute("DELETE FROM leaves WHERE log = ?1", [self.log])?;
-            connection.execute("DELETE FROM latest WHERE log = ?1", [self.log])?;
+            latest::remove(&connection, self.log)?;
             Ok(Rebuild { connection, lock: self })
         });
         begun.map_err(failed("rebuild the table"))
@@ -391,7 +392,11 @@ pub(crate) struct Rebuild<'a> {
 impl Rebuild<'_> {
     /// Adds entries in the order of the log: of repeats the first stays.
     pub(crate) fn add(&self, leaves: &[(Hash, u64)]) -> Result<(), StoreError> {
-        let added = put_away(&self.connection, self.lock.log, leaves.iter());
+        let added = put_away(
+            &self.connection,
+            self.lock.log,
+            leaves.iter().map(|(leaf, index)| (leaf, index)),
+        );
         added.map_err(failed("rebuild the table"))
     }
 

@@ -9,16 +9,22 @@ use super::immediate;
 use countersign_verify::merkle::Hash;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Transaction};
-use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::mem;
 
+/// A row's number says of which log it is, and the index of its first entry, see [`row`].
 pub(super) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS latest (
-        id INTEGER PRIMARY KEY,
-        log INTEGER NOT NULL REFERENCES logs (id),
-        first INTEGER NOT NULL,
+        row INTEGER PRIMARY KEY,
         identities BLOB NOT NULL
     ) STRICT";
+
+/// The rows of one log stand together, in its order: a log has fewer than 2^48 entries, a database fewer than 2^15 logs.
+fn row(log: i64, first: u64) -> i64 {
+    (log << INDEX_BITS) + i64::try_from(first).unwrap_or(i64::MAX)
+}
+
+const INDEX_BITS: u32 = 48;
 
 /// Entries from which on they are put away: twice as many take some 10 MB of memory, and putting as many away at once
 /// takes less than a second.
@@ -27,20 +33,26 @@ pub(super) const ENOUGH: usize = 65_536;
 /// How many are put away for each that comes, so that all are before there are enough of those that come.
 const FASTER: usize = 2;
 
+/// Rows that a swap removes at most, when all of their entries are put away: no swap takes long.
+const REMOVED: usize = 8;
+
 /// The entries of one log that are not put away, or not known to be.
 #[derive(Debug, Default)]
 pub(super) struct Latest {
-    coming: HashMap<Hash, u64>,
-    /// Those that are being put away, the next one last.
-    leaving: Vec<(Hash, u64)>,
-    /// The index at which `coming` begins.
+    coming: BTreeMap<Hash, u64>,
+    /// Those that are being put away, in this order.
+    leaving: BTreeMap<Hash, u64>,
+    /// The index at which `coming` begins. Rows before it are removed once nothing is leaving.
     first: u64,
+    /// Whether there are such rows.
+    behind: bool,
 }
 
 /// What a swap changes, once it is committed.
 pub(super) struct Change {
     first: u64,
     put: usize,
+    behind: bool,
 }
 
 impl Latest {
@@ -56,13 +68,13 @@ impl Latest {
     }
 
     fn waiting(connection: &Connection, log: i64) -> Result<Self, rusqlite::Error> {
-        let rows = "SELECT first, identities FROM latest WHERE log = ?1";
+        let rows = "SELECT row, identities FROM latest WHERE row >= ?1 AND row < ?2";
         let mut rows = connection.prepare_cached(rows)?;
-        let mut rows = rows.query([log])?;
+        let mut rows = rows.query([row(log, 0), row(log + 1, 0)])?;
         let mut latest = Self::default();
-        while let Some(row) = rows.next()? {
-            let first: u64 = row.get(0)?;
-            let (identities, rest) = row.get_ref(1)?.as_blob()?.as_chunks::<32>();
+        while let Some(found) = rows.next()? {
+            let first = (found.get::<_, i64>(0)? - row(log, 0)).cast_unsigned();
+            let (identities, rest) = found.get_ref(1)?.as_blob()?.as_chunks::<32>();
             if !rest.is_empty() {
                 return Err(rusqlite::Error::InvalidColumnType(1, "identities".into(), Type::Blob));
             }
@@ -73,10 +85,7 @@ impl Latest {
     }
 
     pub(super) fn get(&self, identity: &Hash) -> Option<u64> {
-        self.coming.get(identity).copied().or_else(|| {
-            let place = self.leaving.binary_search_by(|(other, _)| identity.cmp(other)).ok()?;
-            Some(self.leaving[place].1)
-        })
+        self.coming.get(identity).or_else(|| self.leaving.get(identity)).copied()
     }
 
     /// Writes what a swap brings, and puts some away.
@@ -87,31 +96,35 @@ impl Latest {
         first: u64,
         identities: &[Hash],
     ) -> Result<Change, rusqlite::Error> {
-        if self.leaving.is_empty() && self.coming.len() >= ENOUGH {
-            self.leaving.extend(self.coming.drain());
-            self.leaving.sort_unstable_by_key(|(identity, _)| Reverse(*identity));
-            self.first = first;
+        if !self.behind && self.coming.len() >= ENOUGH {
+            self.leaving = mem::take(&mut self.coming);
+            (self.first, self.behind) = (first, true);
         }
-        let put = self.leaving.len().min(FASTER * identities.len());
         if !identities.is_empty() {
-            let row = "INSERT INTO latest (log, first, identities) VALUES (?1, ?2, ?3)";
+            let new = "INSERT INTO latest (row, identities) VALUES (?1, ?2)";
             let all: Vec<u8> =
                 identities.iter().flat_map(|identity| *identity.as_bytes()).collect();
-            transaction.prepare_cached(row)?.execute((log, first, all))?;
+            transaction.prepare_cached(new)?.execute((row(log, first), all))?;
         }
-        if put > 0 {
-            put_away(transaction, log, self.leaving.iter().rev().take(put))?;
+        let put = self.leaving.len().min(FASTER * identities.len());
+        put_away(transaction, log, self.leaving.iter().take(put))?;
+        let mut behind = self.behind;
+        if behind && self.leaving.is_empty() {
+            let rows = "DELETE FROM latest WHERE row IN
+                (SELECT row FROM latest WHERE row >= ?1 AND row < ?2 ORDER BY row LIMIT ?3)";
+            let (begin, end) = (row(log, 0), row(log, self.first));
+            let removed = transaction.prepare_cached(rows)?.execute((begin, end, REMOVED))?;
+            behind = removed == REMOVED;
         }
-        if put > 0 && put == self.leaving.len() {
-            let rows = "DELETE FROM latest WHERE log = ?1 AND first < ?2";
-            transaction.execute(rows, (log, self.first))?;
-        }
-        Ok(Change { first, put })
+        Ok(Change { first, put, behind })
     }
 
     /// The swap is committed.
     pub(super) fn changed(&mut self, change: Change, identities: &[Hash]) {
-        self.leaving.truncate(self.leaving.len() - change.put);
+        for _ in 0..change.put {
+            self.leaving.pop_first();
+        }
+        self.behind = change.behind;
         self.coming.extend(identities.iter().copied().zip(change.first..));
     }
 
@@ -121,13 +134,18 @@ impl Latest {
         connection: &mut Connection,
         log: i64,
     ) -> Result<(), rusqlite::Error> {
-        self.leaving.extend(self.coming);
-        self.leaving.sort_unstable();
+        self.leaving.append(&mut self.coming);
         let transaction = immediate(connection)?;
         put_away(&transaction, log, self.leaving.iter())?;
-        transaction.execute("DELETE FROM latest WHERE log = ?1", [log])?;
+        remove(&transaction, log)?;
         transaction.commit()
     }
+}
+
+/// Removes all rows of a log.
+pub(super) fn remove(connection: &Connection, log: i64) -> Result<(), rusqlite::Error> {
+    let rows = "DELETE FROM latest WHERE row >= ?1 AND row < ?2";
+    connection.execute(rows, [row(log, 0), row(log + 1, 0)]).map(drop)
 }
 
 impl Change {
@@ -141,7 +159,7 @@ impl Change {
 pub(super) fn put_away<'a>(
     connection: &Connection,
     log: i64,
-    entries: impl Iterator<Item = &'a (Hash, u64)>,
+    entries: impl Iterator<Item = (&'a Hash, &'a u64)>,
 ) -> Result<(), rusqlite::Error> {
     let add = "INSERT OR IGNORE INTO leaves (log, identity, leaf) VALUES (?1, ?2, ?3)";
     let mut add = connection.prepare_cached(add)?;
