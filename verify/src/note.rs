@@ -209,9 +209,33 @@ mod tests {
             ("text\n\n- a AAAAAAA=\n", Error::SignatureLine { line: 0 }),
             ("text\n\n\u{2014} a+b AAAAAAA=\n", Error::SignatureLine { line: 0 }),
             ("text\n\n\u{2014} a AAAAAA==\n", Error::SignatureLine { line: 0 }),
+            ("text\n\n\u{2014}  AAAAAAA=\n", Error::SignatureLine { line: 0 }),
+            ("text\n\n\u{2014} a\u{a0}b AAAAAAA=\n", Error::SignatureLine { line: 0 }),
+            ("text\n\n\u{2014} a\u{7f}b AAAAAAA=\n", Error::SignatureLine { line: 0 }),
             ("text\n\n\u{2014} a AAAAAAA=\n\u{2014} a AAAAAA\n", Error::SignatureLine { line: 1 }),
         ] {
             assert_eq!(Note::parse(note), Err(expected), "{note:?}");
         }
+        let named =
+            |name: &str| Signature { name: name.to_owned(), key_id: [0; 4], signature: vec![0] };
+        let new = |text: &str, name| Note::new(text.to_owned(), vec![named("a"), named(name)]);
+        assert!(new("text\n", "b").is_ok());
+        assert_eq!(new("text", "b"), Err(Error::TextEnd));
+        for name in ["", "a b", "a+b", "a\tb"] {
+            assert_eq!(new("text\n", name), Err(Error::SignatureLine { line: 1 }), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_note_has_a_longest_length_and_a_most_of_signatures() {
+        let line = "\u{2014} a AAAAAAA=\n";
+        let of = |length: usize| format!("{}\n\n{line}", "t".repeat(length - 2 - line.len()));
+        assert!(Note::parse(&of(MAX_CHECKPOINT)).is_ok());
+        let (limit, found) = (MAX_CHECKPOINT, MAX_CHECKPOINT + 1);
+        assert_eq!(Note::parse(&of(found)), Err(Error::TooLong { limit, found }));
+        let of = |count| format!("text\n\n{}", line.repeat(count));
+        assert_eq!(Note::parse(&of(MAX_NOTE_SIGNATURES)).unwrap().signatures().len(), 100);
+        let line = MAX_NOTE_SIGNATURES;
+        assert_eq!(Note::parse(&of(line + 1)), Err(Error::SignatureLine { line }));
     }
 }

@@ -14,7 +14,7 @@
 
 use super::{Note, typed_key_id, valid_name};
 use crate::checkpoint::{self, Checkpoint};
-use crate::encoding::{base64, from_base64, from_hex, hex};
+use crate::encoding::{base64, from_base64, hex};
 use crate::key::{self, PublicKey, ed25519_spki, ml_dsa_44_spki};
 use std::fmt;
 
@@ -95,7 +95,7 @@ impl VerifierKey {
         let key_type = types.into_iter().find(|known| known.byte() == found);
         let key = Self::new(name, key_type.ok_or(KeyError::Type { found })?, public_key)?;
         let expected = hex(&key.id);
-        if id != expected || from_hex(id).is_err() {
+        if id != expected {
             return Err(KeyError::Id { expected, found: id.chars().take(16).collect() });
         }
         Ok(key)
