@@ -615,6 +615,15 @@ mod tests {
             let lost = one.compare_and_swap(expected, "2", 2, &[]).await;
             assert!(matches!(lost, Err(SwapError::Conflict)), "{expected:?}, without entries");
         }
+        // A body that is already there, or there twice, fails the whole swap; wherever it stands.
+        for sorted in [false, true] {
+            for twice in [[hash("c"), hash("a")], [hash("c"), hash("c")]] {
+                let twice = one.compare_and_swap(Some("1"), "2", 2, &twice).await;
+                assert!(matches!(twice, Err(SwapError::Store(_))), "sorted: {sorted}");
+            }
+            assert_eq!(one.load().await.unwrap().as_deref(), Some("1"));
+            one.each(|_, _| ()).unwrap();
+        }
         two.compare_and_swap(None, "other", 9, &[hash("a")]).await.unwrap();
         // As others see it while it is written.
         let three = database.lock("three").await.unwrap();

@@ -8,8 +8,8 @@
 use super::immediate;
 use countersign_verify::merkle::Hash;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Transaction};
-use std::collections::BTreeMap;
+use rusqlite::{Connection, Transaction, ffi};
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 /// A row's number says of which log it is, and the index of its first entry, see [`row`].
@@ -96,6 +96,7 @@ impl Latest {
         first: u64,
         identities: &[Hash],
     ) -> Result<Change, rusqlite::Error> {
+        self.refuse_known(transaction, log, identities)?;
         if !self.behind && self.coming.len() >= ENOUGH {
             self.leaving = mem::take(&mut self.coming);
             (self.first, self.behind) = (first, true);
@@ -117,6 +118,27 @@ impl Latest {
             behind = removed == REMOVED;
         }
         Ok(Change { first, put, behind })
+    }
+
+    /// Whoever swaps has looked them up; a tree with one entry twice could not be mended.
+    fn refuse_known(
+        &self,
+        transaction: &Transaction<'_>,
+        log: i64,
+        identities: &[Hash],
+    ) -> Result<(), rusqlite::Error> {
+        let known = "SELECT 1 FROM leaves WHERE log = ?1 AND identity = ?2";
+        let mut known = transaction.prepare_cached(known)?;
+        let mut batch = BTreeSet::new();
+        for identity in identities {
+            let new = batch.insert(identity) && self.get(identity).is_none();
+            if !new || known.exists((log, identity.as_bytes()))? {
+                let told = Some("the log has this entry already".to_owned());
+                let error = ffi::Error::new(ffi::SQLITE_CONSTRAINT_PRIMARYKEY);
+                return Err(rusqlite::Error::SqliteFailure(error, told));
+            }
+        }
+        Ok(())
     }
 
     /// The swap is committed.
