@@ -1,7 +1,8 @@
 //! Just enough DER to write a timestamp: a tag, a length, a value.
 
 /// One value under `tag`.
-pub(crate) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let length = value.len();
     let mut bytes = vec![tag];
     match length {

@@ -28,6 +28,7 @@ pub fn tls_certificate(names: &[&str]) -> (String, String) {
     (pem("CERTIFICATE", made.cert.der()), key)
 }
 
+pub use der::tlv;
 pub use instance::{Head, Instance, Leaf, Named, Receipt, Signer, Stamp, TIMESTAMP_KEY_ID};
 pub use key::SigningKey;
 pub use shape::Shape;

@@ -315,3 +315,10 @@ pub enum Error {
     #[error("the signing certificate does not lead to the authority: {0}")]
     Path(webpki::Error),
 }
+
+impl Error {
+    /// Whether all was read, and breaks a rule.
+    pub(crate) const fn is_of_a_rule(&self) -> bool {
+        !matches!(self, Self::Empty | Self::Certificate(_) | Self::Key(_))
+    }
+}

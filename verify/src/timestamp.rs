@@ -17,6 +17,7 @@ use der::{
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use std::borrow::Cow;
 use x509_cert::ext::Extension;
 
 /// CMS content type: signed data.
@@ -79,7 +80,7 @@ struct Accuracy<'a> {
 
 /// The parts of a token that decide, none of them verified.
 struct Token<'a> {
-    content: &'a [u8],
+    content: Cow<'a, [u8]>,
     certificates: Vec<Vec<u8>>,
     signer: Signer<'a>,
 }
@@ -178,8 +179,7 @@ fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
         fixed("encapContentInfo", sequence("encapContentInfo", encapsulated.value())?)?;
     expect_oid("encapContentInfo", kind, TST_INFO)?;
     expect_tag("encapContentInfo", content, context(0))?;
-    let content = <&OctetStringRef>::from_der(content.value())
-        .map_err(|_| Error::Encoding { part: "encapContentInfo" })?;
+    let content = content_octets(content.value())?;
     let mut part = next()?;
     let mut certificates = Vec::new();
     if part.tag() == context(0) {
@@ -203,7 +203,28 @@ fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
     if !digests.contains(&signer.digest) {
         return Err(Error::DigestAlgorithms);
     }
-    Ok(Token { content: content.as_bytes(), certificates, signer })
+    Ok(Token { content, certificates, signer })
+}
+
+/// The octets of eContent. CMS allows BER, and there are authorities that write these in pieces: a constructed OCTET
+/// STRING (X.690, section 8.7.3), whose pieces are primitive here.
+fn content_octets(value: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
+    const CONSTRUCTED: u8 = 0x24;
+    const SEQUENCE: u8 = 0x30;
+    let part = "encapContentInfo";
+    let malformed = |_| Error::Encoding { part };
+    if value.first() != Some(&CONSTRUCTED) {
+        let whole = <&OctetStringRef>::from_der(value).map_err(malformed)?;
+        return Ok(whole.as_bytes().into());
+    }
+    let list = [&[SEQUENCE], &value[1..]].concat();
+    let list = AnyRef::from_der(&list).map_err(malformed)?;
+    let mut octets = Vec::new();
+    for piece in sequence(part, list.value())? {
+        let piece: &OctetStringRef = piece.decode_as().map_err(malformed)?;
+        octets.extend_from_slice(piece.as_bytes());
+    }
+    Ok(octets.into())
 }
 
 impl<'a> Signer<'a> {
@@ -273,7 +294,7 @@ impl Token<'_> {
                 MESSAGE_DIGEST => {
                     let found: &OctetStringRef =
                         value.decode_as().map_err(|_| Error::Encoding { part })?;
-                    if found.as_bytes() != self.signer.digest.digest(self.content) {
+                    if found.as_bytes() != self.signer.digest.digest(&self.content) {
                         return Err(Error::ContentDigest);
                     }
                     digest = true;
@@ -287,7 +308,7 @@ impl Token<'_> {
 
     fn check_content(&self, signed: &[u8]) -> Result<Timestamp, Error> {
         let info =
-            TstInfo::from_der(self.content).map_err(|_| Error::Encoding { part: "TSTInfo" })?;
+            TstInfo::from_der(&self.content).map_err(|_| Error::Encoding { part: "TSTInfo" })?;
         if info.version != 1 {
             let found = Some(info.version);
             return Err(Error::Version { part: "TSTInfo", expected: 1, found });

@@ -149,6 +149,7 @@ pub struct TrustedRoot {
     certificate_authorities: Vec<CertificateAuthority>,
     certificate_logs: Vec<Log>,
     timestamp_authorities: Vec<TimestampAuthority>,
+    unfit: Vec<Error>,
 }
 
 impl TrustedRoot {
@@ -167,11 +168,31 @@ impl TrustedRoot {
 
     /// Checks a trusted root that was read as part of another file.
     ///
+    /// A timestamp authority whose certificates are whole and break a rule is left out and named by [`unfit`](Self::unfit):
+    /// roots in use have some, for the sake of other entries. Whoever it signed for finds it unknown.
+    ///
     /// # Errors
     /// Names the first member that is not as it must be.
     pub fn from_wire(root: &wire::TrustedRoot) -> Result<Self, Error> {
         if !MEDIA_TYPES.contains(&root.media_type.as_str()) {
             return Err(Error::MediaType { found: root.media_type.chars().take(100).collect() });
+        }
+        let member = "timestampAuthorities";
+        let (mut timestamp_authorities, mut unfit) = (Vec::new(), Vec::new());
+        let read = each(member, &root.timestamp_authorities, |tsa| {
+            let (chain, valid_for) = authority(tsa)?;
+            match TimestampAuthority::new(tsa.uri.clone(), chain, valid_for) {
+                Err(error) if !error.is_of_a_rule() => Err(error.into()),
+                authority => Ok(authority),
+            }
+        })?;
+        for (index, authority) in read.into_iter().enumerate() {
+            match authority {
+                Ok(authority) => timestamp_authorities.push(authority),
+                Err(reason) => {
+                    unfit.push(Error::Element { member, index, reason: reason.into() });
+                }
+            }
         }
         Ok(Self {
             logs: each("tlogs", &root.tlogs, log)?,
@@ -184,14 +205,8 @@ impl TrustedRoot {
                     Ok(CertificateAuthority::new(chain, valid_for)?)
                 },
             )?,
-            timestamp_authorities: each(
-                "timestampAuthorities",
-                &root.timestamp_authorities,
-                |tsa| {
-                    let (chain, valid_for) = authority(tsa)?;
-                    Ok(TimestampAuthority::new(tsa.uri.clone(), chain, valid_for)?)
-                },
-            )?,
+            timestamp_authorities,
+            unfit,
         })
     }
 
@@ -217,6 +232,12 @@ impl TrustedRoot {
     #[must_use]
     pub fn timestamp_authorities(&self) -> &[TimestampAuthority] {
         &self.timestamp_authorities
+    }
+
+    /// Which timestamp authorities of the file are not among these, and why.
+    #[must_use]
+    pub fn unfit(&self) -> &[Error] {
+        &self.unfit
     }
 }
 

@@ -363,7 +363,7 @@ impl<'a> Verifier<'a> {
                 (1.., _) => Error::TooFewTimes { expected, found },
                 (0, false) => {
                     let known = root.timestamp_authorities().len();
-                    Error::UnknownTimestampAuthority { known }
+                    Error::UnknownTimestampAuthority { known, unfit: root.unfit().to_vec() }
                 }
                 (0, true) if promised => log::unknown(bundle, root),
                 (0, true) => Error::NoTimestamp,

@@ -1,6 +1,6 @@
 //! Timestamps: whose token it is, what it must say, and how its time is written.
 
-use countersign_testkit::{Instance, Named, Stamp, TIMESTAMP_KEY_ID};
+use countersign_testkit::{Instance, Named, Stamp, TIMESTAMP_KEY_ID, tlv};
 use countersign_verify::chain::TimestampAuthority;
 use countersign_verify::timestamp::{Error, verify};
 use countersign_verify::trusted_root::Window;
@@ -70,6 +70,40 @@ fn content_type_and_digest_are_signed() {
         let without = told(&instance, |stamp| stamp.without = Some(place));
         assert_eq!(without, Err(Error::MissingAttribute), "{place}");
     }
+}
+
+/// X.690, section 8.7.3: BER may have an OCTET STRING in pieces. What is signed is their octets.
+#[test]
+fn what_a_token_says_may_be_in_pieces() {
+    const PIECES: u8 = 0x24;
+    let instance = Instance::new();
+    let whole: [fn(&[u8]) -> Vec<u8>; 3] = [
+        |info| tlv(PIECES, &tlv(4, info)),
+        |info| tlv(PIECES, &[tlv(4, &info[..7]), tlv(4, &[]), tlv(4, &info[7..])].concat()),
+        |info| tlv(PIECES, &info.iter().flat_map(|byte| tlv(4, &[*byte])).collect::<Vec<_>>()),
+    ];
+    for content in whole {
+        assert_eq!(told(&instance, |stamp| stamp.content = content), Ok(instance.stamped()));
+    }
+    let part = "encapContentInfo";
+    let malformed: [fn(&[u8]) -> Vec<u8>; 6] = [
+        |info| tlv(PIECES, &tlv(PIECES, &tlv(4, info))),
+        |info| tlv(PIECES, &tlv(0x30, info)),
+        |info| [tlv(PIECES, &tlv(4, info)), vec![5, 0]].concat(),
+        |info| tlv(PIECES, &[tlv(4, info), vec![4]].concat()),
+        |_| vec![PIECES],
+        |info| tlv(0x30, info),
+    ];
+    for content in malformed {
+        let refused = told(&instance, |stamp| stamp.content = content);
+        assert_eq!(refused, Err(Error::Encoding { part }));
+    }
+    let cut = told(&instance, |stamp| {
+        stamp.content = |info| tlv(PIECES, &tlv(4, &info[..info.len() - 1]));
+    });
+    assert_eq!(cut, Err(Error::ContentDigest));
+    let nothing = told(&instance, |stamp| stamp.content = |_| tlv(PIECES, &[]));
+    assert_eq!(nothing, Err(Error::ContentDigest));
 }
 
 /// The hash of a bare key type is the digest algorithm's, as OpenSSL writes it for RSA; for other keys there is none.

@@ -11,10 +11,11 @@ use countersign_client::trust_store::{
     self, Age, Change, Pin, Source, Start, State, Store, Stored, fetch_root,
 };
 use countersign_verify::certificate::Certificate;
+use countersign_verify::chain::TimestampAuthority;
 use countersign_verify::encoding::{base64, from_hex, hex};
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
-use countersign_verify::trusted_root::wire;
+use countersign_verify::trusted_root::{Window, wire};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -215,13 +216,15 @@ struct Element {
     window: Option<wire::Window>,
     /// The first end of validity among its certificates.
     certificates_end: Option<Timestamp>,
+    /// Why nothing is verified by it.
+    unfit: Option<String>,
 }
 
 impl Element {
     fn log(kind: &'static str, log: &wire::Log) -> Self {
         let (id, url) = (base64(&log.log_id.key_id), log.base_url.clone());
         let window = log.public_key.valid_for.clone();
-        Self { kind, id, url, window, certificates_end: None }
+        Self { kind, id, url, window, certificates_end: None, unfit: None }
     }
 
     fn authority(kind: &'static str, authority: &wire::Authority) -> Self {
@@ -234,6 +237,7 @@ impl Element {
             url: authority.uri.clone(),
             window: authority.valid_for.clone(),
             certificates_end: ends.map(|certificate| certificate.not_after()).min(),
+            unfit: None,
         }
     }
 
@@ -252,6 +256,7 @@ impl Element {
     fn status(&self, now: Timestamp) -> &'static str {
         let left = [self.window_end(), self.certificates_end].into_iter().flatten().min();
         match left {
+            _ if self.unfit.is_some() => "unfit",
             _ if self.start().is_some_and(|start| now < start) => "future",
             Some(end) if end < now => "expired",
             Some(end) if days(now, end) < SOON => "expires soon",
@@ -265,7 +270,8 @@ impl Element {
             "start": time(self.start()), "end": time(self.window_end()),
             "daysLeft": self.window_end().map(|end| days(now, end)),
             "certificatesEnd": time(self.certificates_end),
-            "certificatesDaysLeft": self.certificates_end.map(|end| days(now, end)) })
+            "certificatesDaysLeft": self.certificates_end.map(|end| days(now, end)),
+            "unfit": self.unfit })
     }
 
     fn text(&self, now: Timestamp) -> String {
@@ -278,6 +284,9 @@ impl Element {
         let _ = writeln!(text, "  trusted from {start}, {end}");
         if let Some(end) = self.certificates_end {
             let _ = writeln!(text, "  certificates until {end:.0} ({})", left(now, end));
+        }
+        if let Some(reason) = &self.unfit {
+            let _ = writeln!(text, "  nothing is verified by it: {reason}");
         }
         text
     }
@@ -311,7 +320,13 @@ impl Elements {
         let certificates = root.certificate_authorities.iter();
         let certificates = certificates.map(|ca| Element::authority("certificate authority", ca));
         let timestamps = root.timestamp_authorities.iter();
-        let timestamps = timestamps.map(|tsa| Element::authority("timestamp authority", tsa));
+        let timestamps = timestamps.map(|tsa| {
+            let chain = tsa.cert_chain.certificates.iter().map(|it| &it.raw_bytes[..]).collect();
+            let always = Window { start: None, end: None };
+            let unfit = TimestampAuthority::new(String::new(), chain, always).err();
+            let unfit = unfit.map(|reason| reason.to_string());
+            Element { unfit, ..Element::authority("timestamp authority", tsa) }
+        });
         Self(logs.chain(certificates).chain(certificate_logs).chain(timestamps).collect())
     }
 }

@@ -106,6 +106,8 @@ pub struct Stamp {
     pub extension: Option<bool>,
     /// A list of revoked certificates beside the certificates.
     pub revocations: bool,
+    /// Makes its content, DER, to what stands for it.
+    pub content: fn(&[u8]) -> Vec<u8>,
 }
 
 impl Instance {
@@ -277,6 +279,7 @@ impl Instance {
             nonce: false,
             extension: None,
             revocations: false,
+            content: |info| tlv(4, info),
         };
         change(&mut stamp);
         let sha256 = sequence(&[&oid(&SHA256), &[5, 0]]);
@@ -351,7 +354,7 @@ impl Instance {
         let signed_data = sequence(&[
             &tlv(2, &[3]),
             &set(&[&sha256]),
-            &sequence(&[&content_type, &tlv(0xa0, &tlv(4, &info))]),
+            &sequence(&[&content_type, &tlv(0xa0, &(stamp.content)(&info))]),
             &certificates,
             &if stamp.revocations { tlv(0xa1, &sequence(&[])) } else { vec![] },
             &set(&[&signer]),

@@ -2,7 +2,8 @@
 
 use crate::key::{HashAlgorithm, KeyKind};
 use crate::{
-    bundle, certificate, chain, checkpoint, key, merkle, note, sct, statement, timestamp, witness,
+    bundle, certificate, chain, checkpoint, key, merkle, note, sct, statement, timestamp,
+    trusted_root, witness,
 };
 use jiff::Timestamp;
 
@@ -70,11 +71,12 @@ pub enum Error {
     /// Fewer authorities than demanded.
     #[error("expected times by {expected} different authorities, found {found}")]
     TooFewTimes { expected: usize, found: usize },
-    /// Only authorities that are not trusted.
+    /// Only authorities that are not trusted. Of those in the trusted root, some may be unfit.
     #[error(
-        "expected a timestamp by one of the trusted root's timestamp authorities, {known} in number, found none"
+        "expected a timestamp by one of the trusted root's timestamp authorities, {known} in number, found none{}",
+        listed(unfit)
     )]
-    UnknownTimestampAuthority { known: usize },
+    UnknownTimestampAuthority { known: usize, unfit: Vec<trusted_root::Error> },
     /// The same timestamp again.
     #[error("timestamp {place} repeats an earlier one")]
     RepeatedTimestamp { place: usize },
@@ -270,4 +272,9 @@ impl Error {
             Self::Signature(_) | Self::SignatureOverDigest { .. } => "SIGNATURE_INVALID",
         }
     }
+}
+
+/// Those of the trusted root that are left out, each with its reason.
+fn listed(unfit: &[trusted_root::Error]) -> String {
+    unfit.iter().map(|reason| format!("; left out is {reason}")).collect()
 }

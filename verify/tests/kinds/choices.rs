@@ -268,7 +268,9 @@ fn several_roots_stand_each_alone() {
     let [one, two] = [&read(&other), &double].map(parse);
     for (roots, expected) in [([one.clone(), two.clone()], 1), ([two, one], 2)] {
         let refused = verify(&roots).unwrap_err();
-        assert!(matches!(refused, Error::UnknownTimestampAuthority { known } if known == expected));
+        assert!(
+            matches!(refused, Error::UnknownTimestampAuthority { known, .. } if known == expected)
+        );
     }
     let verified = verify(&[world.root.clone(), other.root]).unwrap();
     assert_eq!(verified.root(), 0);

@@ -1,0 +1,207 @@
+//! Bundles that others made, by services that others run: each accepted, with who signed it, or refused for its
+//! very reason. `testdata/README.md` has where they come from.
+
+use countersign_verify::encoding::from_hex;
+use countersign_verify::key::{HashAlgorithm, PublicKey};
+use countersign_verify::verify::{Error, Signer, Verified, Verifier};
+use countersign_verify::{Artifact, Check, Outcome, TrustedRoot};
+use std::path::Path;
+
+fn file(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/wild").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root(name: &str) -> TrustedRoot {
+    TrustedRoot::parse(&file(&format!("{name}.trusted_root.json"))).unwrap()
+}
+
+/// Verifies the bundle `name` of the artifact with that digest as `verifier` does.
+fn verify(name: &str, digest: &str, verifier: Verifier<'_>) -> Result<Verified, Error> {
+    let (hash, digest) = digest.split_once(':').unwrap();
+    let hash = if hash == "sha512" { HashAlgorithm::Sha512 } else { HashAlgorithm::Sha256 };
+    let artifact = Artifact::from_digest(hash, &from_hex(digest).unwrap()).unwrap();
+    verifier.verify_json(&file(&format!("{name}.sigstore.json")), &artifact).into_result()
+}
+
+fn key_of(name: &str) -> PublicKey {
+    PublicKey::from_pem(&String::from_utf8(file(name)).unwrap()).unwrap()
+}
+
+const A_TXT: &str = "sha256:a0cfc71271d6e278e57cd332ff957c3f7043fdda354c4cbb190a30d56efa01bf";
+const CONDA: &str = "sha256:54303491a8418fbed24344b513546182c29b43bf282ceb433af65e2299f9271f";
+const NPM: &str = "sha512:bbfd372fc9beeb777fe35d05bb10c0c70a9733d366a75fed7dd18866c7391de3ee7e88ba74dd47abf3e15c845e547fcf0e5c3da80854c751554224d3a6d4e55f";
+const BEACON: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+
+#[test]
+fn what_public_services_signed_is_accepted_with_who_signed_it() {
+    for (name, trusted, digest, signer) in [
+        // 0.1, promised by Rekor v1; the same as intoto 0.0.2
+        ("beacon", "public-good", A_TXT, BEACON),
+        (
+            "npm",
+            "public-good",
+            "sha512:46d4e2f74c4877316640000a6fdf8a8b59f1e0847667973e9859f774dd31b8f1e0937813b777fb66a2ac67d50540fe34640966eee9fc2ccca387082b4c85cd3c",
+            "https://github.com/sigstore/sigstore-js/.github/workflows/release.yml@refs/heads/main",
+        ),
+        // 0.2
+        (
+            "wheel",
+            "public-good",
+            "sha256:c4e92e9ecc828bef2aa7dba1de8ac983511f7532a0df11c770d39099a25cf201",
+            "https://github.com/trailofbits/rfc8785.py/.github/workflows/release.yml@refs/tags/v0.1.2",
+        ),
+        // 0.3: hashedrekord 0.0.1 and a timestamp without its certificate, dsse 0.0.1, Rekor v2
+        (
+            "cosign",
+            "public-good",
+            "sha256:e194b99df6639501325c5f44da79fe3a8efae6f239bd79443a19787e06fb1764",
+            "w.vollprecht@gmail.com",
+        ),
+        (
+            "conda",
+            "public-good",
+            CONDA,
+            "https://github.com/prefix-dev/sigstore-example/.github/workflows/action.yaml@refs/heads/main",
+        ),
+        ("conda-rekor-v2", "staging", CONDA, "jku@goto.fi"),
+        (
+            "rekor-v2",
+            "staging",
+            "sha256:15f67246115921bb7c1de0e7e9e9275c8016dc254a0c009888944b7ed3644aaa",
+            "jku@goto.fi",
+        ),
+        ("rekor-v2-dsse", "staging", A_TXT, BEACON),
+        ("rekor-v2-dsse-entry", "staging", A_TXT, BEACON),
+        ("one-time", "staging", A_TXT, BEACON),
+        (
+            "dsse-as-hashedrekord",
+            "public-good",
+            "sha256:70ed0277251d0cf2eb5eda8b574ce012de485e39a3de1fb4b1e0717e14b02d6a",
+            BEACON,
+        ),
+        // The timestamp's content is in pieces, and nobody knows who gave it.
+        (
+            "pieces",
+            "pieces",
+            "sha256:330a043220fa13e01d68a7db39c89e12b0c4c3b6a0346fe624b0903f1303b5b2",
+            BEACON,
+        ),
+        // Two issuing CAs have one name.
+        (
+            "two-intermediates",
+            "staging",
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "https://github.com/sigstore/root-signing-staging/.github/workflows/custom-test.yml@refs/heads/main",
+        ),
+        (
+            "othername",
+            "scaffolding",
+            "sha256:bc103b4a84971ef6459b294a2b98568a2bfb72cded09d4acd1e16366a401f95b",
+            "foo!oidc.local",
+        ),
+    ] {
+        let root = root(trusted);
+        let verified = verify(name, digest, Verifier::new(&root));
+        let verified = verified.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(verified.identity().unwrap().subject().as_str(), signer, "{name}");
+        let other = format!("sha256:{}", "0".repeat(64));
+        verify(name, &other, Verifier::new(&root)).unwrap_err();
+    }
+}
+
+/// The root has the authorities for timestamps alone.
+#[test]
+fn a_timestamp_by_sha384_holds_before_it_is_found_that_nobody_vouches_for_the_certificate() {
+    let root = root("github");
+    let artifact = "76f1fe8593bf227cca2c089e3c16dc95014a8d3e89c5dd220530469ca043c428";
+    let artifact =
+        Artifact::from_digest(HashAlgorithm::Sha256, &from_hex(artifact).unwrap()).unwrap();
+    let report = Verifier::new(&root).verify_json(&file("github-release.sigstore.json"), &artifact);
+    let holds = report.checks().iter().find(|(check, _)| *check == Check::Timestamp);
+    assert!(matches!(holds, Some((_, Outcome::Pass(_)))), "{holds:?}");
+    assert!(matches!(report.into_result().unwrap_err(), Error::UnknownAuthority { known: 0, .. }));
+}
+
+#[test]
+fn what_a_managed_key_signed_is_accepted_by_it() {
+    // The second's entry has the payload's digest and not the payload.
+    for (name, trusted, key) in [
+        ("managed", "public-good", "managed.pub"),
+        ("payload-hash", "payload-hash", "payload-hash.pub"),
+    ] {
+        let (root, key) = (root(trusted), key_of(key));
+        let verified = verify(name, A_TXT, Verifier::new(&root).with_key(&key)).unwrap();
+        assert!(matches!(verified.signer(), Signer::Key(by) if *by == key), "{name}");
+        assert_eq!(verify(name, A_TXT, Verifier::new(&root)).unwrap_err(), Error::KeyNeeded);
+    }
+    let (root, key) = (root("no-type"), key_of("no-type.pub"));
+    let refused = verify("no-type", A_TXT, Verifier::new(&root).with_key(&key)).unwrap_err();
+    assert!(refused.to_string().contains("missing field `_type`"), "{refused}");
+}
+
+#[test]
+fn what_must_not_be_accepted_is_refused_for_its_reason() {
+    for (name, trusted, digest, code) in [
+        // Another signature's log entry, which older cosigns accepted.
+        (
+            "cve-2022-36056",
+            "staging",
+            "sha256:c87b5b213ab08b32970c106d0c7e4423e67f5449c2fd2d1e9b4ea6cc43b6ee7c",
+            "LOG_ENTRY_MISMATCH",
+        ),
+        (
+            "no-checkpoint",
+            "staging",
+            "sha256:802dd60ff88333802f2585e73043bd21c341285e1992fe5b31755e1cadeae30e",
+            "BUNDLE_MALFORMED",
+        ),
+        (
+            "no-entry",
+            "public-good",
+            "sha256:9b469fc9761e8b933073b62725fbc98b549c3314199ded71cc8b286ef2c6fb9b",
+            "TIMESTAMP_MISSING",
+        ),
+        (
+            "no-time",
+            "public-good",
+            "sha256:ca6de99a11d3d38056d838c7dc9a23a11a0c81bcace0d11eaa301a2ffb482c42",
+            "TIMESTAMP_MISSING",
+        ),
+        (
+            "no-certificate",
+            "public-good",
+            "sha256:1bc37d4fed3fd960bdf9d095f87283ba8ad1ab4481f38a34e8004f0c56ffe78d",
+            "BUNDLE_MALFORMED",
+        ),
+        // npm's first provenance came with the root.
+        ("root-in-chain", "public-good", NPM, "CERTIFICATE_CHAIN"),
+        ("two-signatures", "public-good", NPM, "BUNDLE_MALFORMED"),
+        // The second is from after the certificate's end: each must hold, not the earliest.
+        ("two-times", "staging", A_TXT, "CERTIFICATE_NOT_VALID_THEN"),
+        ("beacon", "staging", A_TXT, "LOG_UNKNOWN"),
+        ("beacon", "other-certificate-log", A_TXT, "CERTIFICATE_LOG_UNKNOWN"),
+        ("rekor-v2-dsse", "public-good", A_TXT, "TIMESTAMP_AUTHORITY_UNKNOWN"),
+    ] {
+        let root = root(trusted);
+        let refused = verify(name, digest, Verifier::new(&root)).map(drop).unwrap_err();
+        assert_eq!(refused.code(), code, "{name}: {refused}");
+    }
+}
+
+/// The extended key usage of GitHub's first timestamp certificate is not critical, which RFC 3161 demands. Other clients
+/// read a root that has it, and accept nothing by it.
+#[test]
+fn an_authority_that_is_unfit_for_timestamps_is_left_out_and_the_root_stands() {
+    let root = root("other-certificate-log");
+    assert!(root.timestamp_authorities().is_empty());
+    let unfit: Vec<_> = root.unfit().iter().map(ToString::to_string).collect();
+    let expected = "timestampAuthorities[0]: certChain: expected the critical extended key usage timeStamping and no \
+                    other on the timestamp certificate";
+    assert_eq!(unfit, [expected]);
+    let refused = verify("rekor-v2-dsse", A_TXT, Verifier::new(&root)).unwrap_err();
+    assert!(
+        refused.to_string().ends_with(&format!("found none; left out is {expected}")),
+        "{refused}"
+    );
+}
