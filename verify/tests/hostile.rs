@@ -105,6 +105,11 @@ fn members_end_at_their_limit() {
     assert!(matches!(error, Error::TooLong { limit: limits::MAX_CHECKPOINT, .. }), "{error}");
     let error = Bundle::parse(&vec![b' '; limits::MAX_BUNDLE + 1]).unwrap_err();
     assert_eq!(error, Error::TooLong { limit: limits::MAX_BUNDLE, found: limits::MAX_BUNDLE + 1 });
+    let owned = Bundle::parse_owned(vec![b' '; limits::MAX_BUNDLE + 1]).unwrap_err();
+    assert_eq!(owned, error);
+    for read in [Bundle::parse_owned, |json: Vec<u8>| Bundle::parse(&json)] {
+        assert_eq!(read(vec![b' '; limits::MAX_BUNDLE]), Err(Error::Nothing), "it is read");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Bundles that others made, by services that others run: each accepted, with who signed it, or refused for its
 //! very reason. `testdata/README.md` has where they come from.
 
-use countersign_verify::encoding::from_hex;
+use countersign_verify::bundle::{Bundle, Content};
+use countersign_verify::encoding::{base64, from_hex};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
 use countersign_verify::verify::{Error, Signer, Verified, Verifier};
 use countersign_verify::{Artifact, Check, Outcome, TrustedRoot};
@@ -204,4 +205,30 @@ fn an_authority_that_is_unfit_for_timestamps_is_left_out_and_the_root_stands() {
         refused.to_string().ends_with(&format!("found none; left out is {expected}")),
         "{refused}"
     );
+}
+
+#[test]
+fn each_bundle_reads_the_same_out_of_bytes_to_keep_and_comes_back_from_its_own_json() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/wild");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    let bundles: Vec<_> = names.iter().filter(|name| name.ends_with(".sigstore.json")).collect();
+    let mut read = 0;
+    for name in &bundles {
+        let json = file(name);
+        let bundle = Bundle::parse(&json);
+        assert_eq!(Bundle::parse_owned(json), bundle, "{name}");
+        let Ok(bundle) = bundle else { continue };
+        read += 1;
+        let written = bundle.to_json();
+        assert_eq!(Bundle::parse(written.as_bytes()).as_ref(), Ok(&bundle), "{name}");
+        let (before, after) = bundle.json_around_payload();
+        match bundle.content() {
+            Content::Message(_) => assert_eq!((before, after), (written, String::new()), "{name}"),
+            Content::Dsse(envelope) => {
+                assert_eq!(before + &base64(&envelope.payload) + &after, written, "{name}");
+            }
+        }
+    }
+    assert_eq!((bundles.len(), read), (26, 23), "three are malformed");
 }
