@@ -6,11 +6,11 @@ use countersign_verify::certificate::Identity;
 /// signed; whether that is whom one wants to trust, the reader must decide.
 #[must_use]
 pub fn flags_for(identity: &Identity) -> String {
-    format!(
-        "--certificate-identity {} --certificate-oidc-issuer {}",
-        quoted(identity.subject().as_str()),
-        quoted(identity.issuer().unwrap_or_default())
-    )
+    let issuer = match identity.issuer().filter(|issuer| !issuer.is_empty()) {
+        Some(issuer) => format!("--certificate-oidc-issuer {}", quoted(issuer)),
+        None => "--certificate-oidc-issuer-regexp '.*'".to_owned(), // it names none
+    };
+    format!("--certificate-identity {} {issuer}", quoted(identity.subject().as_str()))
 }
 
 /// Within single quotes a shell reads everything as it stands, but a single quote.

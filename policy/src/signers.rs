@@ -151,7 +151,8 @@ impl Match {
             return Err(Refusal::new(rule, exact, found));
         }
         match pattern {
-            Some(pattern) if found.is_empty() || !pattern.matches(found) => {
+            // Nothing is what a pattern must allow, as `.*` does: GitHub's releases name no issuer.
+            Some(pattern) if !pattern.matches(found) => {
                 let refusal = Refusal::new(rule, pattern.as_str(), found);
                 Err(Refusal { unanchored: pattern.matches_within(found), ..refusal })
             }

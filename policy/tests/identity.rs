@@ -1,6 +1,6 @@
 //! The rule of today: exactly this identity, vouched for by exactly this issuer.
 
-use countersign_policy::{Signers, flags_for};
+use countersign_policy::{Expected, Match, Pattern, Signers, flags_for};
 use countersign_testkit::Instance;
 use countersign_verify::{Artifact, TrustedRoot, Verified, verify};
 
@@ -41,4 +41,34 @@ fn only_the_very_identity_and_issuer_are_accepted() {
 fn the_flags_that_would_fit_are_shown() {
     let expected = format!("--certificate-identity {IDENTITY} --certificate-oidc-issuer {ISSUER}");
     assert_eq!(flags_for(verified().identity().unwrap()), expected);
+}
+
+/// GitHub's releases name no issuer.
+#[test]
+fn a_certificate_without_an_issuer_is_accepted_by_a_pattern_that_allows_nothing() {
+    let instance = Instance::new();
+    let root = TrustedRoot::parse(instance.trusted_root().as_bytes()).unwrap();
+    let bundle = instance.sign(&instance.certify(IDENTITY, ""), b"artifact");
+    let verified =
+        verify(&bundle, &Artifact::from_bytes(b"artifact"), &root).into_result().unwrap();
+    let by = |issuer| {
+        let identity = Match::Exactly(IDENTITY.to_owned());
+        Signers::Identities(vec![Expected::new(identity, issuer)]).accept(&verified).map(drop)
+    };
+    let pattern = |text| Match::Pattern(Pattern::new(text).unwrap());
+    by(pattern(".*")).unwrap();
+    for issuer in [
+        pattern(".+"),
+        pattern("https://.*"),
+        Match::Exactly(String::new()),
+        Match::Exactly(ISSUER.to_owned()),
+        Match::Both(String::new(), Pattern::new(".*").unwrap()),
+    ] {
+        assert_eq!(by(issuer.clone()).unwrap_err().rule, "certificate-oidc-issuer", "{issuer:?}");
+    }
+    let flags = flags_for(verified.identity().unwrap());
+    assert_eq!(
+        flags,
+        format!("--certificate-identity {IDENTITY} --certificate-oidc-issuer-regexp '.*'")
+    );
 }

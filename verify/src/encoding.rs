@@ -23,6 +23,15 @@ pub fn from_base64(text: &str) -> Result<Vec<u8>, Error> {
     STANDARD.decode(text).map_err(|_| Error::Base64)
 }
 
+/// The label and the bytes of one PEM block (RFC 7468). Its lines are as long as the first: 64 characters by that RFC,
+/// and others in keys and certificates in use.
+pub(crate) fn from_pem(text: &[u8]) -> Option<(&str, Vec<u8>)> {
+    let mut decoder = der::pem::Decoder::new_detect_wrap(text.trim_ascii()).ok()?;
+    let mut bytes = Vec::new();
+    decoder.decode_to_end(&mut bytes).ok()?;
+    Some((decoder.type_label(), bytes))
+}
+
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@
 
 mod ed25519ph;
 
+use crate::encoding;
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{self as lc, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
 use der::asn1::{AnyRef, ObjectIdentifier, UintRef};
@@ -336,7 +337,7 @@ impl PublicKey {
     /// # Errors
     /// As [`from_spki`](Self::from_spki), and for other or several PEM blocks.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
-        let (label, der) = der::pem::decode_vec(pem.trim().as_bytes()).map_err(|_| Error::Pem)?;
+        let (label, der) = encoding::from_pem(pem.as_bytes()).ok_or(Error::Pem)?;
         match label {
             "PUBLIC KEY" => Self::from_spki(&der),
             "RSA PUBLIC KEY" => Self::from_pkcs1(&der),

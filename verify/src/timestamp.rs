@@ -165,8 +165,9 @@ fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
     // SignedData: version, digestAlgorithms, encapContentInfo, [0] certificates, [1] crls, signerInfos
     let mut parts = sequence("SignedData", data.value())?.into_iter();
     let mut next = || parts.next().ok_or(Error::Encoding { part: "SignedData" });
+    // 3, for its content is no plain data (RFC 5652, section 5.1). Sigstore's own authority wrote 1 until 2024.
     let version = next()?.decode_as::<u8>().ok();
-    if version != Some(3) {
+    if !matches!(version, Some(1 | 3)) {
         return Err(Error::Version { part: "SignedData", expected: 3, found: version });
     }
     let digests = next()?;
@@ -411,6 +412,11 @@ fn fixed<'a, const N: usize>(
     elements.try_into().map_err(|_| Error::Encoding { part })
 }
 
+/// A small number, as people read it.
+fn number(found: Option<u8>) -> String {
+    found.map_or("none that is known".to_owned(), |number| number.to_string())
+}
+
 /// A whole DER SEQUENCE of exactly `N` elements, themselves SEQUENCEs.
 fn elements<'a, const N: usize>(
     part: &'static str,
@@ -458,7 +464,7 @@ pub enum Error {
         found: Option<u8>,
     },
     /// A version that the RFC does not allow here.
-    #[error("expected {part} of version {expected}, found {found:?}")]
+    #[error("expected {part} of version {expected}, found {}", number(*found))]
     Version {
         /// The structure.
         part: &'static str,

@@ -202,9 +202,13 @@ impl TrustedRoot {
                 &root.certificate_authorities,
                 |ca| {
                     let (chain, valid_for) = authority(ca)?;
-                    Ok(CertificateAuthority::new(chain, valid_for)?)
+                    let above =
+                        |place| CertificateAuthority::new(chain[place..].to_vec(), valid_for);
+                    let last = chain.len().saturating_sub(1);
+                    Ok((0..=last).map(above).collect::<Result<Vec<_>, _>>()?)
                 },
-            )?,
+            )?
+            .concat(),
             timestamp_authorities,
             unfit,
         })
@@ -216,7 +220,8 @@ impl TrustedRoot {
         &self.logs
     }
 
-    /// The authorities for signing certificates.
+    /// The authorities for signing certificates: for each chain of the file one that its first certificate issues by, and one
+    /// for each certificate above, for GitHub issues by the second.
     #[must_use]
     pub fn certificate_authorities(&self) -> &[CertificateAuthority] {
         &self.certificate_authorities

@@ -4,8 +4,8 @@
 use countersign_verify::bundle::{Bundle, Content};
 use countersign_verify::encoding::{base64, from_hex};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
-use countersign_verify::verify::{Error, Signer, Verified, Verifier};
-use countersign_verify::{Artifact, Check, Outcome, TrustedRoot};
+use countersign_verify::verify::{Error, Signer, Thresholds, Verified, Verifier};
+use countersign_verify::{Artifact, TrustedRoot};
 use std::path::Path;
 
 fn file(name: &str) -> Vec<u8> {
@@ -111,30 +111,69 @@ fn what_public_services_signed_is_accepted_with_who_signed_it() {
     }
 }
 
-/// The root has the authorities for timestamps alone.
+/// GitHub's own instance has no logs, and issues by the first and by the second certificate of its chains. Its timestamps
+/// are by SHA-384, or their signed data is of version 1.
 #[test]
-fn a_timestamp_by_sha384_holds_before_it_is_found_that_nobody_vouches_for_the_certificate() {
-    let root = root("github");
-    let artifact = "76f1fe8593bf227cca2c089e3c16dc95014a8d3e89c5dd220530469ca043c428";
-    let artifact =
-        Artifact::from_digest(HashAlgorithm::Sha256, &from_hex(artifact).unwrap()).unwrap();
-    let report = Verifier::new(&root).verify_json(&file("github-release.sigstore.json"), &artifact);
-    let holds = report.checks().iter().find(|(check, _)| *check == Check::Timestamp);
-    assert!(matches!(holds, Some((_, Outcome::Pass(_)))), "{holds:?}");
-    assert!(matches!(report.into_result().unwrap_err(), Error::UnknownAuthority { known: 0, .. }));
+fn what_githubs_own_instance_signed_is_accepted_where_no_log_is_demanded() {
+    const RELEASES: &str = "https://dotcom.releases.github.com";
+    let thresholds = Thresholds { logs: 0, times: 1, certificate_logs: 0 };
+    for (name, trusted, digest, signer, issuer) in [
+        (
+            "github-release",
+            "github",
+            "sha256:76f1fe8593bf227cca2c089e3c16dc95014a8d3e89c5dd220530469ca043c428",
+            RELEASES,
+            None,
+        ),
+        (
+            "github-immutable-release",
+            "github",
+            "sha256:e15b593c6ab8d7725a3cc82226ef816cac6bf9c70eed383bd459295cc65f5ec3",
+            RELEASES,
+            None,
+        ),
+        (
+            "github-provenance",
+            "github",
+            "sha256:ae57936def59bc4c75edd3a837d89bcefc6d3a5e31d55a6fa7a71624f92c3c3b",
+            "https://github.com/actions/attest-demo/.github/workflows/build-python.yml@refs/heads/main",
+            Some("https://token.actions.githubusercontent.com"),
+        ),
+        (
+            "github-staging",
+            "github-staging",
+            "sha512:76176ffa33808b54602c7c35de5c6e9a4deb96066dba6533f50ac234f4f1f4c6b3527515dc17c06fbe2860030f410eee69ea20079bd3a2c6f3dcf3b329b10751",
+            "cody@soyland.com",
+            Some("https://github.com/login/oauth"),
+        ),
+    ] {
+        let root = root(trusted);
+        let verified = verify(name, digest, Verifier::new(&root).with_thresholds(thresholds));
+        let verified = verified.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let identity = verified.identity().unwrap();
+        assert_eq!((identity.subject().as_str(), identity.issuer()), (signer, issuer), "{name}");
+        assert_eq!(verify(name, digest, Verifier::new(&root)).unwrap_err(), Error::NoSct, "{name}");
+    }
 }
 
 #[test]
 fn what_a_managed_key_signed_is_accepted_by_it() {
     // The second's entry has the payload's digest and not the payload.
-    for (name, trusted, key) in [
-        ("managed", "public-good", "managed.pub"),
-        ("payload-hash", "payload-hash", "payload-hash.pub"),
+    // The third's is npm's, and one line of base64.
+    for (name, trusted, digest, key) in [
+        ("managed", "public-good", A_TXT, "managed.pub"),
+        ("payload-hash", "payload-hash", A_TXT, "payload-hash.pub"),
+        (
+            "npm-publish",
+            "public-good",
+            "sha512:76176ffa33808b54602c7c35de5c6e9a4deb96066dba6533f50ac234f4f1f4c6b3527515dc17c06fbe2860030f410eee69ea20079bd3a2c6f3dcf3b329b10751",
+            "npm-registry.pub",
+        ),
     ] {
         let (root, key) = (root(trusted), key_of(key));
-        let verified = verify(name, A_TXT, Verifier::new(&root).with_key(&key)).unwrap();
+        let verified = verify(name, digest, Verifier::new(&root).with_key(&key)).unwrap();
         assert!(matches!(verified.signer(), Signer::Key(by) if *by == key), "{name}");
-        assert_eq!(verify(name, A_TXT, Verifier::new(&root)).unwrap_err(), Error::KeyNeeded);
+        assert_eq!(verify(name, digest, Verifier::new(&root)).unwrap_err(), Error::KeyNeeded);
     }
     let (root, key) = (root("no-type"), key_of("no-type.pub"));
     let refused = verify("no-type", A_TXT, Verifier::new(&root).with_key(&key)).unwrap_err();
@@ -230,5 +269,5 @@ fn each_bundle_reads_the_same_out_of_bytes_to_keep_and_comes_back_from_its_own_j
             }
         }
     }
-    assert_eq!((bundles.len(), read), (26, 23), "three are malformed");
+    assert_eq!((bundles.len(), read), (30, 27), "three are malformed");
 }

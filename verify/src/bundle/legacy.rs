@@ -4,7 +4,7 @@
 
 use super::wire::{self, Error};
 use super::{Bundle, Content, LogEntry, Material, MessageSignature, Version};
-use crate::encoding::{from_base64, from_hex};
+use crate::encoding::{self, from_base64, from_hex};
 use crate::key::HashAlgorithm;
 use crate::limits::{MAX_CERTIFICATE, MAX_ENTRY, MAX_PAYLOAD};
 use serde::Deserialize;
@@ -98,8 +98,7 @@ fn material(cert: Option<&str>) -> Result<Material, Error> {
     };
     let member = "cert";
     let pem = decode(member, cert, 2 * MAX_CERTIFICATE)?;
-    let (label, der) =
-        der::pem::decode_vec(pem.trim_ascii()).map_err(|_| Error::LegacyMember { member })?;
+    let (label, der) = encoding::from_pem(&pem).ok_or(Error::LegacyMember { member })?;
     match label {
         "CERTIFICATE" => Ok(Material::Chain(vec![der])),
         "PUBLIC KEY" => Ok(Material::PublicKey { hint: String::new() }),

@@ -5,7 +5,7 @@
 //! JSON, kinds that [`Kind`] does not name, members that are missing or do not decode.
 
 use super::{Kind, OwnedVerifier};
-use crate::encoding::{from_base64, from_hex};
+use crate::encoding::{self, from_base64, from_hex};
 use crate::key::HashAlgorithm;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -248,7 +248,7 @@ fn from_pem(text: &str) -> Result<OwnedVerifier, Error> {
     let end =
         end.and_then(|end| Some(end + 8 + pem[end + 8..].iter().position(|byte| *byte == b'\n')?));
     let first = end.map_or(&pem[..], |end| &pem[..end]);
-    match der::pem::decode_vec(first.trim_ascii()).map_err(|_| Error::Verifier)? {
+    match encoding::from_pem(first).ok_or(Error::Verifier)? {
         ("CERTIFICATE", der) => Ok(OwnedVerifier::Certificate(der)),
         ("PUBLIC KEY", der) => Ok(OwnedVerifier::PublicKey(der)),
         _ => Err(Error::Verifier),
