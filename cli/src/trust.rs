@@ -75,9 +75,12 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-        let has = |member| json.get(member).is_some();
-        let root = has("tlogs") || has("certificateAuthorities");
-        if has("trustedRoot") { Some(Self::Config) } else { root.then_some(Self::TrustedRoot) }
+        let has = |members: [&str; 2]| members.iter().any(|member| json.get(member).is_some());
+        let root = has(["tlogs", "certificateAuthorities"]) || has(["certificate_authorities"; 2]);
+        match has(["trustedRoot", "trusted_root"]) {
+            true => Some(Self::Config),
+            false => root.then_some(Self::TrustedRoot),
+        }
     }
 }
 

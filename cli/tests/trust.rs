@@ -156,13 +156,34 @@ fn whoever_names_trust_gets_no_other_and_show_tells_which() {
     let output = command.env("COUNTERSIGN_TRUSTED_ROOT", &root).output().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("trusted root "));
 
-    for file in [&root, &config] {
+    // Protobuf's own names do as well.
+    let own = fs::read_to_string(&config).unwrap();
+    let own = own.replace("trustedRoot", "trusted_root").replace("signingConfig", "signing_config");
+    fs::write(case.path("own.json"), own).unwrap();
+    let own = case.path("own.json");
+    case.good(&["trust", "show", "--trust-config", &own]);
+    for file in [&root, &config, &own] {
         assert!(case.good(&["trust", "init", "--file", file]).contains("never refreshed"));
         assert_fails(&case.run(&["trust", "update"]), 2, "trust init --file");
     }
     case.sign();
     assert_eq!(verdict(&case.verify(&["--offline"])).0, 0);
     assert_fails(&case.run(&["trust", "init", "--file", &case.path("artifact")]), 2, "expected a");
+}
+
+#[test]
+fn show_tells_of_an_authority_that_nothing_is_verified_by() {
+    let case = Case::new();
+    let wild = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/wild");
+    let root = wild.join("other-certificate-log.trusted_root.json").display().to_string();
+    let text = case.good(&["trust", "show", "--trusted-root", &root]);
+    let told = "  nothing is verified by it: expected the critical extended key usage timeStamping and no other";
+    assert!(text.contains("unfit: timestamp authority") && text.contains(told), "{text}");
+    let json = case.good(&["trust", "show", "--trusted-root", &root, "-o", "json"]);
+    let shown: Value = serde_json::from_str(&json).unwrap();
+    let elements = shown["elements"].as_array().unwrap().iter();
+    let unfit: Vec<_> = elements.filter(|element| element["unfit"].is_string()).collect();
+    assert_eq!((unfit.len(), &unfit[0]["status"]), (1, &"unfit".into()));
 }
 
 #[test]

@@ -21,10 +21,13 @@ pub const SIGNING_CONFIG: &str = "application/vnd.dev.sigstore.signingconfig.v0.
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientTrustConfig {
     /// [`CLIENT_TRUST_CONFIG`].
+    #[serde(alias = "media_type")]
     pub media_type: String,
     /// Whom to trust.
+    #[serde(alias = "trusted_root")]
     pub trusted_root: wire::TrustedRoot,
     /// Where to sign.
+    #[serde(alias = "signing_config")]
     pub signing_config: SigningConfig,
 }
 
@@ -33,22 +36,25 @@ pub struct ClientTrustConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SigningConfig {
     /// [`SIGNING_CONFIG`].
+    #[serde(alias = "media_type")]
     pub media_type: String,
     /// Certificate authorities; their URLs are bases.
-    #[serde(default)]
+    #[serde(default, alias = "ca_urls")]
     pub ca_urls: Vec<Service>,
     /// Identity providers; their URLs are issuers.
-    #[serde(default)]
+    #[serde(default, alias = "oidc_urls")]
     pub oidc_urls: Vec<Service>,
     /// Logs; their URLs are bases.
-    #[serde(default)]
+    #[serde(default, alias = "rekor_tlog_urls")]
     pub rekor_tlog_urls: Vec<Service>,
     /// How many logs to use.
+    #[serde(alias = "rekor_tlog_config")]
     pub rekor_tlog_config: Option<ServiceConfig>,
     /// Timestamp authorities; their URLs are complete.
-    #[serde(default)]
+    #[serde(default, alias = "tsa_urls")]
     pub tsa_urls: Vec<Service>,
     /// How many timestamp authorities to use.
+    #[serde(alias = "tsa_config")]
     pub tsa_config: Option<ServiceConfig>,
 }
 
@@ -59,8 +65,10 @@ pub struct Service {
     /// Where it is.
     pub url: Url,
     /// Which generation of its protocol it speaks: certificate and timestamp authorities 1, logs 1 or 2.
+    #[serde(alias = "major_api_version")]
     pub major_api_version: u32,
     /// When to use it.
+    #[serde(alias = "valid_for")]
     pub valid_for: wire::Window,
     /// Who runs it.
     #[serde(default)]

@@ -2,8 +2,8 @@
 //!
 //! Protobuf JSON, read strictly: unknown and repeated members, both members of a choice, base64 other
 //! than standard with padding, numbers beyond 64 bits and files above [`MAX_BUNDLE`] are refused. A
-//! missing number is 0, a missing list empty, `null` is missing, as protobuf JSON has it. Nothing here
-//! is verified.
+//! missing number is 0, a missing list empty, `null` is missing, and a member may bear protobuf's own name
+//! (`media_type`), as protobuf JSON has it. Nothing here is verified.
 
 mod legacy;
 mod wire;

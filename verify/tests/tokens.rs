@@ -75,9 +75,10 @@ fn content_type_and_digest_are_signed() {
 /// X.690, section 8.7.3: BER may have an OCTET STRING in pieces. What is signed is their octets.
 #[test]
 fn what_a_token_says_may_be_in_pieces() {
+    type Written = fn(&[u8]) -> Vec<u8>;
     const PIECES: u8 = 0x24;
     let instance = Instance::new();
-    let whole: [fn(&[u8]) -> Vec<u8>; 3] = [
+    let whole: [Written; 3] = [
         |info| tlv(PIECES, &tlv(4, info)),
         |info| tlv(PIECES, &[tlv(4, &info[..7]), tlv(4, &[]), tlv(4, &info[7..])].concat()),
         |info| tlv(PIECES, &info.iter().flat_map(|byte| tlv(4, &[*byte])).collect::<Vec<_>>()),
@@ -86,7 +87,7 @@ fn what_a_token_says_may_be_in_pieces() {
         assert_eq!(told(&instance, |stamp| stamp.content = content), Ok(instance.stamped()));
     }
     let part = "encapContentInfo";
-    let malformed: [fn(&[u8]) -> Vec<u8>; 6] = [
+    let malformed: [Written; 6] = [
         |info| tlv(PIECES, &tlv(PIECES, &tlv(4, info))),
         |info| tlv(PIECES, &tlv(0x30, info)),
         |info| [tlv(PIECES, &tlv(4, info)), vec![5, 0]].concat(),

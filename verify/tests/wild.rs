@@ -6,6 +6,7 @@ use countersign_verify::encoding::{base64, from_hex};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
 use countersign_verify::verify::{Error, Signer, Thresholds, Verified, Verifier};
 use countersign_verify::{Artifact, TrustedRoot};
+use serde_json::Value;
 use std::path::Path;
 
 fn file(name: &str) -> Vec<u8> {
@@ -270,4 +271,45 @@ fn each_bundle_reads_the_same_out_of_bytes_to_keep_and_comes_back_from_its_own_j
         }
     }
     assert_eq!((bundles.len(), read), (30, 27), "three are malformed");
+}
+
+/// All members by protobuf's own names, which its JSON allows.
+fn own_names(json: &Value) -> Value {
+    let own = |name: &String| -> String {
+        let letters = name.chars().map(|c| match c {
+            'A'..='Z' => format!("_{}", c.to_ascii_lowercase()),
+            c => c.to_string(),
+        });
+        letters.collect()
+    };
+    match json {
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (own(name), own_names(value))).collect()
+        }
+        Value::Array(list) => list.iter().map(own_names).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn members_may_bear_protobufs_own_names_and_one_of_both() {
+    for name in ["beacon", "managed", "conda", "pieces", "two-times"] {
+        let json: Value = serde_json::from_slice(&file(&format!("{name}.sigstore.json"))).unwrap();
+        let own = own_names(&json);
+        assert!(own["media_type"].is_string() && own["mediaType"].is_null());
+        let read = |json: &Value| Bundle::parse(json.to_string().as_bytes());
+        assert_eq!(read(&own), read(&json), "{name}");
+        for member in ["mediaType", "verificationMaterial"] {
+            let mut both = own.clone();
+            both[member] = json[member].clone();
+            let refused = read(&both).unwrap_err().to_string();
+            assert!(refused.contains(&format!("duplicate field `{member}`")), "{refused}");
+        }
+    }
+    for name in ["public-good", "staging", "github"] {
+        let json: Value =
+            serde_json::from_slice(&file(&format!("{name}.trusted_root.json"))).unwrap();
+        let read = |json: &Value| TrustedRoot::parse(json.to_string().as_bytes()).unwrap();
+        assert_eq!(format!("{:?}", read(&own_names(&json))), format!("{:?}", read(&json)));
+    }
 }

@@ -130,12 +130,16 @@ fn init_file(
     now: Timestamp,
 ) -> Result<(Stored, Change), Failure> {
     let parts: Option<Value> = serde_json::from_slice(bytes).ok();
-    let part = |name| parts.as_ref().and_then(|json| Some(json.get(name)?.to_string()));
+    let part = |name, protobuf| {
+        let json = parts.as_ref()?;
+        json.get(name).or_else(|| json.get(protobuf)).map(Value::to_string)
+    };
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::unclear(error.to_string())
             .hint("expected a client_trust_config.json or a trusted_root.json")
     };
-    let result = match (part("trustedRoot"), part("signingConfig")) {
+    let root = part("trustedRoot", "trusted_root");
+    let result = match (root, part("signingConfig", "signing_config")) {
         (Some(root), signing) => {
             ClientTrustConfig::parse(bytes).map_err(|error| wrong(&error))?;
             let signing = signing.as_ref().map(String::as_bytes);

@@ -83,26 +83,28 @@ impl Serialize for HashName {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a Sigstore bundle")]
 struct WireBundle<'a> {
+    #[serde(alias = "media_type")]
     media_type: String,
+    #[serde(alias = "verification_material")]
     verification_material: WireMaterial,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "message_signature")]
     message_signature: Option<WireMessage>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, skip_serializing_if = "Option::is_none", alias = "dsse_envelope")]
     dsse_envelope: Option<WireEnvelope<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireMaterial {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "public_key")]
     public_key: Option<WireKeyHint>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "x509_certificate_chain")]
     x509_certificate_chain: Option<WireChain>,
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<WireRaw>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "tlog_entries")]
     tlog_entries: Option<Bounded<WireEntry, MAX_LOG_ENTRIES>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "timestamp_verification_data")]
     timestamp_verification_data: Option<WireTimestamps>,
 }
 
@@ -121,24 +123,28 @@ struct WireChain {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireRaw {
+    #[serde(alias = "raw_bytes")]
     raw_bytes: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireTimestamps {
+    #[serde(alias = "rfc3161_timestamps")]
     rfc3161_timestamps: Option<Bounded<WireTimestamp, MAX_TIMESTAMPS>>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireTimestamp {
+    #[serde(alias = "signed_timestamp")]
     signed_timestamp: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireMessage {
+    #[serde(alias = "message_digest")]
     message_digest: WireDigest,
     signature: Bytes,
 }
@@ -156,6 +162,7 @@ struct WireEnvelope<'a> {
     /// Base64. It may be large, so it is decoded where there is room.
     #[serde(borrow)]
     payload: Cow<'a, str>,
+    #[serde(alias = "payload_type")]
     payload_type: String,
     signatures: Bounded<WireSignature, 1>,
 }
@@ -171,20 +178,26 @@ struct WireSignature {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireEntry {
+    #[serde(alias = "log_index")]
     log_index: Option<Int64>,
+    #[serde(alias = "log_id")]
     log_id: WireLogId,
+    #[serde(alias = "kind_version")]
     kind_version: WireKind,
+    #[serde(alias = "integrated_time")]
     integrated_time: Option<Int64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "inclusion_promise")]
     inclusion_promise: Option<WirePromise>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "inclusion_proof")]
     inclusion_proof: Option<WireProof>,
+    #[serde(alias = "canonicalized_body")]
     canonicalized_body: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireLogId {
+    #[serde(alias = "key_id")]
     key_id: Bytes,
 }
 
@@ -198,15 +211,18 @@ struct WireKind {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WirePromise {
+    #[serde(alias = "signed_entry_timestamp")]
     signed_entry_timestamp: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WireProof {
+    #[serde(alias = "log_index")]
     log_index: Option<Int64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "root_hash")]
     root_hash: Option<Bytes>,
+    #[serde(alias = "tree_size")]
     tree_size: Option<Int64>,
     hashes: Option<Bounded<Bytes, MAX_PROOF>>,
     #[serde(skip_serializing_if = "Option::is_none")]

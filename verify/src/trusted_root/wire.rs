@@ -9,18 +9,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustedRoot {
     /// [`MEDIA_TYPE`](super::MEDIA_TYPE) when written.
+    #[serde(alias = "media_type")]
     pub media_type: String,
     /// Logs of signatures.
     #[serde(default, deserialize_with = "nullable")]
     pub tlogs: Vec<Log>,
     /// Authorities for signing certificates.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable", alias = "certificate_authorities")]
     pub certificate_authorities: Vec<Authority>,
     /// Logs of certificates.
     #[serde(default, deserialize_with = "nullable")]
     pub ctlogs: Vec<Log>,
     /// Timestamp authorities.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable", alias = "timestamp_authorities")]
     pub timestamp_authorities: Vec<Authority>,
 }
 
@@ -29,17 +30,20 @@ pub struct TrustedRoot {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Log {
     /// Its host is the origin of a Rekor v2 log.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable", alias = "base_url")]
     pub base_url: String,
     /// `SHA2_256`.
+    #[serde(alias = "hash_algorithm")]
     pub hash_algorithm: String,
     /// Its key.
+    #[serde(alias = "public_key")]
     pub public_key: PublicKey,
     /// Its ID.
+    #[serde(alias = "log_id")]
     pub log_id: LogId,
     /// Version 0.2: its first four bytes are the key ID on checkpoints; without it, those of `log_id` are. Not
     /// written: older clients refuse it.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing, alias = "checkpoint_key_id")]
     pub checkpoint_key_id: Option<LogId>,
     /// Version 0.2: who runs it. Not written: older clients refuse it.
     #[serde(default, skip_serializing)]
@@ -51,12 +55,13 @@ pub struct Log {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PublicKey {
     /// SubjectPublicKeyInfo, DER; base64 in JSON.
-    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "raw_bytes")]
     pub raw_bytes: Vec<u8>,
     /// `PublicKeyDetails` by name.
+    #[serde(alias = "key_details")]
     pub key_details: String,
     /// When it is trusted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "valid_for")]
     pub valid_for: Option<Window>,
 }
 
@@ -65,7 +70,7 @@ pub struct PublicKey {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LogId {
     /// 32 bytes; base64 in JSON.
-    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "key_id")]
     pub key_id: Vec<u8>,
 }
 
@@ -102,9 +107,10 @@ pub struct Authority {
     #[serde(default, deserialize_with = "nullable")]
     pub uri: String,
     /// Its certificates: the issuing one (for timestamps: the signing one) first, the root last.
+    #[serde(alias = "cert_chain")]
     pub cert_chain: CertificateChain,
     /// When it is trusted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "valid_for")]
     pub valid_for: Option<Window>,
     /// Version 0.2: who runs it. Not written: older clients refuse it.
     #[serde(default, skip_serializing)]
@@ -119,7 +125,7 @@ pub struct DistinguishedName {
     #[serde(default, deserialize_with = "nullable")]
     pub organization: String,
     /// CN.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable", alias = "common_name")]
     pub common_name: String,
 }
 
@@ -137,7 +143,7 @@ pub struct CertificateChain {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificate {
     /// DER; base64 in JSON.
-    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes")]
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "raw_bytes")]
     pub raw_bytes: Vec<u8>,
 }
 
