@@ -8,7 +8,7 @@
 //! ```
 //! Keys are random, so rows in the order of their keys alone would each dirty a page of their own. Within a
 //! run they come sorted, and a new run stands behind all others: its pages are written once, one after the
-//! other. Small runs are merged, so that there are few: one for each 65536 to 131071 entries, and some at the end. A
+//! other. Small runs are merged, so that there are few: one for each 16384 to 32767 entries, and some at the end. A
 //! search looks into each run in turn, which is in the order of the log.
 //!
 //! All of it is made of published bundles and can be made again, so only what SQLite itself needs is
@@ -29,8 +29,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Entries that are written as one run: some 40 MB of postings in memory.
-pub const RUN: usize = 65_536;
+/// Entries that are written as one run: some 10 MB of postings in memory. Batches of the log wait for the disk while as much
+/// is synced; with four times as many, often longer than 20 ms.
+pub const RUN: usize = 16_384;
 
 /// Postings after which a run ends, however few entries they are of: a certificate may have thousands of names.
 pub const POSTINGS: usize = 8 * RUN;
@@ -545,7 +546,7 @@ mod tests {
     /// However entries come, a log of many has few runs, and none is written again often.
     #[test]
     fn runs_are_merged_to_few_and_each_entry_a_few_times() {
-        for step in [1, 3, 100, 5000, 40_000, RUN as u64] {
+        for step in [1, 3, 100, 5000, 10_000, RUN as u64] {
             let (mut sizes, mut entries, mut written) = (Vec::new(), 0_u64, 0_u64);
             while entries < 1_000_000 {
                 entries += step;
