@@ -472,7 +472,7 @@ pub(crate) enum Conformance {
         #[arg(long, requires = "certificate_oidc_issuer", conflicts_with = "key")]
         certificate_identity: Option<String>,
         /// Who must have vouched
-        #[arg(long, requires = "certificate_identity")]
+        #[arg(long, requires = "certificate_identity", conflicts_with = "key")]
         certificate_oidc_issuer: Option<String>,
         /// The key that must have signed
         #[arg(long, required_unless_present = "certificate_identity")]

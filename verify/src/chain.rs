@@ -317,8 +317,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether all was read, and breaks a rule.
+    /// Whether all that is there was read, and breaks a rule.
     pub(crate) const fn is_of_a_rule(&self) -> bool {
-        !matches!(self, Self::Empty | Self::Certificate(_) | Self::Key(_))
+        !matches!(self, Self::Certificate(_) | Self::Key(_))
     }
 }

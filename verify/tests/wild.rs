@@ -6,7 +6,7 @@ use countersign_verify::encoding::{base64, from_hex};
 use countersign_verify::key::{HashAlgorithm, PublicKey};
 use countersign_verify::verify::{Error, Signer, Thresholds, Verified, Verifier};
 use countersign_verify::{Artifact, TrustedRoot};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 
 fn file(name: &str) -> Vec<u8> {
