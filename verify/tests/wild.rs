@@ -245,6 +245,14 @@ fn an_authority_that_is_unfit_for_timestamps_is_left_out_and_the_root_stands() {
         refused.to_string().ends_with(&format!("found none; left out is {expected}")),
         "{refused}"
     );
+    // As the conformance suite has one, of which nobody may borrow the window.
+    let mut json: Value = serde_json::from_slice(&file("staging.trusted_root.json")).unwrap();
+    let authorities = json["timestampAuthorities"].as_array_mut().unwrap();
+    let known = authorities.len();
+    authorities.push(json!({ "certChain": { "certificates": [] }, "validFor": {} }));
+    let root = TrustedRoot::parse(json.to_string().as_bytes()).unwrap();
+    assert_eq!((root.timestamp_authorities().len(), root.unfit().len()), (known, 1));
+    assert!(root.unfit()[0].to_string().contains("at least one certificate"), "{:?}", root.unfit());
 }
 
 #[test]
