@@ -75,9 +75,9 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-        let has = |members: [&str; 2]| members.iter().any(|member| json.get(member).is_some());
-        let root = has(["tlogs", "certificateAuthorities"]) || has(["certificate_authorities"; 2]);
-        match has(["trustedRoot", "trusted_root"]) {
+        let has = |members: &[&str]| members.iter().any(|member| json.get(member).is_some());
+        let root = has(&["tlogs", "certificateAuthorities", "certificate_authorities"]);
+        match has(&["trustedRoot", "trusted_root"]) {
             true => Some(Self::Config),
             false => root.then_some(Self::TrustedRoot),
         }

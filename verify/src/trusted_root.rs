@@ -1,9 +1,10 @@
 //! Trusted roots: the keys and authorities that a verifier starts from, each with its window of time.
 //!
 //! `trusted_root.json` of sigstore/protobuf-specs. Accepted are the three spellings of its media type
-//! and the members of version 0.2, by protobuf's own names, too. Refused: unknown members, keys that do not parse, a log key without
-//! a start of validity, windows that end before they start, chains whose certificates do not sign each
-//! other. Certificate chains are checked here, once, and not again for each bundle.
+//! and the members of version 0.2, by protobuf's own names, too. Refused: unknown members, keys that do
+//! not parse, a log key without a start of validity, windows that end before they start, chains whose
+//! certificates do not sign each other. Certificate chains are checked here, once, and not again for each
+//! bundle.
 
 pub mod wire;
 
