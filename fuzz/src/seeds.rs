@@ -110,8 +110,17 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             seeds.push(encode_entries(entries().map(|entry| entry.body.as_slice())));
             seeds
         }
-        "timestamp" => bundles.iter().flat_map(Bundle::timestamps).cloned().collect(),
-        "trusted_root" => texts(&[ROOT]),
+        // The last one's content is in pieces, and the last roots have chains of three, and an authority that is unfit.
+        "timestamp" => {
+            let pieces = include_bytes!("../../testdata/wild/pieces.sigstore.json");
+            let pieces = Bundle::parse(pieces).expect("a bundle");
+            bundles.iter().chain([&pieces]).flat_map(Bundle::timestamps).cloned().collect()
+        }
+        "trusted_root" => texts(&[
+            ROOT,
+            include_str!("../../testdata/wild/github.trusted_root.json"),
+            include_str!("../../testdata/wild/other-certificate-log.trusted_root.json"),
+        ]),
         "verifier_key" => texts(&[
             "log.example.test+af1bd9d7+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4",
             "witness.example.test+9ac572ef+BCFS+NGbeR0kRTJC4V8uq2y3z/p7al7TAJeWDgaYgdsS",
