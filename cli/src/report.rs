@@ -162,6 +162,9 @@ impl Signer {
         let (identity, issuer) = (output::visible(&self.identity), output::visible(&self.issuer));
         match self.kind {
             "key" => format!("  signed by the key {identity}\n"),
+            _ if issuer.is_empty() => {
+                format!("  signed by {identity}\n  according to an issuer that it does not name\n")
+            }
             _ => format!("  signed by {identity}\n  according to {issuer}\n"),
         }
     }

@@ -9,7 +9,7 @@ use countersign_verify::encoding::hex;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const IDENTITY: &str = "https://git.example.test/acme/.ci.yml@refs/tags/v1";
@@ -561,4 +561,30 @@ fn of_several_trusted_roots_each_stands_alone() {
     world.write("rest.json", rest.to_string());
     let refused = world.verify(&["--trusted-root", "rest.json", "file"]);
     assert_fails(&refused, 1, "expected an entry of one of the trusted root's logs");
+}
+
+/// GitHub signs each immutable release: no log, and a certificate that names no issuer.
+#[test]
+fn a_release_of_github_is_verified_with_the_flags_that_are_shown() {
+    const TYPE: &str = "https://in-toto.io/attestation/release/v0.1";
+    const ARTIFACT: &str =
+        "sha256:e15b593c6ab8d7725a3cc82226ef816cac6bf9c70eed383bd459295cc65f5ec3";
+    let wild = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/wild");
+    let verify = |whom: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.current_dir(&wild).args(["verify-blob-attestation", "--type", TYPE]);
+        command.args(["--bundle", "github-immutable-release.sigstore.json"]);
+        command.args(["--trusted-root", "github.trusted_root.json", "--log-threshold", "0"]);
+        command.args(["--certificate-log-threshold", "0"]).args(whom).arg(ARTIFACT);
+        clean(&mut command).output().unwrap()
+    };
+    let shown = "--certificate-identity https://dotcom.releases.github.com --certificate-oidc-issuer-regexp '.*'";
+    assert_fails(&verify(&[]), 2, shown);
+    let flags = shown.replace('\'', "");
+    let output = verify(&flags.split(' ').collect::<Vec<_>>());
+    accepted(&output);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("according to an issuer that it does not name"), "{text}");
+    let other = flags.replace(".*", "https://.*");
+    assert_fails(&verify(&other.split(' ').collect::<Vec<_>>()), 1, "certificate-oidc-issuer");
 }
