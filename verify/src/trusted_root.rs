@@ -148,6 +148,7 @@ impl Log {
 pub struct TrustedRoot {
     logs: Vec<Log>,
     certificate_authorities: Vec<CertificateAuthority>,
+    higher_authorities: Vec<CertificateAuthority>,
     certificate_logs: Vec<Log>,
     timestamp_authorities: Vec<TimestampAuthority>,
     unfit: Vec<Error>,
@@ -195,21 +196,22 @@ impl TrustedRoot {
                 }
             }
         }
+        let (mut certificate_authorities, mut higher_authorities) = (Vec::new(), Vec::new());
+        let chains = each("certificateAuthorities", &root.certificate_authorities, |ca| {
+            let (chain, valid_for) = authority(ca)?;
+            let from = |place| CertificateAuthority::new(chain[place..].to_vec(), valid_for);
+            let first = from(0)?;
+            Ok((first, (1..chain.len()).map(from).collect::<Result<Vec<_>, _>>()?))
+        })?;
+        for (first, higher) in chains {
+            certificate_authorities.push(first);
+            higher_authorities.extend(higher);
+        }
         Ok(Self {
             logs: each("tlogs", &root.tlogs, log)?,
             certificate_logs: each("ctlogs", &root.ctlogs, log)?,
-            certificate_authorities: each(
-                "certificateAuthorities",
-                &root.certificate_authorities,
-                |ca| {
-                    let (chain, valid_for) = authority(ca)?;
-                    let above =
-                        |place| CertificateAuthority::new(chain[place..].to_vec(), valid_for);
-                    let last = chain.len().saturating_sub(1);
-                    Ok((0..=last).map(above).collect::<Result<Vec<_>, _>>()?)
-                },
-            )?
-            .concat(),
+            certificate_authorities,
+            higher_authorities,
             timestamp_authorities,
             unfit,
         })
@@ -221,11 +223,15 @@ impl TrustedRoot {
         &self.logs
     }
 
-    /// The authorities for signing certificates: for each chain of the file one that its first certificate issues by, and one
-    /// for each certificate above, for GitHub issues by the second.
+    /// The authorities for signing certificates, each issuing by the first certificate of its chain.
     #[must_use]
     pub fn certificate_authorities(&self) -> &[CertificateAuthority] {
         &self.certificate_authorities
+    }
+
+    /// These, and such that issue by a certificate above the first, as GitHub does.
+    pub(crate) fn issuing_authorities(&self) -> impl Iterator<Item = &CertificateAuthority> {
+        self.certificate_authorities.iter().chain(&self.higher_authorities)
     }
 
     /// The logs of certificates.

@@ -564,9 +564,8 @@ fn issuing_authority<'r>(
         chain::Error::Path(webpki::Error::InvalidSignatureForPublicKey) => 1,
         _ => 2,
     };
-    let authorities = root.certificate_authorities();
     let mut reason = chain::Error::OtherIssuer;
-    for authority in authorities {
+    for authority in root.issuing_authorities() {
         match authority.verify(certificate, times) {
             Ok(()) => return Ok(authority),
             Err(other) if telling(&other) > telling(&reason) => reason = other,
@@ -580,9 +579,9 @@ fn issuing_authority<'r>(
     // That an authority's signature does not hold is only said of one whose key this claims to be.
     match telling(&reason) {
         2 => Err(Error::Chain(reason)),
-        1 if key.is_none() || authorities.iter().any(by) => Err(Error::Chain(reason)),
+        1 if key.is_none() || root.issuing_authorities().any(by) => Err(Error::Chain(reason)),
         _ => Err(Error::UnknownAuthority {
-            known: authorities.len(),
+            known: root.certificate_authorities().len(),
             found: match key {
                 Some(key) => format!("key {}", hex(&key)),
                 None => "a key without an ID".to_owned(),
