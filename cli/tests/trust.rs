@@ -177,7 +177,7 @@ fn show_tells_of_an_authority_that_nothing_is_verified_by() {
     let wild = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/wild");
     let root = wild.join("other-certificate-log.trusted_root.json").display().to_string();
     let text = case.good(&["trust", "show", "--trusted-root", &root]);
-    let told = "  nothing is verified by it: expected the critical extended key usage timeStamping and no other";
+    let told = "  nothing is verified by it: certChain: expected the critical extended key usage timeStamping and no other";
     assert!(text.contains("unfit: timestamp authority") && text.contains(told), "{text}");
     let json = case.good(&["trust", "show", "--trusted-root", &root, "-o", "json"]);
     let shown: Value = serde_json::from_str(&json).unwrap();

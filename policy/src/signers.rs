@@ -122,8 +122,12 @@ impl Expected {
 
     /// The first rule that `found` breaks.
     fn check(&self, found: &Identity) -> Result<(), Refusal> {
-        let issuer = found.issuer().unwrap_or_default();
-        self.identity.check("certificate-identity", found.subject().as_str())?;
+        let (subject, issuer) = (found.subject().as_str(), found.issuer().unwrap_or_default());
+        if subject.is_empty() {
+            return Err(Refusal::new("certificate-identity", "a name", subject));
+        }
+        self.identity.check("certificate-identity", subject)?;
+        // GitHub's releases name none, which a pattern must allow, as `.*` does.
         self.issuer.check("certificate-oidc-issuer", issuer)?;
         for (claim, expected) in &self.claims {
             let values = claim.numbers.iter().filter_map(|number| found.claims().get(number));
@@ -151,7 +155,6 @@ impl Match {
             return Err(Refusal::new(rule, exact, found));
         }
         match pattern {
-            // Nothing is what a pattern must allow, as `.*` does: GitHub's releases name no issuer.
             Some(pattern) if !pattern.matches(found) => {
                 let refusal = Refusal::new(rule, pattern.as_str(), found);
                 Err(Refusal { unanchored: pattern.matches_within(found), ..refusal })

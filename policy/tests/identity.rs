@@ -72,3 +72,15 @@ fn a_certificate_without_an_issuer_is_accepted_by_a_pattern_that_allows_nothing(
         format!("--certificate-identity {IDENTITY} --certificate-oidc-issuer-regexp '.*'")
     );
 }
+
+#[test]
+fn an_empty_name_is_nobodys_whatever_the_pattern() {
+    let instance = Instance::new();
+    let root = TrustedRoot::parse(instance.trusted_root().as_bytes()).unwrap();
+    let bundle = instance.sign(&instance.certify("", ISSUER), b"artifact");
+    let artifact = Artifact::from_bytes(b"artifact");
+    let verified = verify(&bundle, &artifact, &root).into_result().unwrap();
+    let anybody = || Match::Pattern(Pattern::new(".*").unwrap());
+    let signers = Signers::Identities(vec![Expected::new(anybody(), anybody())]);
+    assert_eq!(signers.accept(&verified).unwrap_err().rule, "certificate-identity");
+}

@@ -38,6 +38,19 @@ impl CertificateAuthority {
     pub fn new(chain: Vec<&[u8]>, valid_for: Window) -> Result<Self, Error> {
         let chain = parse_chain(chain)?;
         check_authorities(&chain, 0, CODE_SIGNING)?;
+        Self::of(chain, valid_for)
+    }
+
+    /// One for each certificate above the first, which issues by that: what was checked of the whole chain holds from
+    /// there on.
+    pub(crate) fn higher(&self) -> Result<Vec<Self>, Error> {
+        (1..self.chain.len())
+            .map(|place| Self::of(self.chain[place..].to_vec(), self.valid_for))
+            .collect()
+    }
+
+    /// Of a chain that was checked.
+    fn of(chain: Vec<Certificate>, valid_for: Window) -> Result<Self, Error> {
         let issuer = chain.first().ok_or(Error::Empty)?;
         let der = CertificateDer::from(issuer.der());
         let anchor = webpki::anchor_from_trusted_cert(&der).map_err(Error::Anchor)?.to_owned();

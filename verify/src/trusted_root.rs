@@ -196,17 +196,14 @@ impl TrustedRoot {
                 }
             }
         }
-        let (mut certificate_authorities, mut higher_authorities) = (Vec::new(), Vec::new());
-        let chains = each("certificateAuthorities", &root.certificate_authorities, |ca| {
-            let (chain, valid_for) = authority(ca)?;
-            let from = |place| CertificateAuthority::new(chain[place..].to_vec(), valid_for);
-            let first = from(0)?;
-            Ok((first, (1..chain.len()).map(from).collect::<Result<Vec<_>, _>>()?))
-        })?;
-        for (first, higher) in chains {
-            certificate_authorities.push(first);
-            higher_authorities.extend(higher);
-        }
+        let mut higher_authorities = Vec::new();
+        let certificate_authorities =
+            each("certificateAuthorities", &root.certificate_authorities, |ca| {
+                let (chain, valid_for) = authority(ca)?;
+                let authority = CertificateAuthority::new(chain, valid_for)?;
+                higher_authorities.extend(authority.higher()?);
+                Ok(authority)
+            })?;
         Ok(Self {
             logs: each("tlogs", &root.tlogs, log)?,
             certificate_logs: each("ctlogs", &root.ctlogs, log)?,
@@ -256,7 +253,7 @@ impl TrustedRoot {
 fn each<W, T>(
     member: &'static str,
     elements: &[W],
-    read: impl Fn(&W) -> Result<T, ElementError>,
+    mut read: impl FnMut(&W) -> Result<T, ElementError>,
 ) -> Result<Vec<T>, Error> {
     let read =
         |(index, element)| read(element).map_err(|reason| Error::Element { member, index, reason });

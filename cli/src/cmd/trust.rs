@@ -10,12 +10,12 @@ use countersign_client::trust::ClientTrustConfig;
 use countersign_client::trust_store::{
     self, Age, Change, Pin, Source, Start, State, Store, Stored, fetch_root,
 };
+use countersign_verify::TrustedRoot;
 use countersign_verify::certificate::Certificate;
-use countersign_verify::chain::TimestampAuthority;
 use countersign_verify::encoding::{base64, from_hex, hex};
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
-use countersign_verify::trusted_root::{Window, wire};
+use countersign_verify::trusted_root::{Error, wire};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -324,12 +324,16 @@ impl Elements {
         let certificates = root.certificate_authorities.iter();
         let certificates = certificates.map(|ca| Element::authority("certificate authority", ca));
         let timestamps = root.timestamp_authorities.iter();
-        let timestamps = timestamps.map(|tsa| {
-            let chain = tsa.cert_chain.certificates.iter().map(|it| &it.raw_bytes[..]).collect();
-            let always = Window { start: None, end: None };
-            let unfit = TimestampAuthority::new(String::new(), chain, always).err();
-            let unfit = unfit.map(|reason| reason.to_string());
-            Element { unfit, ..Element::authority("timestamp authority", tsa) }
+        let read = TrustedRoot::from_wire(root).unwrap_or_default();
+        let unfit = |place| {
+            read.unfit().iter().find_map(|left_out| match left_out {
+                Error::Element { index, reason, .. } if *index == place => Some(reason.to_string()),
+                _ => None,
+            })
+        };
+        let timestamps = timestamps.enumerate().map(|(place, tsa)| {
+            let authority = Element::authority("timestamp authority", tsa);
+            Element { unfit: unfit(place), ..authority }
         });
         Self(logs.chain(certificates).chain(certificate_logs).chain(timestamps).collect())
     }
