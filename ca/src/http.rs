@@ -25,6 +25,7 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
+use countersign_verify::json;
 use countersign_verify::key::HashAlgorithm;
 use serde::Deserialize;
 use serde_json::json;
@@ -215,7 +216,7 @@ fn json_query(body: &[u8]) -> Result<Query, timestamp::Error> {
         #[serde(rename = "tsaPolicyOID")]
         policy: Option<String>,
     }
-    let body: Body = serde_json::from_slice(body).map_err(|_| timestamp::Error::Query)?;
+    let body: Body = json::from_slice(body).map_err(|_| timestamp::Error::Query)?;
     let named = |hash: &HashAlgorithm| hash.short_name() == body.hash_algorithm;
     let hash = HashAlgorithm::ALL.into_iter().find(named).ok_or(timestamp::Error::Hash)?;
     let ours = timestamp::POLICY.to_string();

@@ -10,6 +10,7 @@ use crate::trust::{LogService, LogVersion};
 use countersign_verify::assertion::Intent;
 use countersign_verify::bundle::{Content, LogEntry};
 use countersign_verify::encoding::base64;
+use countersign_verify::json;
 use countersign_verify::key::{HashAlgorithm, KeyDetails};
 use der::asn1::{Null, OctetStringRef};
 use der::{Encode as _, Sequence};
@@ -57,7 +58,7 @@ pub async fn certificate(
     let body = request.to_string();
     let reply = http.post(&url, "application/json", body.as_bytes(), Some(token.secret())).await?;
     let malformed = || Error::Reply { url: url.to_string(), expected: "a certificate chain" };
-    let answer: Answer = serde_json::from_slice(&reply).map_err(|_| malformed())?;
+    let answer: Answer = json::from_slice(&reply).map_err(|_| malformed())?;
     let chain = answer.signed_certificate_embedded_sct.chain.certificates;
     let leaf = chain.first().ok_or_else(malformed)?;
     let (label, der) = der::pem::decode_vec(leaf.as_bytes()).map_err(|_| malformed())?;

@@ -6,6 +6,7 @@
 
 use crate::http::is_loopback;
 use countersign_verify::TrustedRoot;
+use countersign_verify::json;
 use countersign_verify::trusted_root::{self, wire};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -269,7 +270,7 @@ fn choose(
 }
 
 fn read<'a, T: Deserialize<'a>>(what: &'static str, json: &'a [u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|error| Error::Json { what, message: error.to_string() })
+    json::from_slice(json).map_err(|error| Error::Json { what, message: error.to_string() })
 }
 
 fn expect(expected: &'static str, found: &str) -> Result<(), Error> {

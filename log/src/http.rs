@@ -23,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use bytes::BytesMut;
 use countersign_verify::encoding::{base64, from_base64};
+use countersign_verify::json;
 use countersign_verify::limits::{MAX_CERTIFICATE, MAX_CHAIN};
 use countersign_verify::tile::{self, EntryBundle, Tile};
 use serde::Deserialize;
@@ -246,7 +247,7 @@ struct WireChain {
 fn read_chain(body: Whole<MAX_CHAIN_REQUEST>) -> Result<Vec<Vec<u8>>, Refusal> {
     let body = body.read()?;
     let wire: WireChain =
-        serde_json::from_slice(&body).map_err(|error| Refusal::invalid("JSON", &error))?;
+        json::from_slice(&body).map_err(|error| Refusal::invalid("JSON", &error))?;
     let decoded = wire.chain.iter().map(|text| from_base64(text));
     decoded.collect::<Result<_, _>>().map_err(|error| Refusal::invalid("BASE64", &error))
 }

@@ -14,6 +14,7 @@
 //! nothing was told. Members that are not known are passed over. Refused: more than [`MAX_ASSERTION`] bytes,
 //! actions and kinds that are not known, texts with control characters.
 
+use crate::json;
 use crate::limits::MAX_ASSERTION;
 use const_oid::ObjectIdentifier;
 use der::asn1::Utf8StringRef;
@@ -83,7 +84,7 @@ impl Assertion {
             return Err(Error::TooLong { limit: MAX_ASSERTION, found: value.len() });
         }
         let text = Utf8StringRef::from_der(value).map_err(|_| Error::Encoding)?;
-        let assertion: Self = serde_json::from_str(text.as_str())
+        let assertion: Self = json::from_str(text.as_str())
             .map_err(|error| Error::Json { message: error.to_string() })?;
         assertion.intent.as_ref().map_or(Ok(()), Intent::check)?;
         Ok(assertion)

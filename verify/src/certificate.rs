@@ -441,7 +441,8 @@ impl Extension {
 
 fn timestamp(time: Time) -> Result<Timestamp, Error> {
     let seconds = i64::try_from(time.to_unix_duration().as_secs()).map_err(|_| Error::Time)?;
-    Timestamp::from_second(seconds).map_err(|_| Error::Time)
+    // RFC 5280, section 4.1.2.5: who has no end to name, names the last second of 9999. Jiff's last is two hours before.
+    Timestamp::from_second(seconds.min(Timestamp::MAX.as_second())).map_err(|_| Error::Time)
 }
 
 fn claim_number(id: ObjectIdentifier) -> Option<u8> {

@@ -26,6 +26,10 @@ pub const MAX_SIMPLE_SIGNING: usize = 64 << 10;
 /// Most subjects of one in-toto statement (sigstore-go has the same limit).
 pub const MAX_SUBJECTS: usize = 1024;
 
+/// Most members of a statement's predicate that are looked at together: those of an object, and of the objects that it
+/// is in. Lists of a hundred thousand files exist; ours: ten times that.
+pub const MAX_MEMBERS: usize = 1 << 20;
+
 /// Most digests of one subject (sigstore-go has the same limit).
 pub const MAX_SUBJECT_DIGESTS: usize = 32;
 

@@ -10,6 +10,7 @@
 
 use crate::artifact::Artifact;
 use crate::encoding::from_hex;
+use crate::json;
 use crate::key::HashAlgorithm;
 use crate::limits::MAX_SIMPLE_SIGNING;
 use serde::{Deserialize, Serialize};
@@ -64,8 +65,8 @@ impl Payload {
         if bytes.len() > MAX_SIMPLE_SIGNING {
             return Err(Error::TooLong { limit: MAX_SIMPLE_SIGNING, found: bytes.len() });
         }
-        let wire: Wire = serde_json::from_slice(bytes)
-            .map_err(|error| Error::Json { message: error.to_string() })?;
+        let wire: Wire =
+            json::from_slice(bytes).map_err(|error| Error::Json { message: error.to_string() })?;
         let Critical { identity, image, kind } = wire.critical;
         if kind != TYPE {
             return Err(Error::Type { found: kind.chars().take(100).collect() });

@@ -2,11 +2,12 @@
 //!
 //! Statement v1 and v0.1. Refused: other types, no subject, more than [`MAX_SUBJECTS`], digests that
 //! are not hexadecimal, two digests or annotations under one name, more than [`MAX_SUBJECT_DIGESTS`] or
-//! [`MAX_SUBJECT_ANNOTATIONS`] of one subject.
+//! [`MAX_SUBJECT_ANNOTATIONS`] of one subject, a predicate that is no object or has a member twice at whatever depth.
 
 use crate::artifact::Artifact;
 use crate::bounded::Bounded;
 use crate::encoding::{from_hex, hex};
+use crate::json;
 use crate::key::HashAlgorithm;
 use crate::limits::{MAX_SUBJECT_ANNOTATIONS, MAX_SUBJECT_DIGESTS, MAX_SUBJECTS};
 use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -48,6 +49,18 @@ struct WireStatement {
     subject: Bounded<WireSubject, MAX_SUBJECTS>,
     #[serde(rename = "predicateType")]
     predicate_type: String,
+    #[expect(dead_code, reason = "whoever wants it reads it again")]
+    predicate: Option<Predicate>,
+}
+
+/// An object in which no member stands twice, at whatever depth: readers differ in which they would take, and a
+/// policy may ask for one.
+struct Predicate;
+
+impl<'de> Deserialize<'de> for Predicate {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        source.deserialize_map(json::Distinct(&mut Vec::new())).map(|()| Self)
+    }
 }
 
 #[derive(Deserialize)]
@@ -147,7 +160,7 @@ impl Statement {
     /// # Errors
     /// See the module's list of refusals.
     pub fn parse(payload: &[u8]) -> Result<Self, Error> {
-        let wire: WireStatement = serde_json::from_slice(payload)
+        let wire: WireStatement = json::from_slice(payload)
             .map_err(|error| Error::Json { message: error.to_string() })?;
         if !TYPES.contains(&wire.kind.as_str()) {
             return Err(Error::Type { found: wire.kind.chars().take(100).collect() });
@@ -304,6 +317,22 @@ mod tests {
         assert!(json(parse("null")) && json(parse("[null]")) && json(parse(r#"[{"name":"a"}]"#)));
         assert!(json(parse(r#"[{"digest":{"sha256":"aa","sha256":"bb"}}]"#)), "twice");
         assert!(json(parse(r#"[{"digest":{"sha256":"aa"},"digest":{"sha256":"bb"}}]"#)), "twice");
+        let said = |predicate: &str| {
+            let whole = statement(r#"[{"digest":{"sha256":"aa"}}]"#);
+            Statement::parse(whole.replace(r#""predicate":{}"#, predicate).as_bytes())
+        };
+        assert!(
+            said("\"a\":1").is_ok() && said("\"predicate\":null").is_ok(),
+            "there need be none"
+        );
+        assert!(said(r#""predicate":{"a":[{"b":1,"c":"d"},{"b":1.5,"c":null}],"b":true}"#).is_ok());
+        for twice in
+            [r#"{"a":1,"\u0061":2}"#, r#"{"a":[{"b":{"c":1,"d":2,"c":1}}]}"#, "{},\"predicate\":{}"]
+        {
+            let refused = said(&format!("\"predicate\":{twice}")).unwrap_err().to_string();
+            assert!(refused.contains("twice") || refused.contains("duplicate field"), "{refused}");
+        }
+        assert!(json(said(r#""predicate":[]"#)) && json(said(r#""predicate":"a""#)), "no object");
         let expected = Error::Subjects { limit: MAX_SUBJECTS, found: 0 };
         assert_eq!(parse("[]"), Err(expected));
         let expected = Error::Digests { subject: 0, limit: MAX_SUBJECT_DIGESTS, found: 0 };

@@ -9,6 +9,7 @@
 pub mod wire;
 
 use crate::chain::{CertificateAuthority, TimestampAuthority};
+use crate::json;
 use crate::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey};
 use crate::limits::MAX_TRUSTED_ROOT;
 use jiff::Timestamp;
@@ -163,8 +164,8 @@ impl TrustedRoot {
         if json.len() > MAX_TRUSTED_ROOT {
             return Err(Error::TooLong { limit: MAX_TRUSTED_ROOT, found: json.len() });
         }
-        let root: wire::TrustedRoot = serde_json::from_slice(json)
-            .map_err(|error| Error::Json { message: error.to_string() })?;
+        let root: wire::TrustedRoot =
+            json::from_slice(json).map_err(|error| Error::Json { message: error.to_string() })?;
         Self::from_wire(&root)
     }
 
@@ -282,8 +283,7 @@ fn log(wire: &wire::Log) -> Result<Log, ElementError> {
 }
 
 fn log_key(wire: &wire::PublicKey) -> Result<PublicKey, ElementError> {
-    // The one deprecated form that trusted roots in use still carry.
-    if wire.key_details == "PKCS1_RSA_PKCS1V5" {
+    if wire.key_details == wire::PKCS1 {
         return Ok(PublicKey::from_pkcs1(&wire.raw_bytes)?);
     }
     let details = KeyDetails::from_name(&wire.key_details).ok_or_else(|| {

@@ -4,6 +4,7 @@ use countersign_testkit::tlv;
 use countersign_verify::assertion::{ASSERTION, Assertion};
 use countersign_verify::certificate::{Certificate, Error, Subject};
 use countersign_verify::limits::{MAX_CERTIFICATE, MAX_EXTENSIONS};
+use jiff::Timestamp;
 use rcgen::{CertificateParams, CustomExtension, KeyPair, OtherNameValue, PKCS_ED25519, SanType};
 
 const FULCIO: [u64; 8] = [1, 3, 6, 1, 4, 1, 57264, 1];
@@ -137,4 +138,20 @@ fn a_certificate_has_as_many_extensions_and_bytes_as_the_limits_say() {
     Certificate::parse(&largest).unwrap();
     let refused = Certificate::parse(&padded(MAX_CERTIFICATE - rest + 1)).unwrap_err();
     assert_eq!(refused, Error::TooLong { limit: MAX_CERTIFICATE, found: MAX_CERTIFICATE + 1 });
+}
+
+/// RFC 5280, section 4.1.2.5.
+#[test]
+fn a_certificate_may_be_valid_to_the_end_of_time() {
+    let der = der(|_| {});
+    let end = |date: &[u8; 15]| {
+        let place = der.windows(15).position(|text| text == b"40960101000000Z").unwrap();
+        let dated = [&der[..place], date, &der[place + 15..]].concat();
+        Certificate::parse(&dated).map(|certificate| certificate.not_after())
+    };
+    assert_eq!(end(b"99991230220000Z"), Ok("9999-12-30T22:00:00Z".parse().unwrap()));
+    for last in [b"99991230220001Z", b"99991231235959Z"] {
+        assert_eq!(end(last).unwrap().as_second(), Timestamp::MAX.as_second());
+    }
+    assert!(end(b"99991232000000Z").is_err());
 }

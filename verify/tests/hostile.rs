@@ -4,6 +4,7 @@ use countersign_testkit::{Instance, Shape};
 use countersign_verify::bundle::{Bundle, Error};
 use countersign_verify::certificate::{self, Certificate};
 use countersign_verify::key::{self, PublicKey};
+use countersign_verify::statement::{STATEMENT_V1, Statement};
 use countersign_verify::{Artifact, TrustedRoot, limits, verify_json};
 use serde_json::{Value, json};
 
@@ -146,6 +147,41 @@ fn nesting_ends_long_before_the_stack() {
             let hostile = text.replacen(member, &format!("{member}{bomb},\"x\":"), 1);
             assert!(Bundle::parse(hostile.as_bytes()).is_err());
         }
+    }
+}
+
+/// Serde reads a struct from a list as well, its members by their places.
+#[test]
+fn a_list_is_no_object() {
+    let values = |object: &Value, names: &[&str]| -> Value {
+        assert_eq!(object.as_object().unwrap().len(), names.len(), "all that there are");
+        names.iter().map(|name| object[*name].clone()).collect()
+    };
+    for (path, names) in [
+        ("/messageSignature".to_owned(), &["messageDigest", "signature"][..]),
+        ("/messageSignature/messageDigest".to_owned(), &["algorithm", "digest"]),
+        ("/verificationMaterial/certificate".to_owned(), &["rawBytes"]),
+        (format!("{ENTRIES}/0/logId"), &["keyId"]),
+        (format!("{ENTRIES}/0/kindVersion"), &["kind", "version"]),
+        (format!("{ENTRIES}/0/inclusionProof/checkpoint"), &["envelope"]),
+        (format!("{TIMESTAMPS}/0"), &["signedTimestamp"]),
+    ] {
+        let list = values(bundle().pointer(&path).unwrap(), names);
+        let error = parse(&with(&path, list)).unwrap_err().to_string();
+        assert!(error.contains("invalid type: sequence"), "{path}: {error}");
+    }
+    let mut root: Value = serde_json::from_str(&Instance::new().trusted_root()).unwrap();
+    let id = &mut root["tlogs"][0]["logId"];
+    *id = values(id, &["keyId"]);
+    let error = TrustedRoot::parse(root.to_string().as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("invalid type: sequence"), "{error}");
+    let (kind, digest) = (STATEMENT_V1, json!({ "sha256": "aa" }));
+    for list in [
+        json!([kind, [{ "digest": digest }], "p", null]),
+        json!({ "_type": kind, "predicateType": "p", "subject": [["a", digest, null]] }),
+    ] {
+        let error = Statement::parse(list.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("invalid type: sequence"), "{error}");
     }
 }
 

@@ -3,10 +3,11 @@
 use countersign_testkit::{Instance, Signer};
 use countersign_verify::TrustedRoot;
 use countersign_verify::encoding::base64;
-use countersign_verify::key::KeyDetails;
+use countersign_verify::key::{self, KeyDetails};
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
 use countersign_verify::merkle::Hash;
 use countersign_verify::trusted_root::{ElementError, Error, Log};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// The Rekor v1 log of an instance's trusted root, as `change` makes it.
@@ -64,6 +65,53 @@ fn a_trusted_root_is_read_up_to_the_limit() {
     let refused = TrustedRoot::parse(&padded(MAX_TRUSTED_ROOT + 1)).unwrap_err();
     let (limit, found) = (MAX_TRUSTED_ROOT, MAX_TRUSTED_ROOT + 1);
     assert_eq!(refused, Error::TooLong { limit, found });
+}
+
+/// Protobuf's JSON allows numbers for enumerations.
+#[test]
+fn what_is_named_may_have_its_number() {
+    let root = Instance::new().trusted_root();
+    let numbered = |hash: i64, details: i64| {
+        let mut changed: Value = serde_json::from_str(&root).unwrap();
+        changed["tlogs"][0]["hashAlgorithm"] = hash.into();
+        changed["tlogs"][0]["publicKey"]["keyDetails"] = details.into();
+        TrustedRoot::parse(changed.to_string().as_bytes())
+    };
+    let refused = |found: &str, reason: fn(String) -> ElementError| {
+        let (member, reason) = ("tlogs", reason(found.to_owned()));
+        Err(Error::Element { member, index: 0, reason })
+    };
+    assert_eq!(numbered(1, 7).map(drop), Ok(()));
+    let hash = |found| ElementError::HashAlgorithm { found };
+    assert_eq!(numbered(2, 7).map(drop), refused("SHA2_384", hash));
+    assert_eq!(numbered(-1, 7).map(drop), refused("-1", hash));
+    assert_eq!(
+        numbered(1, 99).map(drop),
+        refused("99", |found| ElementError::KeyDetails { found })
+    );
+    let pkcs1 =
+        Err(Error::Element { member: "tlogs", index: 0, reason: key::Error::Encoding.into() });
+    assert_eq!(numbered(1, 1).map(drop), pkcs1, "it is no RSAPublicKey");
+}
+
+#[test]
+fn the_end_of_time_is_an_end() {
+    let until = |end: &str| {
+        let mut root: Value = serde_json::from_str(&Instance::new().trusted_root()).unwrap();
+        root["certificateAuthorities"][0]["validFor"]["end"] = end.into();
+        TrustedRoot::parse(root.to_string().as_bytes())
+    };
+    for end in ["9999-12-30T22:00:01Z", "9999-12-31T23:59:59.999999999Z"] {
+        let root = until(end).unwrap();
+        assert_eq!(
+            root.certificate_authorities()[0].valid_for().end,
+            Some(Timestamp::MAX),
+            "{end}"
+        );
+    }
+    for end in ["9999-12-32T00:00:00Z", "9999-12-31T23:59:59", "99999-01-01T00:00:00Z", "the end"] {
+        assert!(matches!(until(end), Err(Error::Json { .. })), "{end}");
+    }
 }
 
 #[test]

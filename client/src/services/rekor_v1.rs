@@ -7,6 +7,7 @@ use countersign_verify::bundle::{Content, LogEntry, Proof};
 use countersign_verify::dsse::Envelope;
 use countersign_verify::encoding::{base64, from_base64, from_hex};
 use countersign_verify::entry::{Verifier, hashedrekord_v1_body};
+use countersign_verify::json;
 use countersign_verify::merkle::Hash;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -97,12 +98,12 @@ fn json(envelope: &Envelope) -> String {
 }
 
 fn read(reply: &[u8]) -> Option<LogEntry> {
-    let answers: BTreeMap<String, Answer> = serde_json::from_slice(reply).ok()?;
+    let answers: BTreeMap<String, Answer> = json::from_slice(reply).ok()?;
     let (_, answer) = answers.into_iter().next()?;
     let hash = |hex: &String| Hash::try_from(&from_hex(hex).ok()?[..]).ok();
     let proof = answer.verification.inclusion_proof;
     let body = from_base64(&answer.body).ok()?;
-    let Body { api_version, kind } = serde_json::from_slice(&body).ok()?;
+    let Body { api_version, kind } = json::from_slice(&body).ok()?;
     Some(LogEntry {
         log_index: answer.log_index,
         log_id: from_hex(&answer.log_id).ok()?.try_into().ok()?,

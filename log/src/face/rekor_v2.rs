@@ -26,6 +26,7 @@ use countersign_verify::bundle::{LogEntry, Proof};
 use countersign_verify::certificate::{self, Certificate};
 use countersign_verify::encoding::from_base64;
 use countersign_verify::entry::{self, Verifier};
+use countersign_verify::json;
 use countersign_verify::key::{self, HashAlgorithm, KeyDetails, KeyKind, PublicKey, Scheme};
 use countersign_verify::merkle::Hash;
 use countersign_verify::tile::EntryBundle;
@@ -218,7 +219,7 @@ impl Checked {
             return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
         }
         let request: WireRequest =
-            serde_json::from_slice(request).map_err(|error| Error::Json(error.to_string()))?;
+            json::from_slice(request).map_err(|error| Error::Json(error.to_string()))?;
         let request = match (request.hashed_rekord, request.dsse) {
             (Some(request), None) => request,
             (None, Some(_)) => return Err(Error::DsseRequest),

@@ -29,6 +29,7 @@ use axum::routing::{get, post};
 use countersign_verify::certificate::Certificate;
 use countersign_verify::encoding::{base64, from_base64, from_hex, hex};
 use countersign_verify::entry::Kind;
+use countersign_verify::json;
 use countersign_verify::key::{HashAlgorithm, PublicKey};
 use countersign_verify::merkle::{Hash, leaf_hash};
 use futures_util::{StreamExt as _, stream};
@@ -268,8 +269,8 @@ async fn retrieve(
     body: Whole<MAX_RETRIEVE>,
 ) -> Result<Response, v1::Refusal> {
     let refused = |message: String| v1::Refusal::new(StatusCode::BAD_REQUEST, message);
-    let asked: Retrieve = serde_json::from_slice(&v1::read(&headers, body)?)
-        .map_err(|error| refused(error.to_string()))?;
+    let asked: Retrieve =
+        json::from_slice(&v1::read(&headers, body)?).map_err(|error| refused(error.to_string()))?;
     let all = match asked.operator.as_deref() {
         None | Some("" | "or") => false,
         Some("and") => true,

@@ -168,7 +168,8 @@ async fn retrieve(
     body: Whole<MAX_REQUEST>,
 ) -> Result<Response, Refusal> {
     let body = read(&headers, body)?;
-    let parsed = face.in_turn(body.len(), move || serde_json::from_slice(&body)).await;
+    let parsed =
+        face.in_turn(body.len(), move || countersign_verify::json::from_slice(&body)).await;
     let Retrieve { ids, indexes, entries } =
         parsed.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let (ids, indexes) = (ids.unwrap_or_default(), indexes.unwrap_or_default());

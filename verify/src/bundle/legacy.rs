@@ -5,6 +5,7 @@
 use super::wire::{self, Error};
 use super::{Bundle, Content, LogEntry, Material, MessageSignature, Version};
 use crate::encoding::{self, from_base64, from_hex};
+use crate::json;
 use crate::key::HashAlgorithm;
 use crate::limits::{MAX_CERTIFICATE, MAX_ENTRY, MAX_PAYLOAD};
 use serde::Deserialize;
@@ -51,13 +52,13 @@ pub(super) fn is_legacy(json: &[u8]) -> bool {
         media_type: Option<serde::de::IgnoredAny>,
         base64_signature: Option<serde::de::IgnoredAny>,
     }
-    let members: Result<Members, _> = serde_json::from_slice(json);
+    let members: Result<Members, _> = json::from_slice(json);
     members.is_ok_and(|members| members.media_type.is_none() && members.base64_signature.is_some())
 }
 
 pub(super) fn read(json: &[u8]) -> Result<Bundle, Error> {
     let LocalBundle { base64_signature, cert, rekor_bundle } =
-        serde_json::from_slice(json).map_err(wire::json_error)?;
+        json::from_slice(json).map_err(wire::json_error)?;
     let material = material(cert.as_deref())?;
     let signature = decode("base64Signature", &base64_signature, 2 * MAX_PAYLOAD)?;
     let Some(RekorBundle { signed_entry_timestamp, payload }) = rekor_bundle else {
@@ -66,7 +67,7 @@ pub(super) fn read(json: &[u8]) -> Result<Bundle, Error> {
         return Ok(Bundle { version, material, entries, timestamps, content });
     };
     let body = decode("rekorBundle.Payload.body", &payload.body, 4 * MAX_ENTRY)?;
-    let entry: Body = serde_json::from_slice(&body).map_err(wire::json_error)?;
+    let entry: Body = json::from_slice(&body).map_err(wire::json_error)?;
     let log_id = from_hex(&payload.log_id).ok().and_then(|id| <[u8; 32]>::try_from(id).ok());
     let promise = decode("SignedEntryTimestamp", &signed_entry_timestamp, MAX_CERTIFICATE)?;
     let integrated_time = payload.integrated_time;

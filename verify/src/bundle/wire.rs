@@ -4,6 +4,7 @@ use super::{Bundle, Content, LogEntry, Material, MessageSignature, Proof, Versio
 use crate::bounded::Bounded;
 use crate::dsse::Envelope;
 use crate::encoding::{Spelling, base64, from_base64};
+use crate::json;
 use crate::key::HashAlgorithm;
 use crate::limits::{
     MAX_CERTIFICATE, MAX_CHAIN, MAX_CHECKPOINT, MAX_ENTRY, MAX_LOG_ENTRIES, MAX_PAYLOAD, MAX_PROOF,
@@ -303,7 +304,7 @@ fn read(json: &[u8]) -> Result<(Bundle, Option<Cow<'_, str>>), Error> {
     if json.trim_ascii().is_empty() {
         return Err(Error::Nothing);
     }
-    let wire: WireBundle = serde_json::from_slice(json).map_err(json_error)?;
+    let wire: WireBundle = json::from_slice(json).map_err(json_error)?;
     let version = Version::from_media_type(&wire.media_type)
         .ok_or_else(|| Error::MediaType { found: shortened(&wire.media_type) })?;
     let material = wire.verification_material;
@@ -376,12 +377,12 @@ fn read_envelope(envelope: WireEnvelope<'_>) -> Result<(Envelope, Cow<'_, str>),
 
 /// An envelope that stands alone, as JSON.
 pub(super) fn parse_envelope(json: &[u8]) -> Result<Envelope, Error> {
-    let (envelope, text) = read_envelope(serde_json::from_slice(json).map_err(json_error)?)?;
+    let (envelope, text) = read_envelope(json::from_slice(json).map_err(json_error)?)?;
     Ok(Envelope { payload: decode_payload(&text)?.into(), ..envelope })
 }
 
 pub(super) fn read_entry(json: &[u8]) -> Result<LogEntry, Error> {
-    entry(serde_json::from_slice(json).map_err(json_error)?)
+    entry(json::from_slice(json).map_err(json_error)?)
 }
 
 fn entry(wire: WireEntry) -> Result<LogEntry, Error> {

@@ -3,6 +3,7 @@
 use super::Verifier;
 use crate::dsse::Envelope;
 use crate::encoding::{base64, from_base64, hex};
+use crate::json;
 use crate::key::{HashAlgorithm, KeyDetails};
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +12,7 @@ use serde_json::Value;
 /// the JSON text as it was sent, which a bundle does not keep; everything else is compared.
 #[must_use]
 pub fn dsse_v1_matches(body: &[u8], envelope: &Envelope, verifier: Verifier<'_>) -> bool {
-    let read: Option<Value> = serde_json::from_slice(body).ok();
+    let read: Option<Value> = json::from_slice(body).ok();
     let envelope_hash = read.as_ref().and_then(|body| body.pointer("/spec/envelopeHash/value"));
     let Some(envelope_hash) = envelope_hash.and_then(Value::as_str) else { return false };
     if crate::encoding::from_hex(envelope_hash).map_or(0, |hash| hash.len()) != 32 {
@@ -89,7 +90,7 @@ struct IntotoHash {
 /// payload are base64 of base64; `content.hash` is what the client claimed and is not compared.
 #[must_use]
 pub fn intoto_matches(body: &[u8], envelope: &Envelope, verifier: Verifier<'_>) -> bool {
-    let Ok(Intoto { api_version, kind, spec }) = serde_json::from_slice(body) else { return false };
+    let Ok(Intoto { api_version, kind, spec }) = json::from_slice(body) else { return false };
     let IntotoContent { envelope: logged, hash, payload_hash } = spec.content;
     let [signature] = logged.signatures.as_slice() else { return false };
     let twice = |bytes: &[u8]| base64(base64(bytes).as_bytes());

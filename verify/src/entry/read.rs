@@ -6,6 +6,7 @@
 
 use super::{Kind, OwnedVerifier};
 use crate::encoding::{self, from_base64, from_hex};
+use crate::json;
 use crate::key::HashAlgorithm;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -28,8 +29,8 @@ impl Entry {
     /// # Errors
     /// See the module's list of refusals.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
-        let Body { api_version, kind, spec } = serde_json::from_slice(body)
-            .map_err(|error| Error::Json { reason: error.to_string() })?;
+        let Body { api_version, kind, spec } =
+            json::from_slice(body).map_err(|error| Error::Json { reason: error.to_string() })?;
         let kind = Kind::named(&kind, &api_version).ok_or_else(|| Error::Kind {
             found: format!("{kind} {api_version}").chars().take(64).collect(),
         })?;

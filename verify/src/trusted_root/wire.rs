@@ -1,8 +1,13 @@
 //! The members of `trusted_root.json`, for reading and for writing one.
 
-use crate::encoding::{base64, from_base64};
+use crate::encoding::{Spelling, base64, from_base64};
+use crate::key::{HashAlgorithm, KeyDetails};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The one deprecated form of keys that trusted roots in use still carry.
+pub(super) const PKCS1: &str = "PKCS1_RSA_PKCS1V5";
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,7 +38,7 @@ pub struct Log {
     #[serde(default, deserialize_with = "nullable", alias = "base_url")]
     pub base_url: String,
     /// `SHA2_256`.
-    #[serde(alias = "hash_algorithm")]
+    #[serde(alias = "hash_algorithm", deserialize_with = "read_hash")]
     pub hash_algorithm: String,
     /// Its key.
     #[serde(alias = "public_key")]
@@ -58,7 +63,7 @@ pub struct PublicKey {
     #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "raw_bytes")]
     pub raw_bytes: Vec<u8>,
     /// `PublicKeyDetails` by name.
-    #[serde(alias = "key_details")]
+    #[serde(alias = "key_details", deserialize_with = "read_details")]
     pub key_details: String,
     /// When it is trusted.
     #[serde(skip_serializing_if = "Option::is_none", alias = "valid_for")]
@@ -164,10 +169,40 @@ fn write_bytes<S: Serializer>(bytes: &[u8], target: S) -> Result<S::Ok, S::Error
     target.serialize_str(&base64(bytes))
 }
 
+fn read_hash<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    named(source, |number| {
+        let place = usize::try_from(number).ok()?.checked_sub(1)?;
+        HashAlgorithm::ALL.get(place).map(|hash| hash.name())
+    })
+}
+
+fn read_details<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    named(source, |number| match number {
+        1 => Some(PKCS1),
+        number => KeyDetails::from_number(number).map(KeyDetails::name),
+    })
+}
+
+/// A protobuf enumeration by name; by number it gets its name, if that is known.
+fn named<'de, D: Deserializer<'de>>(
+    source: D,
+    name: impl Fn(i64) -> Option<&'static str>,
+) -> Result<String, D::Error> {
+    Ok(match Spelling::deserialize(source)? {
+        Spelling::Text(text) => text,
+        Spelling::Number(number) => name(number).map_or_else(|| number.to_string(), str::to_owned),
+    })
+}
+
 fn read_time<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Timestamp>, D::Error> {
     let text: Option<String> = Option::deserialize(source)?;
-    let expected = |_| de::Error::custom("expected a time in RFC 3339");
-    text.map(|text| text.parse().map_err(expected)).transpose()
+    let Some(text) = text else { return Ok(None) };
+    let time = text.parse().ok().or_else(|| {
+        // What has no end is often said to have it in the last second of 9999, later than jiff counts.
+        let date = text.strip_suffix('Z')?.parse::<DateTime>().ok()?;
+        (date.year() == 9999).then_some(Timestamp::MAX)
+    });
+    time.map(Some).ok_or_else(|| de::Error::custom("expected a time in RFC 3339"))
 }
 
 fn write_time<S: Serializer>(time: &Option<Timestamp>, target: S) -> Result<S::Ok, S::Error> {

@@ -8,6 +8,7 @@ use countersign_verify::certificate::Certificate;
 use countersign_verify::dsse::pae;
 use countersign_verify::encoding::{base64, from_base64, from_hex, hex};
 use countersign_verify::entry;
+use countersign_verify::json;
 use countersign_verify::key::{self, HashAlgorithm, PublicKey};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +36,7 @@ pub(super) fn canonical_body(request: &[u8], accepted: &Accepted) -> Result<Chec
     if request.len() > MAX_REQUEST {
         return Err(Error::RequestTooLong { limit: MAX_REQUEST, found: request.len() });
     }
-    let Named { api_version, kind } = serde_json::from_slice(request).map_err(malformed)?;
+    let Named { api_version, kind } = json::from_slice(request).map_err(malformed)?;
     match (kind.as_str(), api_version.as_str()) {
         ("hashedrekord", "0.0.1") => hashedrekord(spec(request)?, accepted),
         ("dsse", "0.0.1") => dsse(spec(request)?, accepted),
@@ -46,7 +47,7 @@ pub(super) fn canonical_body(request: &[u8], accepted: &Accepted) -> Result<Chec
 
 /// Read by its kind at once: as JSON of any shape it would take many times its memory.
 fn spec<S: DeserializeOwned>(request: &[u8]) -> Result<S, Error> {
-    let Request { spec } = serde_json::from_slice(request).map_err(malformed)?;
+    let Request { spec } = json::from_slice(request).map_err(malformed)?;
     Ok(spec)
 }
 
@@ -134,7 +135,7 @@ struct WireSignature {
 /// Every signature of the envelope must be by one of the verifiers.
 fn dsse(spec: DsseSpec, accepted: &Accepted) -> Result<Checked, Error> {
     let DsseSpec { proposed_content: Proposed { envelope: text, verifiers } } = spec;
-    let envelope: WireEnvelope = serde_json::from_str(&text).map_err(malformed)?;
+    let envelope: WireEnvelope = json::from_str(&text).map_err(malformed)?;
     if envelope.signatures.is_empty() || envelope.signatures.len() > MAX_SIGNATURES {
         return Err(Error::Signatures { limit: MAX_SIGNATURES, found: envelope.signatures.len() });
     }

@@ -1,0 +1,278 @@
+//! Objects that are objects. What serde derives for a struct takes a list as well, its members by their places, which
+//! no other reader of such JSON does: a list would pass for a bundle here, and be nothing to everybody else.
+//!
+//! Here structs are asked for as maps, at whatever depth. Not below an enumeration whose variants hold structs, nor
+//! below what serde reads twice (`untagged`, `flatten`); none that is read here has those.
+
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor,
+};
+use std::fmt;
+
+/// Reads a value, and that nothing comes after it.
+///
+/// # Errors
+/// As of [`serde_json::from_slice`], and for a list where an object must be.
+///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// struct Kind {
+///     name: String,
+/// }
+///
+/// use countersign_verify::json;
+/// assert_eq!(json::from_slice::<Kind>(br#"{"name":"dsse"}"#).unwrap().name, "dsse");
+/// assert!(json::from_slice::<Kind>(br#"["dsse"]"#).is_err());
+/// ```
+pub fn from_slice<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let value = T::deserialize(Objects(&mut reader))?;
+    reader.end().map(|()| value)
+}
+
+/// The same of a text.
+///
+/// # Errors
+/// As of [`from_slice`].
+pub fn from_str<'de, T: Deserialize<'de>>(json: &'de str) -> serde_json::Result<T> {
+    from_slice(json.as_bytes())
+}
+
+/// Each of serde's parts that has others in it, with those as well.
+struct Objects<T>(T);
+
+macro_rules! asked_for {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.0.$method(Objects(visitor))
+        }
+    )*};
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
+    type Error = D::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(Objects(visitor))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_enum(name, variants, Objects(visitor))
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_unit_struct(name, Objects(visitor))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_newtype_struct(name, Objects(visitor))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_tuple(length, Objects(visitor))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_tuple_struct(name, length, Objects(visitor))
+    }
+
+    asked_for! {
+        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
+        deserialize_bytes deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq
+        deserialize_map deserialize_identifier deserialize_ignored_any
+    }
+}
+
+macro_rules! found {
+    ($($method:ident: $type:ty)*) => {$(
+        fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            self.0.$method(value)
+        }
+    )*};
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    found! {
+        visit_bool: bool visit_i64: i64 visit_i128: i128 visit_u64: u64 visit_u128: u128 visit_f64: f64
+        visit_str: &str visit_borrowed_str: &'de str visit_string: String
+        visit_bytes: &[u8] visit_borrowed_bytes: &'de [u8] visit_byte_buf: Vec<u8>
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.0.visit_none()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.0.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<V::Value, D::Error> {
+        self.0.visit_some(Objects(value))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<V::Value, D::Error> {
+        self.0.visit_newtype_struct(Objects(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
+        self.0.visit_seq(Objects(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(Objects(members))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
+        self.0.visit_enum(variant)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Objects<S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<S::Value, D::Error> {
+        self.0.deserialize(Objects(value))
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Objects<A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        self.0.next_element_seed(Objects(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        self.0.next_key_seed(Objects(seed))
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.0.next_value_seed(Objects(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_str;
+    use crate::bounded::Bounded;
+    use serde::Deserialize;
+    use serde_json::value::RawValue;
+    use std::borrow::Cow;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner<'a> {
+        #[serde(borrow)]
+        text: Cow<'a, str>,
+        number: Option<u64>,
+    }
+
+    #[derive(Deserialize)]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        inner: Inner<'a>,
+        #[serde(borrow)]
+        perhaps: Option<Inner<'a>>,
+        #[serde(borrow, default)]
+        some: Vec<Inner<'a>>,
+        #[serde(default)]
+        few: Bounded<Kind, 2>,
+        #[serde(borrow)]
+        raw: Option<&'a RawValue>,
+        pair: Option<(u8, f64)>,
+        flag: Option<bool>,
+    }
+
+    #[derive(Deserialize)]
+    struct Kind {
+        #[expect(dead_code, reason = "that it is read is enough")]
+        name: String,
+    }
+
+    #[test]
+    fn all_else_is_read_as_by_serde() {
+        let json = r#"{"inner": {"text": "a", "number": 7}, "perhaps": {"text": "\u0062"}, "raw": [ 1],
+            "some": [{"text": "", "number": null}], "few": [{"name": "c"}, {"name": "d"}, 3], "pair": [1, -2.5],
+            "flag": true, "unknown": {"a": [null]}}"#;
+        let read: Outer<'_> = from_str(json).unwrap();
+        assert!(matches!(read.inner, Inner { text: Cow::Borrowed("a"), number: Some(7) }));
+        assert_eq!(read.perhaps, Some(Inner { text: "b".into(), number: None }));
+        assert_eq!((read.some.len(), read.few.found, read.flag), (1, 3, Some(true)));
+        assert_eq!((read.raw.unwrap().get(), read.pair), ("[ 1]", Some((1, -2.5))));
+        assert!(from_str::<Inner<'_>>(r#"{"text": "a"} "#).is_ok());
+        for refused in
+            [r#"{"text": "a"}]"#, r#"{"text": "a", "text": "a"}"#, r#"{"text": "a", "b": 1}"#]
+        {
+            assert!(from_str::<Inner<'_>>(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_object_wherever_it_stands() {
+        let inner = r#"{"text": "a"}"#;
+        for json in [
+            r#"[["a", 7], null, [], [], null, null, null]"#.to_owned(),
+            r#"{"inner": ["a", 7]}"#.to_owned(),
+            format!(r#"{{"inner": {inner}, "perhaps": ["a", null]}}"#),
+            format!(r#"{{"inner": {inner}, "some": [{inner}, ["a", null]]}}"#),
+            format!(r#"{{"inner": {inner}, "few": [["c"]]}}"#),
+        ] {
+            assert!(serde_json::from_str::<Outer<'_>>(&json).is_ok(), "serde takes {json}");
+            let error = from_str::<Outer<'_>>(&json).err().expect(&json).to_string();
+            assert!(error.starts_with("invalid type: sequence, expected struct"), "{error}");
+        }
+    }
+}
