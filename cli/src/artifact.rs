@@ -40,7 +40,12 @@ pub(crate) fn read(
         });
     }
     let failed = |error| Failure::file("read", path, &error);
-    let file = File::open(path).map_err(failed)?;
+    let file = File::open(path).map_err(|error| match other_digest(path) {
+        true if error.kind() == io::ErrorKind::NotFound => {
+            failed(error).hint("as digests are taken sha256:HEX, sha384:HEX and sha512:HEX")
+        }
+        _ => failed(error),
+    })?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_dir() {
         return Err(Failure::unclear(format!(
@@ -60,6 +65,15 @@ pub(crate) fn read(
 /// The hash and the digits of an argument that stands for a file with that digest.
 pub(crate) fn digest_in(path: &Path) -> Option<(HashAlgorithm, &str)> {
     written_as_digest(path).filter(|_| !path.exists())
+}
+
+/// Whether it looks like a digest of a hash that is not taken.
+fn other_digest(path: &Path) -> bool {
+    let parts = path.to_str().and_then(|text| text.split_once(':'));
+    parts.is_some_and(|(name, hex)| {
+        let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        named && hex.len() >= 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 fn written_as_digest(path: &Path) -> Option<(HashAlgorithm, &str)> {

@@ -462,9 +462,17 @@ impl Results {
                     let message = format!("{}: {reason}", result.file);
                     Err(match (result.verdict, result.code, &result.bundle) {
                         (Verdict::Refused, Some("LOG_ENTRY_MISSING"), Some(bundle)) => {
-                            let hint = "what was signed with --defer is completed by";
-                            Failure::no(message)
-                                .hint(format!("{hint} `countersign log submit {bundle}`"))
+                            Failure::no(message).hint(format!(
+                                "what was signed with --defer is completed by `countersign log submit {bundle}`; \
+                                 signatures that are logged nowhere are verified with --log-threshold 0"
+                            ))
+                        }
+                        (Verdict::Refused, Some("SCT_MISSING"), _) => Failure::no(message).hint(
+                            "certificates of an authority without certificate log are verified with \
+                             --certificate-log-threshold 0",
+                        ),
+                        (_, Some("KEY_NEEDED"), _) => {
+                            Failure::unclear(message).hint("give it with --key FILE")
                         }
                         (
                             Verdict::Refused,

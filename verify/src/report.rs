@@ -154,6 +154,10 @@ impl Recorder {
                 Ok(value)
             }
             Err(error) => {
+                // What is refused out of turn leaves those before it unreached.
+                let before = Check::ALL.iter().take_while(|other| **other != check);
+                let skipped = before.skip(self.0.len());
+                self.0.extend(skipped.map(|&check| (check, Outcome::NotReached)));
                 self.0.push((check, Outcome::Fail(error.to_string())));
                 Err(error)
             }

@@ -149,13 +149,20 @@ fn verify_by(
 }
 
 fn parse(response: &[u8]) -> Result<Token<'_>, Error> {
-    let [status, token] = elements::<2>("TimeStampResp", response)?;
+    const RESPONSE: &str = "TimeStampResp";
+    let whole = AnyRef::from_der(response).map_err(|_| Error::Encoding { part: RESPONSE })?;
+    expect_tag(RESPONSE, whole, Tag::Sequence)?;
+    let mut parts = sequence(RESPONSE, whole.value())?.into_iter();
+    let status = parts.next().ok_or(Error::Encoding { part: RESPONSE })?;
+    expect_tag(RESPONSE, status, Tag::Sequence)?;
     let status = sequence("PKIStatusInfo", status.value())?;
     let granted = status.first().and_then(|status| status.decode_as::<u8>().ok());
     // Granted, or granted with modifications; both come with a token (RFC 3161, section 2.4.2).
     if !matches!(granted, Some(0 | 1)) {
         return Err(Error::Status { found: granted });
     }
+    let [token] = fixed(RESPONSE, parts.collect())?;
+    expect_tag(RESPONSE, token, Tag::Sequence)?;
     // ContentInfo: contentType, [0] EXPLICIT content
     let [kind, content] = fixed("ContentInfo", sequence("ContentInfo", token.value())?)?;
     expect_oid("ContentInfo", kind, SIGNED_DATA)?;
@@ -417,20 +424,6 @@ fn number(found: Option<u8>) -> String {
     found.map_or("none that is known".to_owned(), |number| number.to_string())
 }
 
-/// A whole DER SEQUENCE of exactly `N` elements, themselves SEQUENCEs.
-fn elements<'a, const N: usize>(
-    part: &'static str,
-    der: &'a [u8],
-) -> Result<[AnyRef<'a>; N], Error> {
-    let outer = AnyRef::from_der(der).map_err(|_| Error::Encoding { part })?;
-    expect_tag(part, outer, Tag::Sequence)?;
-    let elements = fixed(part, sequence(part, outer.value())?)?;
-    for element in elements {
-        expect_tag(part, element, Tag::Sequence)?;
-    }
-    Ok(elements)
-}
-
 fn expect_tag(part: &'static str, element: AnyRef<'_>, expected: Tag) -> Result<(), Error> {
     if element.tag() == expected { Ok(()) } else { Err(Error::Encoding { part }) }
 }
@@ -458,7 +451,7 @@ pub enum Error {
         part: &'static str,
     },
     /// The authority refused.
-    #[error("expected timestamp status 0 (granted), found {found:?}")]
+    #[error("expected timestamp status 0 (granted), found {}", number(*found))]
     Status {
         /// The status, if it is a small number.
         found: Option<u8>,

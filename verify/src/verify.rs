@@ -268,12 +268,18 @@ impl<'a> Verifier<'a> {
         let signed = recorder.record(Check::Signature, signed)?;
         let times = self.trusted_times(bundle, &signer, root);
         let times = recorder.record(Check::Timestamp, times)?;
+        let signature = log::Signature { bundle, signer: &signer, key: &key, signed: &signed };
         if let Signer::Certificate { certificate, identity } = &signer {
             let at: Vec<_> = times.iter().map(|trusted| trusted.time).collect();
             let issuer = identity.issuer().unwrap_or("an issuer it does not name");
             let authority = issuing_authority(certificate, &at, root).map(|authority| {
                 (authority, format!("{} according to {issuer}", identity.subject().as_str()))
             });
+            if let Err(Error::Chain(chain::Error::OutsideValidity { .. })) = authority
+                && let Some(other) = log::of_another(&signature, root, &times)
+            {
+                return recorder.record(Check::Entry, Err(other));
+            }
             let authority = recorder.record(Check::Certificate, authority)?;
             let logged = self.logged_certificate(certificate, authority, root);
             recorder.record(Check::CertificateLog, logged)?;
@@ -281,7 +287,6 @@ impl<'a> Verifier<'a> {
             recorder.not_needed(Check::Certificate, "signed by the key given");
             recorder.not_needed(Check::CertificateLog, "signed by the key given");
         }
-        let signature = log::Signature { bundle, signer: &signer, key: &key, signed: &signed };
         let entries = log::matching_entries(&signature, root, &times, self.thresholds.logs);
         let matching = recorder.record(Check::Entry, entries)?;
         let entries = log::included_entries(&matching, &times);
@@ -365,7 +370,7 @@ impl<'a> Verifier<'a> {
                     let known = root.timestamp_authorities().len();
                     Error::UnknownTimestampAuthority { known, unfit: root.unfit().to_vec() }
                 }
-                (0, true) if promised => log::unknown(bundle, root),
+                (0, true) if promised => log::unpromised(bundle, root),
                 (0, true) => Error::NoTimestamp,
             });
         }
@@ -403,10 +408,9 @@ impl<'a> Verifier<'a> {
             let signed =
                 sct::precert_signed_data(sct.timestamp, &issuer_key_hash, &tbs, &sct.extensions);
             sct.verify(log.key(), &signed).map_err(Error::SctSignature)?;
-            let time = time.filter(|&time| log.valid_for().contains(time));
-            let time = time.ok_or_else(|| Error::SctTime {
-                milliseconds: sct.timestamp,
-                valid: log.valid_for().to_string(),
+            let told = || time.map_or(format!("{} ms", sct.timestamp), |time| time.to_string());
+            let time = time.filter(|&time| log.valid_for().contains(time)).ok_or_else(|| {
+                Error::SctTime { time: told(), valid: log.valid_for().to_string() }
             })?;
             let place = sct.leaf_index().map_or(String::new(), |index| format!(" as leaf {index}"));
             found.push(format!("recorded {time} by {}{place}", log.base_url()));
@@ -547,8 +551,8 @@ fn check_signature(
             Error::SignatureOverDigest { kind: key.kind(), reason }
         }
         (Some(reason), _) => Error::Signature(reason),
-        (None, Some(expected)) => Error::DigestHash { expected, found: subject.hash },
-        (None, None) => Error::NoPrehash { kind: key.kind() },
+        (None, Some(expected)) if !whole => Error::DigestHash { expected, found: subject.hash },
+        (None, _) => Error::NoPrehash { kind: key.kind() },
     })
 }
 

@@ -37,6 +37,23 @@ fn a_token_is_its_authoritys_by_issuer_and_serial_number() {
     assert_eq!(verify(&token, SIGNED, &[]), Err(Error::UnknownAuthority));
 }
 
+/// RFC 3161, section 2.4.2: a rejection has no token.
+#[test]
+fn what_an_authority_refused_is_told_as_that() {
+    let instance = Instance::new();
+    let response = |status: &[u8], token: &[u8]| {
+        let status = tlv(0x30, &tlv(0x02, status));
+        verify(&tlv(0x30, &[status, token.to_vec()].concat()), SIGNED, &[authority(&instance)])
+    };
+    for (status, found) in [(&[2][..], Some(2)), (&[5], Some(5)), (&[2, 0], None)] {
+        assert_eq!(response(status, &[]), Err(Error::Status { found }));
+    }
+    let malformed = Err(Error::Encoding { part: "TimeStampResp" });
+    assert_eq!(response(&[0], &[]), malformed, "granted, and no token");
+    assert_eq!(response(&[0], &tlv(0x04, &[])), malformed, "something else");
+    assert_eq!(response(&[0], &[tlv(0x30, &[]), tlv(0x30, &[])].concat()), malformed, "two");
+}
+
 /// RFC 5652, section 5.3: `[0] IMPLICIT SubjectKeyIdentifier`.
 #[test]
 fn a_token_is_its_authoritys_by_key_identifier() {

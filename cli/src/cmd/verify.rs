@@ -77,6 +77,9 @@ pub(crate) fn attestations(args: &VerifyBlobAttestation) -> Result<ExitCode, Fai
                 "what do you expect to be attested? Give --type: an attestation of just anything proves nothing",
             );
             Err(match claimed() {
+                Some(uri) if uri.is_empty() => {
+                    missing.hint("the bundle's statement names no type, so none can be demanded")
+                }
                 Some(uri) => missing.hint(format!(
                     "the bundle claims to attest the following; if that is what you expect:\n      --type {}",
                     predicate::flag(&uri)
@@ -282,7 +285,7 @@ impl Job<'_> {
                     Some(uri) => Err((
                         "PREDICATE_TYPE_MISMATCH",
                         format!(
-                            "expected an attestation of type {expected}, found one of type {uri}"
+                            "expected an attestation of type {expected}, found one of type {uri:?}"
                         ),
                     )),
                     None => Err((

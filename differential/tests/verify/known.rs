@@ -139,7 +139,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "no root in a chain",
         side: Side::WeRefuse,
         reason: "trust anchors come from the trusted root (sigstore_bundle.proto); they ignore it",
-        says: &["is self-signed"],
+        says: &["is issued by itself"],
         applies: |step| step.is(&["certificate/with its root in the chain"]),
     },
     Rule {
@@ -333,6 +333,13 @@ pub(crate) const RULES: &[Rule] = &[
             "the signature was not made",
         ],
         applies: |step| step.is(&["bit"]) && step.ends(&["/signedTimestamp"]),
+    },
+    Rule {
+        name: "a predicate is an object",
+        side: Side::WeRefuse,
+        reason: "in-toto's statement, and what sigstore-go reads it into; they take any JSON",
+        says: &["expected an object"],
+        applies: |step| step.is(&["statement/predicate a text"]),
     },
     Rule {
         name: "statement version",

@@ -11,8 +11,10 @@ use crate::limits::{
     MAX_TIMESTAMP, MAX_TIMESTAMPS,
 };
 use crate::merkle::Hash;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 const PAYLOAD: &str = "dsseEnvelope.payload";
@@ -299,12 +301,39 @@ fn decode_in_place(mut bytes: Vec<u8>, range: Range<usize>) -> Result<Vec<u8>, E
     Ok(bytes)
 }
 
+/// What people take for a bundle, by its first members.
+fn other_file(json: &[u8]) -> Option<&'static str> {
+    if json.trim_ascii_start().starts_with(b"-----BEGIN ") {
+        return Some("PEM: a bundle holds certificate and signature together, in JSON");
+    }
+    let members: BTreeMap<Cow<'_, str>, IgnoredAny> = serde_json::from_slice(json).ok()?;
+    let has = |names: &[&str]| names.iter().all(|name| members.contains_key(*name));
+    Some(match () {
+        () if has(&["payloadType", "payload"]) => {
+            "a DSSE envelope alone: nothing in it proves who signed it, and when"
+        }
+        () if has(&["attestations"]) => {
+            "a registry's list of attestations: the member `bundle` of each is one"
+        }
+        () if has(&["bundle", "predicateType"]) || has(&["bundle", "repository_id"]) => {
+            "one of a registry's attestations: its member `bundle` is one"
+        }
+        () if has(&["verification_material", "envelope"]) => {
+            "an attestation of the Python package index (PEP 740), which other tools verify"
+        }
+        () => return None,
+    })
+}
+
 /// All but an attestation's payload, which is left as text.
 fn read(json: &[u8]) -> Result<(Bundle, Option<Cow<'_, str>>), Error> {
     if json.trim_ascii().is_empty() {
         return Err(Error::Nothing);
     }
-    let wire: WireBundle = json::from_slice(json).map_err(json_error)?;
+    let wire: WireBundle = json::from_slice(json).map_err(|error| match other_file(json) {
+        Some(found) => Error::OtherFile { found },
+        None => json_error(error),
+    })?;
     let version = Version::from_media_type(&wire.media_type)
         .ok_or_else(|| Error::MediaType { found: shortened(&wire.media_type) })?;
     let material = wire.verification_material;
@@ -604,6 +633,12 @@ pub enum Error {
     /// Not JSON, or not these members.
     #[error("not a Sigstore bundle: {0}")]
     Json(JsonError),
+    /// Something else that signers make.
+    #[error("expected a Sigstore bundle, found {found}")]
+    OtherFile {
+        /// What it is, and what to do with it.
+        found: &'static str,
+    },
     /// Another file, or a generation from the future.
     #[error("expected a bundle of version 0.1, 0.2 or 0.3, found media type {found:?}")]
     MediaType {

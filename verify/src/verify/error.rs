@@ -20,7 +20,7 @@ pub enum Error {
     Bundle(bundle::Error),
     /// Signed with a managed key, which the caller must name.
     #[error(
-        "the bundle is signed with a key and carries no certificate: the key is needed to verify it"
+        "the bundle is signed with a key and carries no certificate: the public key is needed to verify it"
     )]
     KeyNeeded,
     /// A key was given for a signature with a certificate.
@@ -28,7 +28,7 @@ pub enum Error {
     CertificateFound,
     /// A trust anchor among the bundle's certificates.
     #[error(
-        "certificate {place} of the bundle's chain is self-signed: trust anchors come from the trusted root alone"
+        "certificate {place} of the bundle's chain is issued by itself: trust anchors come from the trusted root alone"
     )]
     RootInChain { place: usize },
     /// The certificate does not parse, or names nobody.
@@ -39,7 +39,7 @@ pub enum Error {
     P256Key(key::Error),
     /// The key signs messages only.
     #[error(
-        "a {kind} key signs whole messages: its signature over a digest, and a log entry of one, cannot be verified"
+        "a key of kind {kind} signs whole messages: its signature over a digest of this hash, and a log entry of one, cannot be verified"
     )]
     NoPrehash { kind: KeyKind },
     /// A key without a name in log entries.
@@ -109,10 +109,8 @@ pub enum Error {
     #[error("the certificate log's receipt does not hold: {0}")]
     SctSignature(key::Error),
     /// Outside the log's time.
-    #[error(
-        "the certificate log was not trusted at {milliseconds} ms since the epoch: expected {valid}"
-    )]
-    SctTime { milliseconds: u64, valid: String },
+    #[error("the certificate log was not trusted at {time}: expected {valid}")]
+    SctTime { time: String, valid: String },
     /// Not logged.
     #[error("expected a log entry, found none: the signature is not logged, or not yet")]
     NoEntry,
@@ -187,10 +185,8 @@ pub enum Error {
     #[error("the checkpoint's signature does not hold: {0}")]
     CheckpointSignature(key::Error),
     /// What the bundle says of the tree is not what the log signed.
-    #[error(
-        "the inclusion proof's {member} is not the checkpoint's: expected {expected}, found {found}"
-    )]
-    ProofDiffers { member: &'static str, expected: String, found: String },
+    #[error("the inclusion proof's {member} is not the {of}'s: expected {expected}, found {found}")]
+    ProofDiffers { member: &'static str, of: &'static str, expected: String, found: String },
     /// The path leads elsewhere.
     #[error(transparent)]
     Inclusion(merkle::InclusionError),

@@ -102,13 +102,8 @@ pub(super) fn matching_entries<'a>(
         }
         let times = log_times(entry, trusted);
         let Some(log) = Log::find(root.logs(), &entry.log_id, &times) else { continue };
-        let kind = Kind::named(&entry.kind, &entry.version).ok_or_else(|| Error::EntryKind {
-            found: format!("{} {}", entry.kind, entry.version).chars().take(100).collect(),
-        })?;
-        // Rekor v2 makes no promises and tells no time; what stands there has no signature.
-        if !kind.is_v1() && (entry.promise.is_some() || entry.integrated_time != 0) {
-            return Err(Error::UnsignedTime { place });
-        }
+        let kind = known_kind(place, entry)?;
+        check_body(kind, &entry.body, signature)?;
         // A time that nobody signed must at least not contradict the certificate.
         let time = Timestamp::from_second(entry.integrated_time)
             .map_err(|_| Error::UnsignedTime { place })?;
@@ -118,7 +113,6 @@ pub(super) fn matching_entries<'a>(
         {
             return Err(Error::IntegratedTime { time });
         }
-        check_body(kind, &entry.body, signature)?;
         let promise_suffices = bundle.version() <= Version::V01 && entry.promise.is_some();
         matching.push(Matching { entry, kind, log, promise_suffices });
     }
@@ -140,8 +134,38 @@ pub(super) fn matching_entries<'a>(
     Ok((matching, found.join(", ")))
 }
 
+fn known_kind(place: usize, entry: &LogEntry) -> Result<Kind, Error> {
+    let kind = Kind::named(&entry.kind, &entry.version).ok_or_else(|| Error::EntryKind {
+        found: format!("{} {}", entry.kind, entry.version).chars().take(100).collect(),
+    })?;
+    // Rekor v2 makes no promises and tells no time; what stands there has no signature.
+    if !kind.is_v1() && (entry.promise.is_some() || entry.integrated_time != 0) {
+        return Err(Error::UnsignedTime { place });
+    }
+    Ok(kind)
+}
+
+/// Why none of the bundle's promises counts: of a trusted log's entry its kind, else that no log is trusted.
+pub(super) fn unpromised(bundle: &Bundle, root: &TrustedRoot) -> Error {
+    let entries = bundle.entries().iter().enumerate();
+    let mut of_trusted =
+        entries.filter(|(_, entry)| Log::find(root.logs(), &entry.log_id, &[]).is_some());
+    let refused = of_trusted.find_map(|(place, entry)| known_kind(place, entry).err());
+    refused.unwrap_or_else(|| unknown(bundle, root))
+}
+
+/// That an entry of a trusted log is about another signature, which says more than a time that it tells.
+pub(super) fn of_another(
+    signature: &Signature<'_>,
+    root: &TrustedRoot,
+    times: &[TrustedTime],
+) -> Option<Error> {
+    let refused = matching_entries(signature, root, times, 0).err()?;
+    (refused.code() == "LOG_ENTRY_MISMATCH").then_some(refused)
+}
+
 /// That none of the bundle's entries is of a trusted log.
-pub(super) fn unknown(bundle: &Bundle, root: &TrustedRoot) -> Error {
+fn unknown(bundle: &Bundle, root: &TrustedRoot) -> Error {
     let found = named(bundle.entries().iter().map(|entry| &entry.log_id));
     Error::UnknownLog { known: root.logs().len(), found }
 }
@@ -152,6 +176,19 @@ pub(super) fn named<'a>(ids: impl Iterator<Item = &'a [u8; 32]>) -> String {
 }
 
 fn check_body(kind: Kind, body: &[u8], of: &Signature<'_>) -> Result<(), Error> {
+    compare(kind, body, of).map_err(|refused| other_kind(kind, body).unwrap_or(refused))
+}
+
+/// That the body is of another kind than the bundle says.
+fn other_kind(kind: Kind, body: &[u8]) -> Option<Error> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let found = format!("{} {}", body["kind"].as_str()?, body["apiVersion"].as_str()?);
+    let (member, expected) = ("kind", kind.name().to_owned());
+    let found: String = found.chars().take(100).collect();
+    (found != expected).then_some(Error::OtherEntry { member, expected, found })
+}
+
+fn compare(kind: Kind, body: &[u8], of: &Signature<'_>) -> Result<(), Error> {
     let verifier = match of.signer {
         Signer::Certificate { certificate, .. } => Verifier::Certificate(certificate.der()),
         Signer::Key(key) => Verifier::PublicKey(key.spki()),
@@ -262,24 +299,29 @@ pub(super) fn included_entries(
         } else {
             signed_checkpoint(&proof.checkpoint, log)?
         };
-        let same = |member, expected: String, found: String| {
+        let same = |member, of, expected: String, found: String| {
             if expected == found {
                 Ok(())
             } else {
-                Err(Error::ProofDiffers { member, expected, found })
+                Err(Error::ProofDiffers { member, of, expected, found })
             }
         };
         // A v1 log counts its entries over all shards and proves them within one.
         if !kind.is_v1() {
-            same("log index", entry.log_index.to_string(), proof.log_index.to_string())?;
+            same("log index", "entry", entry.log_index.to_string(), proof.log_index.to_string())?;
         }
         // Rekor v2 may leave root and size out; the checkpoint's are the signed ones.
         if proof.root.is_some() || kind.is_v1() {
             let found = proof.root.map_or_else(|| "nothing".to_owned(), |root| root.to_string());
-            same("root hash", checkpoint.root.to_string(), found)?;
+            same("root hash", "checkpoint", checkpoint.root.to_string(), found)?;
         }
         if proof.tree_size != 0 || kind.is_v1() {
-            same("tree size", checkpoint.size.to_string(), proof.tree_size.to_string())?;
+            same(
+                "tree size",
+                "checkpoint",
+                checkpoint.size.to_string(),
+                proof.tree_size.to_string(),
+            )?;
         }
         InclusionProof::new(proof.log_index, checkpoint.size, proof.hashes.clone())
             .and_then(|path| path.verify(&entry.body, &checkpoint.root))

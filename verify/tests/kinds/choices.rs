@@ -286,3 +286,68 @@ fn a_digest_by_another_hash_than_the_keys_is_told_as_such() {
     let (expected, found) = (HashAlgorithm::Sha256, HashAlgorithm::Sha512);
     assert_eq!(world.verify(&altered).unwrap_err(), Error::DigestHash { expected, found });
 }
+
+/// What a log's word is about comes before when it was given, and whether it is read at all before whether it counts.
+#[test]
+fn the_reason_is_what_is_wrong_and_not_what_follows_from_it() {
+    let world = World::new();
+    let bundle = world.make(shape("0.3 message, Rekor v1"));
+    let named = |kind: &str, version: &str| {
+        let named = json!({ "kind": kind, "version": version });
+        world
+            .verify(&with(&bundle, &format!("{ENTRY}/kindVersion"), |_| named.clone()))
+            .unwrap_err()
+    };
+    for (kind, version) in [("intoto", "0.0.1"), ("helm", "0.0.1"), ("dsse", "9.9.9")] {
+        let found = format!("{kind} {version}");
+        assert_eq!(named(kind, version), Error::EntryKind { found });
+    }
+    assert_eq!(named("hashedrekord", "0.0.2"), Error::UnsignedTime { place: 0 });
+    let (member, found) = ("kind", "hashedrekord 0.0.1".to_owned());
+    let expected = "dsse 0.0.1".to_owned();
+    assert_eq!(named("dsse", "0.0.1"), Error::OtherEntry { member, expected, found });
+
+    // Another's entry, of another hour.
+    let other = world.instance.make(&world.signer, b"another", shape("0.3 message, Rekor v1"));
+    let body = other.pointer(&format!("{ENTRY}/canonicalizedBody")).unwrap().as_str().unwrap();
+    let entry = world.instance.log_v1_with(from_base64(body).unwrap(), |head| {
+        head.integrated += 24 * 60 * 60;
+    });
+    let json = with_entry(&bundle, &entry).to_string();
+    let report =
+        Verifier::new(&world.root).verify_json(json.as_bytes(), &Artifact::from_bytes(ARTIFACT));
+    let outcome = |check: Check| {
+        let found = report.checks().iter().find(|(other, _)| *other == check);
+        found.map(|(_, outcome)| outcome.clone()).unwrap()
+    };
+    assert!(matches!(outcome(Check::Timestamp), Outcome::Pass(_)));
+    assert_eq!(outcome(Check::Certificate), Outcome::NotReached);
+    assert!(matches!(outcome(Check::Entry), Outcome::Fail(_)));
+    assert_eq!(report.checks().len(), Check::ALL.len());
+    let refused = report.into_result().unwrap_err();
+    assert!(matches!(refused, Error::OtherEntry { member: "digest", .. }), "{refused}");
+}
+
+#[test]
+fn what_people_take_for_a_bundle_is_told_as_what_it_is() {
+    let world = World::new();
+    let envelope =
+        world.make(shape("0.3 statement, Rekor v2")).pointer("/dsseEnvelope").unwrap().clone();
+    for (file, found) in [
+        (envelope.to_string(), "a DSSE envelope alone"),
+        (json!({ "attestations": [] }).to_string(), "a registry's list"),
+        (json!({ "predicateType": "p", "bundle": {} }).to_string(), "one of a registry's"),
+        (
+            json!({ "version": 1, "verification_material": {}, "envelope": {} }).to_string(),
+            "PEP 740",
+        ),
+        ("-----BEGIN CERTIFICATE-----\n".to_owned(), "PEM"),
+    ] {
+        let refused = Bundle::parse(file.as_bytes()).unwrap_err();
+        assert!(
+            matches!(refused, countersign_verify::bundle::Error::OtherFile { .. }),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains(found), "{refused}");
+    }
+}

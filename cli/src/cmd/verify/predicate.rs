@@ -23,7 +23,8 @@ pub(crate) fn uri(name: &str) -> Result<String, Failure> {
     if let Some((_, uri)) = SHORT.iter().find(|(short, _)| *short == name) {
         return Ok((*uri).to_owned());
     }
-    if Url::parse(name).is_ok() {
+    // Cosign 1 left the scheme out.
+    if Url::parse(name).is_ok() || name.contains('/') {
         return Ok(name.to_owned());
     }
     let known: Vec<_> = SHORT.iter().map(|(short, _)| *short).collect();
