@@ -8,6 +8,9 @@ use countersign_testkit::registry::{Registry, Reply};
 use std::path::Path;
 use std::process::{Command, Output};
 
+/// Annotation of a folder's index: the name of an image.
+const NAME: &str = "org.opencontainers.image.ref.name";
+
 struct Case {
     dev: Dev,
     registry: Registry,
@@ -279,6 +282,39 @@ fn a_saved_image_verifies_without_a_network_and_a_bundle_is_attached_where_it_be
     let tree: serde_json::Value =
         serde_json::from_str(&succeeds(&run(["tree", "--output", "json", &image]))).unwrap();
     assert_eq!(tree["referrers"].as_array().unwrap().len(), 1);
+
+    // As cosign saves it: no names, kinds for legacy tags, and no word of bundles.
+    let (legacy, theirs) = (case.image("other:v1"), case.folder.path().join("theirs"));
+    succeeds(&case.sign("a@example.com", &["sign", "--legacy", &legacy]));
+    succeeds(&run(["save", "--dir", theirs.to_str().unwrap(), &legacy]));
+    let file = theirs.join("index.json");
+    let mut index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let entries = index["manifests"].as_array_mut().unwrap();
+    let (mut named, bundles): (Vec<_>, Vec<_>) =
+        entries.drain(..).partition(|entry| entry["annotations"].get(NAME).is_some());
+    for entry in &mut named {
+        entry["annotations"].as_object_mut().unwrap().remove(NAME);
+    }
+    let kinds: Vec<_> = named.iter().map(|entry| &entry["annotations"]["kind"]).collect();
+    assert_eq!(kinds, ["dev.cosignproject.cosign/image", "dev.cosignproject.cosign/sigs"]);
+    let offline = ["verify", "--offline", "--local-image", theirs.to_str().unwrap()];
+    let mut verifies = |entries: &[serde_json::Value]| {
+        index["manifests"] = entries.into();
+        std::fs::write(&file, index.to_string()).unwrap();
+        let text = succeeds(&case.verify("a@example.com", &offline));
+        assert_eq!(text.matches("verified ").count(), 1, "one image: {text}");
+        assert_fails(&case.verify("b@example.com", &offline), 1, "b@example.com");
+    };
+    verifies(&named);
+    verifies(&named[..1]);
+    let [bundle] = bundles.as_slice() else { panic!("{bundles:?}") };
+    let blob = bundle["digest"].as_str().unwrap().replace(':', "/");
+    std::fs::remove_file(theirs.join("blobs").join(blob)).unwrap();
+    verifies(&named);
+    index["manifests"] = named[..1].into();
+    std::fs::write(&file, index.to_string()).unwrap();
+    assert_fails(&case.verify("a@example.com", &offline), 1, "no signature refers");
 
     // Of two images in one folder the one that is named, and none when that could be either.
     let both = case.folder.path().join("both");

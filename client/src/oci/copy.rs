@@ -9,7 +9,7 @@ use super::legacy::Suffix;
 use super::manifest::{Descriptor, MAX_CHILDREN, Stored};
 use super::reference::{Digest, Reference};
 use super::registry::Repository;
-use super::{Error, media_type};
+use super::{Error, layout, media_type};
 use crate::http;
 use crate::retry::{self, Patience};
 use aws_lc_rs::digest::Context;
@@ -134,12 +134,10 @@ impl Copy<'_> {
             Where::Layout(to) => {
                 to.put_bytes(&descriptor.digest, bytes)?;
                 let kind = match tag {
-                    Some(tag) if tag.ends_with(".sig") => "dev.cosignproject.cosign/sigs",
-                    Some(tag) if tag.ends_with(".att") => "dev.cosignproject.cosign/atts",
-                    _ if media_type::is_index(&descriptor.media_type) => {
-                        "dev.cosignproject.cosign/imageIndex"
-                    }
-                    _ => "dev.cosignproject.cosign/image",
+                    Some(tag) if tag.ends_with(".sig") => layout::SIGNATURES,
+                    Some(tag) if tag.ends_with(".att") => layout::ATTESTATIONS,
+                    _ if media_type::is_index(&descriptor.media_type) => layout::INDEX,
+                    _ => layout::IMAGE,
                 };
                 // Parts of an index are found through it.
                 if tag.is_some() || manifest.subject.is_some() {

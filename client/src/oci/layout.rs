@@ -6,6 +6,9 @@
 //! blobs/sha256/HEX      manifests and blobs alike
 //! ```
 //!
+//! `cosign save` writes one image, and beside it, without names, what its legacy tags have, told apart by their kind;
+//! bundles that refer to it are blobs that the index does not list.
+//!
 //! Files appear whole, by renaming; `index.json` is the last to change, so that a copy which was
 //! interrupted leaves blobs that nothing names, and can be made again.
 
@@ -20,6 +23,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 const NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation by which cosign tells what a manifest is.
 const KIND: &str = "kind";
+pub(super) const IMAGE: &str = "dev.cosignproject.cosign/image";
+pub(super) const INDEX: &str = "dev.cosignproject.cosign/imageIndex";
+pub(super) const SIGNATURES: &str = "dev.cosignproject.cosign/sigs";
+pub(super) const ATTESTATIONS: &str = "dev.cosignproject.cosign/atts";
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// A folder with images.
@@ -73,7 +80,8 @@ impl Layout {
     pub fn images(&self) -> Result<Vec<Descriptor>, Error> {
         let mut images = Vec::new();
         for entry in self.entries() {
-            let legacy = entry.annotation(NAME).is_some_and(|name| name.starts_with("sha256-"));
+            let legacy = entry.annotation(NAME).is_some_and(|name| name.starts_with("sha256-"))
+                || matches!(entry.annotation(KIND), Some(SIGNATURES | ATTESTATIONS));
             if !legacy && self.manifest(&entry.digest)?.manifest.subject.is_none() {
                 images.push(entry);
             }
@@ -101,9 +109,45 @@ impl Layout {
             (name == tag || name.rsplit_once(':').is_some_and(|(_, last)| last == tag))
                 .then(|| entry.digest.clone())
         };
-        let digest = self.entries().iter().find_map(named);
+        let digest = self.entries().iter().find_map(named).or_else(|| self.saved_beside(tag));
         let what = || format!("tag {tag} in {}", self.path.display());
         self.manifest(&digest.ok_or_else(|| Error::NotFound { what: what() })?)
+    }
+
+    /// The one image of a layout as `cosign save` writes it.
+    fn saved(&self) -> Option<Digest> {
+        let entries = self.entries();
+        let is_image = |entry: &&Descriptor| matches!(entry.annotation(KIND), Some(IMAGE | INDEX));
+        let mut images = entries.iter().filter(is_image);
+        match (images.next(), images.next()) {
+            (Some(image), None) if Self::name(image).is_none() => Some(image.digest.clone()),
+            _ => None,
+        }
+    }
+
+    /// What stands beside it in place of its legacy tag.
+    fn saved_beside(&self, tag: &str) -> Option<Digest> {
+        let image = self.saved()?;
+        let kind = match tag.strip_prefix(&image.tag())? {
+            ".sig" => SIGNATURES,
+            ".att" => ATTESTATIONS,
+            _ => return None,
+        };
+        let of_kind = |entry: &Descriptor| entry.annotation(KIND) == Some(kind);
+        self.entries().into_iter().find(of_kind).map(|entry| entry.digest)
+    }
+
+    /// The blobs that are manifests which the index does not list, as far as they can be read.
+    fn unlisted(&self) -> Vec<Descriptor> {
+        let files = std::fs::read_dir(self.path.join("blobs/sha256")).into_iter().flatten();
+        let small = files.flatten().filter(|file| {
+            file.metadata().is_ok_and(|metadata| metadata.len() <= MAX_MANIFEST as u64)
+        });
+        let names = small.filter_map(|file| file.file_name().into_string().ok());
+        let digests = names.filter_map(|name| Digest::parse(&format!("sha256:{name}")));
+        let listed: Vec<_> = self.entries().into_iter().map(|entry| entry.digest).collect();
+        let unlisted = digests.filter(|digest| !listed.contains(digest));
+        unlisted.filter_map(|digest| Some(self.manifest(&digest).ok()?.descriptor)).collect()
     }
 
     pub(super) fn manifest(&self, digest: &Digest) -> Result<Stored, Error> {
@@ -144,7 +188,11 @@ impl Layout {
     /// Every entry that refers to `subject`.
     pub(super) fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         let mut found = Vec::new();
-        for entry in self.entries() {
+        let mut entries = self.entries();
+        if self.saved().as_ref() == Some(subject) {
+            entries.extend(self.unlisted());
+        }
+        for entry in entries {
             let Stored { manifest, .. } = self.manifest(&entry.digest)?;
             if manifest.subject.as_ref().is_some_and(|of| of.digest == *subject) {
                 let artifact_type = manifest.listed_type().map(str::to_owned);
