@@ -40,6 +40,7 @@ const REKORD_V2: (&str, &str) = ("hashedrekord", "0.0.2");
 const DSSE: (&str, &str) = ("dsse", "0.0.1");
 const DSSE_V2: (&str, &str) = ("dsse", "0.0.2");
 const INTOTO: (&str, &str) = ("intoto", "0.0.2");
+const INTOTO_BY_HASH: (&str, &str) = ("intoto", "0.0.1");
 
 /// The plain case: what is written today.
 const PLAIN: Shape = Shape {
@@ -63,7 +64,7 @@ const PROMISED: Shape = Shape {
 
 impl Shape {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         PLAIN,
         Self {
             name: "0.3 old spelling, embedded certificate",
@@ -135,12 +136,20 @@ impl Shape {
             proof: false,
             ..PROMISED
         },
+        Self {
+            name: "cosign's own, statement by its hash",
+            media_type: "",
+            statement: OLD_STATEMENT,
+            entries: &[INTOTO_BY_HASH],
+            proof: false,
+            ..PROMISED
+        },
     ];
 
     /// Whether each entry is of a Rekor v1 log.
     #[must_use]
     pub fn is_v1(&self) -> bool {
-        self.entries.iter().all(|&entry| [REKORD, DSSE, INTOTO].contains(&entry))
+        self.entries.iter().all(|&entry| [REKORD, DSSE, INTOTO, INTOTO_BY_HASH].contains(&entry))
     }
 
     /// Whether it is cosign's own bundle, which has other members.
@@ -239,6 +248,9 @@ impl Instance {
             (Content::Dsse(envelope), INTOTO) => {
                 self.log_v1_as(kind, version, intoto_body(envelope, verifier))
             }
+            (Content::Dsse(envelope), INTOTO_BY_HASH) => {
+                self.log_v1_as(kind, version, intoto_by_hash_body(envelope, verifier))
+            }
             other => unreachable!("no such entry: {other:?}"),
         };
         if !shape.promise {
@@ -297,6 +309,25 @@ fn intoto_body(envelope: &Envelope, verifier: Verifier<'_>) -> Vec<u8> {
         "envelope": { "payloadType": envelope.payload_type, "signatures": [signature] },
         "hash": sha256(b"the envelope as it was sent"),
         "payloadHash": sha256(&envelope.payload) } } })
+    .to_string()
+    .into_bytes()
+}
+
+/// The envelope is Go's, member by member.
+fn intoto_by_hash_body(envelope: &Envelope, verifier: Verifier<'_>) -> Vec<u8> {
+    let sha256 = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex(&HashAlgorithm::Sha256.digest(bytes)) });
+    let written = [
+        r#"{"payloadType":""#,
+        &envelope.payload_type,
+        r#"","payload":""#,
+        &base64(&envelope.payload),
+        r#"","signatures":[{"keyid":"","sig":""#,
+        &base64(&envelope.signature),
+        r#""}]}"#,
+    ];
+    json!({ "apiVersion": "0.0.1", "kind": "intoto", "spec": {
+        "content": { "hash": sha256(written.concat().as_bytes()), "payloadHash": sha256(&envelope.payload) },
+        "publicKey": base64(verifier.to_pem().as_bytes()) } })
     .to_string()
     .into_bytes()
 }

@@ -9,7 +9,7 @@ mod read;
 
 pub use read::{Entry, Error};
 
-pub use attestation::{dsse_v1_matches, dsse_v2_body, intoto_matches};
+pub use attestation::{dsse_v1_matches, dsse_v2_body, intoto_by_hash_matches, intoto_matches};
 
 use crate::encoding::{base64, hex};
 use crate::key::{HashAlgorithm, KeyDetails};
@@ -23,6 +23,8 @@ pub enum Kind {
     DsseV1,
     /// `intoto` 0.0.2 (Rekor v1).
     Intoto,
+    /// `intoto` 0.0.1 (Rekor v1), of cosign 1: the hash of the envelope stands for it. Read, never written.
+    IntotoByHash,
     /// `hashedrekord` 0.0.2 (Rekor v2).
     HashedRekordV2,
     /// `dsse` 0.0.2 (Rekor v2 until mid 2026): read, never written.
@@ -37,6 +39,7 @@ impl Kind {
             ("hashedrekord", "0.0.1") => Self::HashedRekordV1,
             ("dsse", "0.0.1") => Self::DsseV1,
             ("intoto", "0.0.2") => Self::Intoto,
+            ("intoto", "0.0.1") => Self::IntotoByHash,
             ("hashedrekord", "0.0.2") => Self::HashedRekordV2,
             ("dsse", "0.0.2") => Self::DsseV2,
             _ => return None,
@@ -44,8 +47,14 @@ impl Kind {
     }
 
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::HashedRekordV1, Self::DsseV1, Self::Intoto, Self::HashedRekordV2, Self::DsseV2];
+    pub const ALL: [Self; 6] = [
+        Self::HashedRekordV1,
+        Self::DsseV1,
+        Self::Intoto,
+        Self::IntotoByHash,
+        Self::HashedRekordV2,
+        Self::DsseV2,
+    ];
 
     /// Kind and version: `hashedrekord 0.0.2` and so on.
     #[must_use]
@@ -54,6 +63,7 @@ impl Kind {
             Self::HashedRekordV1 => "hashedrekord 0.0.1",
             Self::DsseV1 => "dsse 0.0.1",
             Self::Intoto => "intoto 0.0.2",
+            Self::IntotoByHash => "intoto 0.0.1",
             Self::HashedRekordV2 => "hashedrekord 0.0.2",
             Self::DsseV2 => "dsse 0.0.2",
         }
@@ -62,7 +72,7 @@ impl Kind {
     /// Whether it is of a Rekor v1 log, which promises inclusion and tells the time.
     #[must_use]
     pub const fn is_v1(self) -> bool {
-        matches!(self, Self::HashedRekordV1 | Self::DsseV1 | Self::Intoto)
+        matches!(self, Self::HashedRekordV1 | Self::DsseV1 | Self::Intoto | Self::IntotoByHash)
     }
 }
 

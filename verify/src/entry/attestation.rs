@@ -114,6 +114,30 @@ pub fn intoto_matches(body: &[u8], envelope: &Envelope, verifier: Verifier<'_>) 
             || payload_hash.value == digest(base64(&envelope.payload).as_bytes()))
 }
 
+/// Whether `body` is that of an `intoto` 0.0.1 entry for this envelope and verifier: the hash is over the envelope as
+/// Go writes it, signature included. The payload's hash came later.
+#[must_use]
+pub fn intoto_by_hash_matches(body: &[u8], envelope: &Envelope, verifier: Verifier<'_>) -> bool {
+    let Envelope { payload_type, payload, signature, key_id } = envelope;
+    let text = |text: &str| serde_json::to_string(text).expect("a text is JSON");
+    let (payload_type, key_id, signature) = (text(payload_type), text(key_id), base64(signature));
+    let head = format!(r#"{{"payloadType":{payload_type},"payload":""#);
+    let tail = format!(r#"","signatures":[{{"keyid":{key_id},"sig":"{signature}"}}]}}"#);
+    let encoded = base64(payload);
+    let whole = [head.as_bytes(), encoded.as_bytes(), tail.as_bytes()];
+    let hash = |value: Vec<u8>| format!(r#"{{"algorithm":"sha256","value":"{}"}}"#, hex(&value));
+    let envelope_hash = hash(HashAlgorithm::Sha256.digest_of(whole));
+    let payload_hash = hash(HashAlgorithm::Sha256.digest(payload));
+    let key = base64(verifier.to_pem().as_bytes());
+    let is = |payload: &str| {
+        let expected = format!(
+            r#"{{"apiVersion":"0.0.1","kind":"intoto","spec":{{"content":{{"hash":{envelope_hash}{payload}}},"publicKey":"{key}"}}}}"#
+        );
+        body == expected.as_bytes()
+    };
+    is(&format!(r#","payloadHash":{payload_hash}"#)) || is("")
+}
+
 /// Whether base64 of a PEM text holds this very certificate or key. The log keeps the text as the
 /// client sent it, so its lines may have any length.
 fn names(pem: &str, verifier: Verifier<'_>) -> bool {

@@ -60,13 +60,21 @@ impl Entry {
             }
             Kind::Intoto => {
                 let content = spec.content.ok_or(missing("content"))?;
-                let hashes = content.hash.into_iter().chain([content.payload_hash]);
-                let signatures = content.envelope.signatures;
+                let payload_hash = content.payload_hash.ok_or(missing("payloadHash"))?;
+                let hashes = content.hash.into_iter().chain([payload_hash]);
+                let signatures = content.envelope.ok_or(missing("envelope"))?.signatures;
                 let verifiers = signatures.iter().map(|signature| from_pem(&signature.public_key));
                 (
                     hashes.map(|hash| hash.bytes()).collect::<Result<_, _>>()?,
                     verifiers.collect::<Result<_, _>>()?,
                 )
+            }
+            Kind::IntotoByHash => {
+                let content = spec.content.ok_or(missing("content"))?;
+                let hash = content.hash.ok_or(missing("hash"))?;
+                let hashes = [hash].into_iter().chain(content.payload_hash);
+                let verifier = from_pem(&spec.public_key.ok_or(missing("publicKey"))?)?;
+                (hashes.map(|hash| hash.bytes()).collect::<Result<_, _>>()?, vec![verifier])
             }
         };
         Ok(Self { kind, digests, verifiers })
@@ -104,6 +112,8 @@ struct Spec<'a> {
     signatures: Vec<DsseSignature<'a>>,
     #[serde(borrow)]
     content: Option<Intoto<'a>>,
+    #[serde(borrow)]
+    public_key: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -222,11 +232,11 @@ struct DsseSignature<'a> {
 #[serde(rename_all = "camelCase")]
 struct Intoto<'a> {
     #[serde(borrow)]
-    envelope: IntotoEnvelope<'a>,
+    envelope: Option<IntotoEnvelope<'a>>,
     #[serde(borrow)]
     hash: Option<HexHash<'a>>,
     #[serde(borrow)]
-    payload_hash: HexHash<'a>,
+    payload_hash: Option<HexHash<'a>>,
 }
 
 #[derive(Deserialize)]

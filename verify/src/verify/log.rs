@@ -220,7 +220,11 @@ fn compare(kind: Kind, body: &[u8], of: &Signature<'_>) -> Result<(), Error> {
             let same = entry::intoto_matches(body, envelope, verifier);
             return if same { Ok(()) } else { Err(Error::OtherEnvelope { kind: "intoto" }) };
         }
-        (Kind::DsseV1 | Kind::DsseV2 | Kind::Intoto, Content::Message(_)) => {
+        (Kind::IntotoByHash, Content::Dsse(envelope)) => {
+            let same = entry::intoto_by_hash_matches(body, envelope, verifier);
+            return if same { Ok(()) } else { Err(Error::OtherEnvelope { kind: "intoto" }) };
+        }
+        (Kind::DsseV1 | Kind::DsseV2 | Kind::Intoto | Kind::IntotoByHash, Content::Message(_)) => {
             return Err(Error::EntryForOtherContent);
         }
     };
@@ -253,7 +257,7 @@ fn difference(kind: Kind, expected: &[u8], found: &[u8]) -> Error {
             ("certificate", "/spec/dsseV002/signatures/0/verifier/x509Certificate/rawBytes"),
             ("public key", "/spec/dsseV002/signatures/0/verifier/publicKey/rawBytes"),
         ],
-        Kind::DsseV1 | Kind::Intoto => &[],
+        Kind::DsseV1 | Kind::Intoto | Kind::IntotoByHash => &[],
     };
     for &(member, path) in members {
         let at = |body: &Value| {

@@ -298,7 +298,7 @@ fn the_reason_is_what_is_wrong_and_not_what_follows_from_it() {
             .verify(&with(&bundle, &format!("{ENTRY}/kindVersion"), |_| named.clone()))
             .unwrap_err()
     };
-    for (kind, version) in [("intoto", "0.0.1"), ("helm", "0.0.1"), ("dsse", "9.9.9")] {
+    for (kind, version) in [("intoto", "0.0.3"), ("helm", "0.0.1"), ("dsse", "9.9.9")] {
         let found = format!("{kind} {version}");
         assert_eq!(named(kind, version), Error::EntryKind { found });
     }
