@@ -151,7 +151,7 @@ fn forgeries_are_refused_each_for_its_reason() {
     let index = "/verificationMaterial/tlogEntries/0/logIndex";
     for (bundle, expected) in [
         (altered("/mediaType", "application/json".into()), "expected a bundle of version"),
-        (altered(index, "77".into()), "log index is not the checkpoint's"),
+        (altered(index, "77".into()), "log index is not the entry's"),
         (
             altered("/messageSignature/signature", "MAYCAQECAQI=".into()),
             "the signature does not hold",

@@ -377,7 +377,8 @@ fn a_managed_key_verifies_what_it_signed() {
         let report = report(&run("key.pub", &["--output", "json"]));
         assert_eq!(report["results"][0]["signer"]["kind"], "key");
         assert_fails(&run("other.pub", &[]), 1, "the signature does not hold");
-        assert_fails(&world.verify(&["file"]), 2, "the key is needed");
+        assert_fails(&world.verify(&["file"]), 2, "the public key is needed");
+        assert_fails(&world.verify(&["file"]), 2, "next: give it with --key FILE");
         // Without a log the key's word alone is taken; only when told so, and then without any trust.
         let mut alone = bundle;
         alone["verificationMaterial"]["tlogEntries"] = serde_json::json!([]);
@@ -401,6 +402,8 @@ fn a_digest_stands_for_a_file_and_is_nothing_beside_one_of_that_name() {
     assert_fails(&verify(&name.replace(&digest[..2], "00")), 1, "another artifact");
     assert_fails(&verify("sha256:00"), 2, "64 hexadecimal digits");
     assert_fails(&verify(&format!("sha512:{digest}{digest}")), 2, "digest is needed");
+    let older = verify(&format!("sha1:{}", &digest[..40]));
+    assert_fails(&older, 2, "as digests are taken sha256:HEX, sha384:HEX and sha512:HEX");
     // Whoever leaves a file here does not choose which of the two is verified.
     world.write(&name, "content");
     assert_fails(&verify(&name), 2, "there is a file of that name");
@@ -497,7 +500,7 @@ fn the_conformance_commands_verify() {
     assert_fails(
         &verify("k.json", &WHOM, &[&root[..], &["file"]].concat()),
         1,
-        "the key is needed",
+        "the public key is needed",
     );
     assert_fails(&verify("k.json", &[], &[&root[..], &["file"]].concat()), 2, "required");
 }

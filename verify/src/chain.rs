@@ -325,8 +325,23 @@ pub enum Error {
         valid: Window,
     },
     /// A rule of RFC 5280 that the signing certificate breaks.
-    #[error("the signing certificate does not lead to the authority: {0}")]
+    #[error("the signing certificate does not lead to the authority: {}", reason(.0))]
     Path(webpki::Error),
+}
+
+/// The library has names for what people meet, and no sentences.
+fn reason(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::InvalidSignatureForPublicKey => "the authority's signature does not hold",
+        webpki::Error::RequiredEkuNotFoundContext(_) => "it is not for code signing",
+        webpki::Error::UnsupportedCriticalExtension => {
+            "it has a critical extension that is not known here"
+        }
+        webpki::Error::CaUsedAsEndEntity => "it is a CA's own",
+        webpki::Error::BadDer => "it is not DER",
+        other => return other.to_string(),
+    }
+    .to_owned()
 }
 
 impl Error {

@@ -13,6 +13,7 @@ pub use attestation::{dsse_v1_matches, dsse_v2_body, intoto_by_hash_matches, int
 
 use crate::encoding::{base64, hex};
 use crate::key::{HashAlgorithm, KeyDetails};
+use std::fmt::Write as _;
 
 /// The kinds of entries that are understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -122,10 +123,15 @@ pub fn hashedrekord_v2_body(
         Verifier::PublicKey(spki) => ("publicKey", base64(spki)),
     };
     let details = details.name();
-    format!(
+    // Room for all of it at once: a log writes many.
+    let room = 256 + digest.len() + signature.len() + bytes.len();
+    let mut body = String::with_capacity(room);
+    let written = write!(
+        body,
         r#"{{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{{"hashedRekordV002":{{"data":{{"algorithm":"{hash}","digest":"{digest}"}},"signature":{{"content":"{signature}","verifier":{{"keyDetails":"{details}","{kind}":{{"rawBytes":"{bytes}"}}}}}}}}}}}}"#
-    )
-    .into_bytes()
+    );
+    written.expect("a text takes any");
+    body.into_bytes()
 }
 
 /// The body of a `hashedrekord` 0.0.1 entry (Rekor v1).

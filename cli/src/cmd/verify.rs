@@ -284,9 +284,12 @@ impl Job<'_> {
                     Some(uri) if uri == expected => Ok(format!("an attestation of type {uri}")),
                     Some(uri) => Err((
                         "PREDICATE_TYPE_MISMATCH",
-                        format!(
-                            "expected an attestation of type {expected}, found one of type {uri:?}"
-                        ),
+                        match uri.is_empty() {
+                            true => "its statement names no type".to_owned(),
+                            false => format!(
+                                "expected an attestation of type {expected}, found one of type {uri}"
+                            ),
+                        },
                     )),
                     None => Err((
                         "CONTENT_MISMATCH",
