@@ -8,6 +8,7 @@ use countersign_client::http::{Http, is_loopback};
 use countersign_client::trust::{ClientTrustConfig, SigningConfig};
 use countersign_client::trust_store::{self, Age, GRACE, Store, Stored};
 use countersign_verify::TrustedRoot;
+use countersign_verify::json;
 use countersign_verify::limits::MAX_TRUSTED_ROOT;
 use countersign_verify::trusted_root::{self, wire};
 use jiff::Timestamp;
@@ -127,7 +128,7 @@ impl Files {
         let mut roots = Vec::new();
         for file in files {
             let before = roots.len();
-            for root in serde_json::Deserializer::from_slice(file).into_iter() {
+            for root in json::values(file) {
                 let message = |error: serde_json::Error| error.to_string();
                 let root = root.map_err(message);
                 roots.push(root.map_err(|message| trusted_root::Error::Json { message })?);

@@ -3,6 +3,6 @@
 mod objects;
 mod unique;
 
-pub use objects::{from_slice, from_str};
+pub use objects::{from_slice, from_str, values};
 pub(crate) use unique::Distinct;
 pub use unique::Unique;

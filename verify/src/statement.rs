@@ -43,6 +43,7 @@ pub struct Subject {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct WireStatement {
     #[serde(rename = "_type")]
     kind: String,
@@ -64,6 +65,7 @@ impl<'de> Deserialize<'de> for Predicate {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a subject, which is an object")]
 struct WireSubject {
     name: Option<String>,
     digest: Once<String, MAX_SUBJECT_DIGESTS>,

@@ -313,7 +313,7 @@ struct Elements(Vec<Element>);
 
 impl Elements {
     fn of(trusted_root: &[u8]) -> Result<Self, Failure> {
-        let root: wire::TrustedRoot = serde_json::from_slice(trusted_root)
+        let root: wire::TrustedRoot = countersign_verify::json::from_slice(trusted_root)
             .map_err(|error| Failure::unclear(format!("not a trusted root: {error}")))?;
         Ok(Self::new(&root))
     }

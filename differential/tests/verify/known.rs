@@ -87,7 +87,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a list for a message",
         side: Side::WeRefuse,
         reason: "[] is no message without members; they read structures from lists",
-        says: &["expected struct"],
+        says: &["expected an object"],
         applies: |step| step.is(&["list"]) && step.ends(&["/timestampVerificationData"]),
     },
     Rule {
@@ -157,7 +157,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "message digest left out",
         side: Side::WeRefuse,
         reason: "the client specification's bundles name the digest that was signed",
-        says: &["missing field `messageDigest`", "expected struct WireDigest"],
+        says: &["missing field `messageDigest`", "expected an object"],
         applies: |step| {
             step.is(&["removed", "null"]) && step.path == "/messageSignature/messageDigest"
         },

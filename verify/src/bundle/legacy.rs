@@ -11,7 +11,7 @@ use crate::limits::{MAX_CERTIFICATE, MAX_ENTRY, MAX_PAYLOAD};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct LocalBundle {
     base64_signature: String,
     cert: Option<String>,
@@ -26,7 +26,7 @@ struct RekorBundle {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct Payload {
     body: String,
     integrated_time: i64,

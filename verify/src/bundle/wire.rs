@@ -97,7 +97,7 @@ struct WireBundle<'a> {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireMaterial {
     #[serde(skip_serializing_if = "Option::is_none", alias = "public_key")]
     public_key: Option<WireKeyHint>,
@@ -112,40 +112,40 @@ struct WireMaterial {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireKeyHint {
     hint: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireChain {
     certificates: Option<Bounded<WireRaw, MAX_CHAIN>>,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireRaw {
     #[serde(alias = "raw_bytes")]
     raw_bytes: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireTimestamps {
     #[serde(alias = "rfc3161_timestamps")]
     rfc3161_timestamps: Option<Bounded<WireTimestamp, MAX_TIMESTAMPS>>,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireTimestamp {
     #[serde(alias = "signed_timestamp")]
     signed_timestamp: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireMessage {
     #[serde(alias = "message_digest")]
     message_digest: WireDigest,
@@ -153,14 +153,14 @@ struct WireMessage {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireDigest {
     algorithm: HashName,
     digest: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireEnvelope<'a> {
     /// Base64. It may be large, so it is decoded where there is room.
     #[serde(borrow)]
@@ -171,7 +171,7 @@ struct WireEnvelope<'a> {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireSignature {
     sig: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,7 +179,7 @@ struct WireSignature {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireEntry {
     #[serde(alias = "log_index")]
     log_index: Option<Int64>,
@@ -198,28 +198,28 @@ struct WireEntry {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireLogId {
     #[serde(alias = "key_id")]
     key_id: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireKind {
     kind: String,
     version: String,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WirePromise {
     #[serde(alias = "signed_entry_timestamp")]
     signed_entry_timestamp: Bytes,
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireProof {
     #[serde(alias = "log_index")]
     log_index: Option<Int64>,
@@ -233,7 +233,7 @@ struct WireProof {
 }
 
 #[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct WireCheckpoint {
     envelope: String,
 }

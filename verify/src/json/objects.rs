@@ -38,6 +38,22 @@ pub fn from_str<'de, T: Deserialize<'de>>(json: &'de str) -> serde_json::Result<
     from_slice(json.as_bytes())
 }
 
+/// Reads one value after the other; white space may stand between.
+pub fn values<'de, T: Deserialize<'de>>(
+    json: &'de [u8],
+) -> impl Iterator<Item = serde_json::Result<T>> {
+    struct Value<T>(T);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Value<T> {
+        fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+            T::deserialize(Objects(source)).map(Self)
+        }
+    }
+
+    let values = serde_json::Deserializer::from_slice(json).into_iter();
+    values.map(|value| value.map(|Value(value)| value))
+}
+
 /// Each of serde's parts that has others in it, with those as well.
 struct Objects<T>(T);
 
@@ -206,7 +222,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Objects<A> {
 
 #[cfg(test)]
 mod tests {
-    use super::from_str;
+    use super::{from_str, values};
     use crate::bounded::Bounded;
     use serde::Deserialize;
     use serde_json::value::RawValue;
@@ -274,5 +290,8 @@ mod tests {
             let error = from_str::<Outer<'_>>(&json).err().expect(&json).to_string();
             assert!(error.starts_with("invalid type: sequence, expected struct"), "{error}");
         }
+        let several = [inner, inner, r#"["a", 7]"#].join("\n");
+        let read: Vec<_> = values::<Inner<'_>>(several.as_bytes()).collect();
+        assert!(matches!(read.as_slice(), [Ok(_), Ok(_), Err(_)]), "{read:?}");
     }
 }

@@ -11,7 +11,7 @@ pub(super) const PKCS1: &str = "PKCS1_RSA_PKCS1V5";
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct TrustedRoot {
     /// [`MEDIA_TYPE`](super::MEDIA_TYPE) when written.
     #[serde(alias = "media_type")]
@@ -32,7 +32,7 @@ pub struct TrustedRoot {
 
 /// `TransparencyLogInstance`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct Log {
     /// Its host is the origin of a Rekor v2 log.
     #[serde(default, deserialize_with = "nullable", alias = "base_url")]
@@ -57,7 +57,7 @@ pub struct Log {
 
 /// A log's key.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct PublicKey {
     /// SubjectPublicKeyInfo, DER; base64 in JSON.
     #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "raw_bytes")]
@@ -72,7 +72,7 @@ pub struct PublicKey {
 
 /// A log's ID.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct LogId {
     /// 32 bytes; base64 in JSON.
     #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "key_id")]
@@ -81,7 +81,7 @@ pub struct LogId {
 
 /// A time span, RFC 3339, both ends included.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct Window {
     /// First instant.
     #[serde(
@@ -103,7 +103,7 @@ pub struct Window {
 
 /// `CertificateAuthority`: for certificates or for timestamps.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct Authority {
     /// Who it is.
     #[serde(default, deserialize_with = "nullable")]
@@ -124,7 +124,7 @@ pub struct Authority {
 
 /// Two parts of a name, for people.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct DistinguishedName {
     /// O.
     #[serde(default, deserialize_with = "nullable")]
@@ -136,7 +136,7 @@ pub struct DistinguishedName {
 
 /// Certificates in order.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct CertificateChain {
     /// The certificates.
     #[serde(default, deserialize_with = "nullable")]
@@ -145,7 +145,7 @@ pub struct CertificateChain {
 
 /// One certificate.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct Certificate {
     /// DER; base64 in JSON.
     #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "raw_bytes")]
