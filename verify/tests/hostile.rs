@@ -7,6 +7,7 @@ use countersign_verify::key::{self, PublicKey};
 use countersign_verify::statement::{STATEMENT_V1, Statement};
 use countersign_verify::{Artifact, TrustedRoot, limits, verify_json};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 const ENTRIES: &str = "/verificationMaterial/tlogEntries";
 const TIMESTAMPS: &str = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
@@ -65,10 +66,19 @@ fn what_is_refused_takes_no_memory() {
         (format!("{ENTRIES}/0/inclusionProof/hashes"), "\"\","),
         (format!("{ENTRIES}/0/logIndex"), "0,"),
         ("/messageSignature/messageDigest/algorithm".to_owned(), "0,"),
+        // Members of the whole, each of another name.
+        (String::new(), "\"0123456\":0,"),
     ];
     if let Ok(place) = std::env::var(NAME) {
         let (path, element) = &places[place.parse::<usize>().unwrap()];
-        let list = format!("[{}{}]", element.repeat(ELEMENTS - 1), element.trim_end_matches(','));
+        let mut list =
+            format!("[{}{}]", element.repeat(ELEMENTS - 1), element.trim_end_matches(','));
+        if path.is_empty() {
+            list.clear();
+            (0..ELEMENTS).for_each(|number| write!(list, ",\"{number:07x}\":0").unwrap());
+            list.replace_range(..1, "{");
+            list.push('}');
+        }
         let json = with(path, "HERE".into()).to_string().replace(r#""HERE""#, &list);
         assert!(Bundle::parse(json.as_bytes()).is_err());
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

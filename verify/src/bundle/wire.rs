@@ -14,7 +14,6 @@ use crate::merkle::Hash;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 const PAYLOAD: &str = "dsseEnvelope.payload";
@@ -306,23 +305,32 @@ fn other_file(json: &[u8]) -> Option<&'static str> {
     if json.trim_ascii_start().starts_with(b"-----BEGIN ") {
         return Some("PEM: a bundle holds certificate and signature together, in JSON");
     }
-    let members: BTreeMap<Cow<'_, str>, IgnoredAny> = serde_json::from_slice(json).ok()?;
-    let has = |names: &[&str]| names.iter().all(|name| members.contains_key(*name));
-    Some(match () {
-        () if has(&["payloadType", "payload"]) => {
-            "a DSSE envelope alone: nothing in it proves who signed it, and when"
-        }
-        () if has(&["attestations"]) => {
-            "a registry's list of attestations: the member `bundle` of each is one"
-        }
-        () if has(&["bundle", "predicateType"]) || has(&["bundle", "repository_id"]) => {
-            "one of a registry's attestations: its member `bundle` is one"
-        }
-        () if has(&["verification_material", "envelope"]) => {
-            "an attestation of the Python package index (PEP 740), which other tools verify"
-        }
-        () => return None,
-    })
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Members {
+        payload_type: Option<IgnoredAny>,
+        payload: Option<IgnoredAny>,
+        attestations: Option<IgnoredAny>,
+        bundle: Option<IgnoredAny>,
+        predicate_type: Option<IgnoredAny>,
+        #[serde(rename = "repository_id")]
+        repository: Option<IgnoredAny>,
+        #[serde(rename = "verification_material")]
+        material: Option<IgnoredAny>,
+        envelope: Option<IgnoredAny>,
+    }
+    let found: Members = json::from_slice(json).ok()?;
+    if found.payload_type.is_some() && found.payload.is_some() {
+        Some("a DSSE envelope alone: nothing in it proves who signed it, and when")
+    } else if found.attestations.is_some() {
+        Some("a registry's list of attestations: the member `bundle` of each is one")
+    } else if found.bundle.is_some() && found.predicate_type.or(found.repository).is_some() {
+        Some("one of a registry's attestations: its member `bundle` is one")
+    } else if found.material.is_some() && found.envelope.is_some() {
+        Some("an attestation of the Python package index (PEP 740), which other tools verify")
+    } else {
+        None
+    }
 }
 
 /// All but an attestation's payload, which is left as text.
