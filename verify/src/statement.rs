@@ -313,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn one_of_its_artifacts_is_the_first_with_a_known_digest() {
+        let hex = "ab".repeat(64);
+        let of = |subjects: &str| Statement::parse(statement(subjects).as_bytes()).unwrap();
+        let known = of(&format!(
+            r#"[{{"digest":{{"gitCommit":"aa"}}}},{{"digest":{{"sha512":"{hex}","sha1":"aa"}}}}]"#
+        ));
+        let artifact = known.artifact().unwrap();
+        assert_eq!(artifact.digest(HashAlgorithm::Sha512), Some(&[0xab; 64][..]));
+        assert_eq!(artifact.digests().count(), 1);
+        assert_eq!(known.predicate_type(), "p");
+        assert_eq!(of(r#"[{"digest":{"gitCommit":"aa"}}]"#).artifact(), None);
+    }
+
+    #[test]
     fn what_is_ambiguous_or_empty_is_refused() {
         let parse = |subjects: &str| Statement::parse(statement(subjects).as_bytes());
         let json = |found| matches!(found, Err(Error::Json { .. }));
@@ -358,9 +372,15 @@ mod tests {
         for count in [limit + 1, 2 * limit] {
             assert_eq!(annotated(&many(count)), Err(Error::Annotations { subject: 0, limit }));
         }
+        let digests = |count: usize| {
+            let digests: Vec<_> = (0..count).map(|n| format!("\"{n}\":\"aa\"")).collect();
+            parse(&format!(r#"[{{"digest":{{{}}}}}]"#, digests.join(",")))
+        };
+        assert!(digests(MAX_SUBJECT_DIGESTS).is_ok() && digests(MAX_SUBJECT_DIGESTS + 1).is_err());
         let (one, found) = (r#"{"digest":{"sha256":"aa"}}"#, MAX_SUBJECTS + 1);
         let many = parse(&format!("[{}]", vec![one; found].join(",")));
         assert_eq!(many, Err(Error::Subjects { limit: MAX_SUBJECTS, found }));
+        assert!(parse(&format!("[{}]", vec![one; MAX_SUBJECTS].join(","))).is_ok());
         let other = statement("[]").replace("Statement/v1", "Statement/v2");
         assert!(matches!(Statement::parse(other.as_bytes()), Err(Error::Type { .. })));
         // Nesting ends where serde_json ends it.
