@@ -7,11 +7,13 @@ mod unusual;
 mod world;
 
 use countersign_testkit::Shape;
-use countersign_verify::encoding::base64;
+use countersign_verify::bundle::{Bundle, Content};
+use countersign_verify::encoding::{base64, from_base64, hex};
+use countersign_verify::entry::{Kind, Verifier};
 use countersign_verify::key::HashAlgorithm;
 use countersign_verify::verify::TrustedTime;
 use serde_json::{Value, json};
-use world::{ARTIFACT, ENTRY, URI, World, flipped, with};
+use world::{ARTIFACT, ENTRY, ISSUER, URI, World, flipped, with, with_entry};
 
 #[test]
 fn every_kind_is_accepted() {
@@ -111,6 +113,90 @@ fn every_kind_is_refused_with_the_log_entry_of_another_signature() {
         let path = if shape.is_legacy() { "/rekorBundle" } else { ENTRY };
         let forged = with(&bundle, path, |_| other.pointer(path).unwrap().clone());
         assert_eq!(world.code(&forged), "LOG_ENTRY_MISMATCH", "{}", shape.name);
+    }
+}
+
+/// The bundle with an entry, promised and proven as it must be, whose body has other texts in place of some; `None`
+/// where it has none of them.
+fn logged_otherwise(
+    world: &World,
+    shape: &Shape,
+    bundle: &Value,
+    texts: &[(String, String)],
+) -> Option<Value> {
+    let path = match shape.is_legacy() {
+        true => "/rekorBundle/Payload/body".to_owned(),
+        false => format!("{ENTRY}/canonicalizedBody"),
+    };
+    let body = from_base64(bundle.pointer(&path).unwrap().as_str().unwrap()).unwrap();
+    let body = String::from_utf8(body).unwrap();
+    let forged = texts.iter().fold(body.clone(), |body, (own, other)| body.replace(own, other));
+    if forged == body {
+        return None;
+    }
+    let (kind, version) = shape.entries[0];
+    let mut entry = match Kind::named(kind, version).unwrap().is_v1() {
+        true => world.instance.log_v1_as(kind, version, forged.into_bytes()),
+        false => world.instance.log(forged.into_bytes()),
+    };
+    if !shape.promise {
+        (entry.promise, entry.integrated_time) = (None, 0);
+    }
+    if !shape.proof {
+        entry.proof = None;
+    }
+    Some(match shape.is_legacy() {
+        true => with(bundle, "/rekorBundle", |_| {
+            json!({ "SignedEntryTimestamp": base64(entry.promise.as_ref().unwrap()), "Payload": {
+                "body": base64(&entry.body), "integratedTime": entry.integrated_time,
+                "logIndex": entry.log_index, "logID": hex(&entry.log_id) } })
+        }),
+        false => with_entry(bundle, &entry),
+    })
+}
+
+/// The entry of this very signature that names another certificate, of the same identity, or another payload.
+#[test]
+fn every_kind_is_refused_with_an_entry_of_this_signature_by_or_over_another() {
+    let world = World::new();
+    let other = world.instance.certify(URI, ISSUER);
+    let texts = |der: &[u8]| [base64(Verifier::Certificate(der).to_pem().as_bytes()), base64(der)];
+    let (own, others) = (texts(world.signer.certificate()), texts(other.certificate()));
+    let certificates: Vec<_> = own.into_iter().zip(others).collect();
+    let mut over = 0;
+    for shape in &Shape::ALL {
+        let bundle = world.make(shape);
+        let forged = logged_otherwise(&world, shape, &bundle, &certificates);
+        let forged = forged.unwrap_or_else(|| panic!("{} names no certificate", shape.name));
+        assert_eq!(world.code(&forged), "LOG_ENTRY_MISMATCH", "{}", shape.name);
+
+        let read = Bundle::parse(bundle.to_string().as_bytes()).unwrap();
+        let Content::Dsse(envelope) = read.content() else { continue };
+        let [own, others] = [&envelope.payload[..], b"another"]
+            .map(|payload| HashAlgorithm::Sha256.digest(payload));
+        let hashes = [(hex(&own), hex(&others)), (base64(&own), base64(&others))];
+        let Some(forged) = logged_otherwise(&world, shape, &bundle, &hashes) else { continue };
+        assert_eq!(world.code(&forged), "LOG_ENTRY_MISMATCH", "{}", shape.name);
+        over += 1;
+    }
+    assert_eq!(over, 8, "all whose entry has the payload's hash");
+}
+
+/// Logs may keep the payload in the entry, base64 twice over.
+#[test]
+fn an_intoto_entry_with_a_payload_has_this_one() {
+    let world = World::new();
+    let shape = world::shape("0.3 statement, intoto of Rekor v1");
+    let bundle = world.make(shape);
+    let payload = bundle.pointer("/dsseEnvelope/payload").unwrap().as_str().unwrap();
+    let with_payload = |payload: &str| {
+        let member = format!("\"envelope\":{{\"payload\":\"{}\",", base64(payload.as_bytes()));
+        let texts = [("\"envelope\":{".to_owned(), member)];
+        logged_otherwise(&world, shape, &bundle, &texts).unwrap()
+    };
+    assert!(world.verify(&with_payload(payload)).is_ok());
+    for other in ["", "AAAA", &payload.replacen('e', "f", 1), &format!("{payload}AAAA")] {
+        assert_eq!(world.code(&with_payload(other)), "LOG_ENTRY_MISMATCH", "{other}");
     }
 }
 
