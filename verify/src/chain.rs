@@ -206,6 +206,12 @@ fn check_authorities(
     first: usize,
     purpose: ObjectIdentifier,
 ) -> Result<(), Error> {
+    if let [issuing, .., last] = &chain[first.min(chain.len())..]
+        && issuing.issuer() == issuing.subject()
+        && last.issuer() != last.subject()
+    {
+        return Err(Error::RootFirst);
+    }
     for (place, certificate) in chain.iter().enumerate().skip(first) {
         let constraints = certificate.basic_constraints()?.filter(|constraints| constraints.ca);
         let constraints = constraints.ok_or(Error::NotAnAuthority { place })?;
@@ -254,6 +260,9 @@ pub enum Error {
     /// The issuing CA cannot serve as trust anchor.
     #[error("the issuing CA cannot be a trust anchor: {0}")]
     Anchor(webpki::Error),
+    /// The wrong way round.
+    #[error("expected the chain's root last, found it first")]
+    RootFirst,
     /// A certificate above the first is no CA.
     #[error("certificate {place} of the chain is not a CA")]
     NotAnAuthority {

@@ -311,6 +311,7 @@ impl PublicKey {
                 }
                 KeyKind::Rsa { bits }
             }
+            (EC_PUBLIC_KEY, Some(Ok(curve))) => return Err(Error::Curve { curve }),
             (algorithm, _) => return Err(Error::Algorithm { algorithm }),
         };
         let usual = verification_algorithm(kind, schemes(kind)[0]).expect("each kind has its own");
@@ -341,7 +342,7 @@ impl PublicKey {
         match label {
             "PUBLIC KEY" => Self::from_spki(&der),
             "RSA PUBLIC KEY" => Self::from_pkcs1(&der),
-            _ => Err(Error::Pem),
+            other => Err(Error::OtherPem { found: other.chars().take(100).collect() }),
         }
     }
 
@@ -574,6 +575,12 @@ pub enum Error {
     /// Not a public key in PEM.
     #[error("expected one PEM block PUBLIC KEY or RSA PUBLIC KEY")]
     Pem,
+    /// Another thing in PEM.
+    #[error("expected a PEM block PUBLIC KEY or RSA PUBLIC KEY, found {found}")]
+    OtherPem {
+        /// Its label.
+        found: String,
+    },
     /// A key that signs whole messages, or otherwise.
     #[error("a {kind} key does not sign digests in this way")]
     Scheme {
@@ -585,6 +592,12 @@ pub enum Error {
     Algorithm {
         /// The algorithm's object identifier.
         algorithm: ObjectIdentifier,
+    },
+    /// A curve that is not accepted.
+    #[error("expected a key on curve P-256, P-384 or P-521, found one on {curve}")]
+    Curve {
+        /// The curve's object identifier.
+        curve: ObjectIdentifier,
     },
     /// A modulus too short to trust or too long to bear.
     #[error("RSA keys of 2048 to 8192 bits are accepted, found {bits}")]

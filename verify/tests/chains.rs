@@ -177,6 +177,8 @@ fn each_certificate_is_signed_by_the_next_and_names_it() {
         assert_eq!(certifying(&chain).map(drop), Err(Error::NotSignedByNext { place }));
     }
     certifying(&one[1..]).expect("what is above an authority is one");
+    let turned: Vec<_> = one.iter().rev().cloned().collect();
+    assert_eq!(certifying(&turned).map(drop), Err(Error::RootFirst));
     // The key of the next and another name; then the same for what is below an authority's certificate.
     let key = KeyPair::generate().unwrap();
     let root = authority("root").self_signed(&key).unwrap().der().to_vec();

@@ -7,7 +7,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature as lc;
 use aws_lc_rs::signature::{EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _, RsaKeyPair};
 use const_oid::ObjectIdentifier;
-use countersign_testkit::SigningKey;
+use countersign_testkit::{SigningKey, tlv};
 use countersign_verify::encoding::base64;
 use countersign_verify::key::HashAlgorithm::{Sha256, Sha384, Sha512};
 use countersign_verify::key::{Error, HashAlgorithm, KeyDetails, KeyKind, PublicKey};
@@ -130,13 +130,11 @@ fn a_key_comes_in_pem_of_either_form_alone() {
     let spki = pem("PUBLIC KEY", key.spki());
     assert_eq!(PublicKey::from_pem(&spki), Ok(key.clone()));
     assert_eq!(PublicKey::from_pem(&pem("RSA PUBLIC KEY", &pkcs1)), Ok(key.clone()));
-    for other in [
-        pem("EC PUBLIC KEY", key.spki()),
-        pem("PRIVATE KEY", key.spki()),
-        spki.repeat(2),
-        base64(key.spki()),
-        String::new(),
-    ] {
+    for label in ["EC PUBLIC KEY", "PRIVATE KEY", "CERTIFICATE"] {
+        let found = label.to_owned();
+        assert_eq!(PublicKey::from_pem(&pem(label, key.spki())), Err(Error::OtherPem { found }));
+    }
+    for other in [spki.repeat(2), base64(key.spki()), String::new()] {
         assert_eq!(PublicKey::from_pem(&other), Err(Error::Pem), "{other}");
     }
     for (label, der) in [("PUBLIC KEY", &pkcs1[..]), ("RSA PUBLIC KEY", key.spki())] {
@@ -170,4 +168,13 @@ fn a_kind_has_its_name_and_its_hash() {
         assert_eq!(details.kind(), kind);
         key.verify_message(MESSAGE, &pair.sign(MESSAGE)).unwrap();
     }
+}
+
+#[test]
+fn a_key_on_another_curve_is_told_as_that() {
+    let [ec, curve] = ["1.2.840.10045.2.1", "1.3.132.0.10"].map(ObjectIdentifier::new_unwrap); // secp256k1
+    let algorithm = [ec, curve].map(|id| tlv(0x06, id.as_bytes())).concat();
+    let point = [&[0, 4][..], &[7; 64]].concat();
+    let spki = tlv(0x30, &[tlv(0x30, &algorithm), tlv(0x03, &point)].concat());
+    assert_eq!(PublicKey::from_spki(&spki), Err(Error::Curve { curve }));
 }
