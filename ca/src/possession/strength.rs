@@ -88,7 +88,7 @@ pub(super) fn accepted(spki: &[u8]) -> Result<PublicKey, Error> {
 }
 
 /// Why there is no key: a size is a weakness, of whatever form it is told.
-pub(super) const fn refused(error: key::Error) -> Error {
+pub(super) fn refused(error: key::Error) -> Error {
     match error {
         key::Error::RsaSize { bits } => Error::Weak(Weakness::Size { found: bits }),
         error => Error::Key(error),
