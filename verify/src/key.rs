@@ -28,6 +28,13 @@ impl HashAlgorithm {
     /// All of them, shortest first.
     pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
 
+    /// By protobuf number, which protobuf JSON allows in place of the name.
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        let place = usize::try_from(number).ok()?.checked_sub(1)?;
+        Self::ALL.get(place).copied()
+    }
+
     /// The protobuf name: `SHA2_256` and so on.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -67,9 +67,7 @@ impl<'de> Deserialize<'de> for HashName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = || de::Error::custom("expected SHA2_256, SHA2_384 or SHA2_512");
         let found = match Spelling::deserialize(deserializer).map_err(|_| expected())? {
-            Spelling::Number(number) => usize::try_from(number)
-                .ok()
-                .and_then(|number| HashAlgorithm::ALL.get(number.checked_sub(1)?).copied()),
+            Spelling::Number(number) => HashAlgorithm::from_number(number),
             Spelling::Text(name) => HashAlgorithm::from_name(&name),
         };
         found.map(Self).ok_or_else(expected)

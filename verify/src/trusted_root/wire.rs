@@ -170,10 +170,7 @@ fn write_bytes<S: Serializer>(bytes: &[u8], target: S) -> Result<S::Ok, S::Error
 }
 
 fn read_hash<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
-    named(source, |number| {
-        let place = usize::try_from(number).ok()?.checked_sub(1)?;
-        HashAlgorithm::ALL.get(place).map(|hash| hash.name())
-    })
+    named(source, |number| HashAlgorithm::from_number(number).map(HashAlgorithm::name))
 }
 
 fn read_details<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
