@@ -22,8 +22,13 @@ pub(crate) fn within<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 
 /// Runs a server, or work that is for all cores.
 pub(crate) fn on_all_cores<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    run(&start(&mut Builder::new_multi_thread())?, work)
+    run(&start(Builder::new_multi_thread().global_queue_interval(OWN_FIRST))?, work)
 }
+
+/// How many tasks of its own a busy thread polls before one from outside, such as an answer of a log's sequencer. By
+/// its own measure the library takes two where polls are as long as it takes to check a signature: then requests that
+/// are there wait for answers to go out, and batches of a log under load are small.
+const OWN_FIRST: u32 = 31;
 
 fn start(builder: &mut Builder) -> Result<Runtime, Failure> {
     let runtime = builder.enable_all().build();

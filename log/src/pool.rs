@@ -46,11 +46,12 @@ impl Candidate {
             .map_err(|_| AppendError::TooLong { limit: MAX_ENTRY, found: body.len() })?;
         let record = Bytes::from([&length.to_be_bytes()[..], body].concat());
         let leaf = Leaf { hash: leaf_hash(body), record };
-        Ok(Self { identity: Hash::of(body), length: body.len(), leaf: Make::Ready(leaf) })
+        let (identity, length) = (Hash::of(body), leaf.record.len());
+        Ok(Self { identity, length, leaf: Make::Ready(leaf) })
     }
 
     /// An entry whose leaf depends on its index. `identity` tells what makes two submissions the same,
-    /// `length` is about that of the record, for the pool's bound.
+    /// `length` is about that of the record, for bounds.
     pub fn indexed(
         identity: Hash,
         length: usize,
@@ -61,6 +62,11 @@ impl Candidate {
 
     pub(crate) const fn identity(&self) -> Hash {
         self.identity
+    }
+
+    /// About that of its record.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
     }
 
     pub(crate) fn leaf_at(self, index: u64) -> Leaf {

@@ -497,7 +497,8 @@ impl Batch {
         let old_size = previous.checkpoint.size;
         let mut edge = previous.edge.clone();
         // What the last bundle gets, and how much of it is there.
-        let (mut tail, mut added) = (previous.tail.clone(), Vec::new());
+        let mut tail = previous.tail.clone();
+        let mut added = Vec::with_capacity(candidates.iter().map(Candidate::length).sum());
         let (mut growth, mut filled) = (Vec::new(), Vec::new());
         let (mut leaves, mut records) = (Vec::new(), Vec::new());
         let grown = |end: u64, before: &Tail, bytes: &Bytes| {

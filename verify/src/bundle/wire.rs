@@ -13,26 +13,56 @@ use crate::limits::{
 use crate::merkle::Hash;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::ser::Formatter;
 use std::borrow::Cow;
+use std::io;
 use std::ops::Range;
 
 const PAYLOAD: &str = "dsseEnvelope.payload";
 
 /// Protobuf `bytes`: standard base64, padded.
 #[derive(Clone, Debug)]
-struct Bytes(Vec<u8>);
+struct Bytes<'a>(Cow<'a, [u8]>);
 
-impl<'de> Deserialize<'de> for Bytes {
+impl<'de> Deserialize<'de> for Bytes<'_> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        from_base64(&text).map(Self).map_err(de::Error::custom)
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        from_base64(&text).map(|bytes| Self(bytes.into())).map_err(de::Error::custom)
     }
 }
 
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&base64(&self.0))
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Bytes<'a> {
+    fn from(bytes: &'a T) -> Self {
+        Self(bytes.as_ref().into())
     }
+}
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0) // see `Protobuf`
+    }
+}
+
+/// Compact JSON with bytes as protobuf has them. Base64 needs no escapes, and a log writes much of it.
+struct Protobuf;
+
+impl Formatter for Protobuf {
+    fn write_byte_array<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        writer.write_all(b"\"")?;
+        writer.write_all(base64(bytes).as_bytes())?;
+        writer.write_all(b"\"")
+    }
+}
+
+fn write(value: &impl Serialize, room: usize) -> String {
+    let mut json = Vec::with_capacity(room);
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Protobuf));
+    written.expect("strings and numbers only");
+    String::from_utf8(json).expect("JSON is UTF-8")
 }
 
 /// Protobuf `int64`, never negative here: written as a string, read as string or number.
@@ -86,26 +116,26 @@ struct WireBundle<'a> {
     #[serde(alias = "media_type")]
     media_type: String,
     #[serde(alias = "verification_material")]
-    verification_material: WireMaterial,
+    verification_material: WireMaterial<'a>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "message_signature")]
-    message_signature: Option<WireMessage>,
+    message_signature: Option<WireMessage<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none", alias = "dsse_envelope")]
     dsse_envelope: Option<WireEnvelope<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireMaterial {
+struct WireMaterial<'a> {
     #[serde(skip_serializing_if = "Option::is_none", alias = "public_key")]
     public_key: Option<WireKeyHint>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "x509_certificate_chain")]
-    x509_certificate_chain: Option<WireChain>,
+    x509_certificate_chain: Option<WireChain<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<WireRaw>,
+    certificate: Option<WireRaw<'a>>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "tlog_entries")]
-    tlog_entries: Option<Bounded<WireEntry, MAX_LOG_ENTRIES>>,
+    tlog_entries: Option<Bounded<WireEntry<'a>, MAX_LOG_ENTRIES>>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "timestamp_verification_data")]
-    timestamp_verification_data: Option<WireTimestamps>,
+    timestamp_verification_data: Option<WireTimestamps<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -116,44 +146,44 @@ struct WireKeyHint {
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireChain {
-    certificates: Option<Bounded<WireRaw, MAX_CHAIN>>,
+struct WireChain<'a> {
+    certificates: Option<Bounded<WireRaw<'a>, MAX_CHAIN>>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireRaw {
+struct WireRaw<'a> {
     #[serde(alias = "raw_bytes")]
-    raw_bytes: Bytes,
+    raw_bytes: Bytes<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireTimestamps {
+struct WireTimestamps<'a> {
     #[serde(alias = "rfc3161_timestamps")]
-    rfc3161_timestamps: Option<Bounded<WireTimestamp, MAX_TIMESTAMPS>>,
+    rfc3161_timestamps: Option<Bounded<WireTimestamp<'a>, MAX_TIMESTAMPS>>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireTimestamp {
+struct WireTimestamp<'a> {
     #[serde(alias = "signed_timestamp")]
-    signed_timestamp: Bytes,
+    signed_timestamp: Bytes<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireMessage {
+struct WireMessage<'a> {
     #[serde(alias = "message_digest")]
-    message_digest: WireDigest,
-    signature: Bytes,
+    message_digest: WireDigest<'a>,
+    signature: Bytes<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireDigest {
+struct WireDigest<'a> {
     algorithm: HashName,
-    digest: Bytes,
+    digest: Bytes<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -164,75 +194,75 @@ struct WireEnvelope<'a> {
     payload: Cow<'a, str>,
     #[serde(alias = "payload_type")]
     payload_type: String,
-    signatures: Bounded<WireSignature, 1>,
+    signatures: Bounded<WireSignature<'a>, 1>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireSignature {
-    sig: Bytes,
+struct WireSignature<'a> {
+    sig: Bytes<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keyid: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireEntry {
+struct WireEntry<'a> {
     #[serde(alias = "log_index")]
     log_index: Option<Int64>,
     #[serde(alias = "log_id")]
-    log_id: WireLogId,
+    log_id: WireLogId<'a>,
     #[serde(alias = "kind_version")]
-    kind_version: WireKind,
+    kind_version: WireKind<'a>,
     #[serde(alias = "integrated_time")]
     integrated_time: Option<Int64>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "inclusion_promise")]
-    inclusion_promise: Option<WirePromise>,
+    inclusion_promise: Option<WirePromise<'a>>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "inclusion_proof")]
-    inclusion_proof: Option<WireProof>,
+    inclusion_proof: Option<WireProof<'a>>,
     #[serde(alias = "canonicalized_body")]
-    canonicalized_body: Bytes,
+    canonicalized_body: Bytes<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireLogId {
+struct WireLogId<'a> {
     #[serde(alias = "key_id")]
-    key_id: Bytes,
+    key_id: Bytes<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireKind {
-    kind: String,
-    version: String,
+struct WireKind<'a> {
+    kind: Cow<'a, str>,
+    version: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WirePromise {
+struct WirePromise<'a> {
     #[serde(alias = "signed_entry_timestamp")]
-    signed_entry_timestamp: Bytes,
+    signed_entry_timestamp: Bytes<'a>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireProof {
+struct WireProof<'a> {
     #[serde(alias = "log_index")]
     log_index: Option<Int64>,
     #[serde(skip_serializing_if = "Option::is_none", alias = "root_hash")]
-    root_hash: Option<Bytes>,
+    root_hash: Option<Bytes<'a>>,
     #[serde(alias = "tree_size")]
     tree_size: Option<Int64>,
-    hashes: Option<Bounded<Bytes, MAX_PROOF>>,
+    hashes: Option<Bounded<Bytes<'a>, MAX_PROOF>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    checkpoint: Option<WireCheckpoint>,
+    checkpoint: Option<WireCheckpoint<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
-struct WireCheckpoint {
-    envelope: String,
+struct WireCheckpoint<'a> {
+    envelope: Cow<'a, str>,
 }
 
 pub(super) fn read_bundle(json: &[u8]) -> Result<Bundle, Error> {
@@ -420,7 +450,7 @@ pub(super) fn read_entry(json: &[u8]) -> Result<LogEntry, Error> {
     entry(json::from_slice(json).map_err(json_error)?)
 }
 
-fn entry(wire: WireEntry) -> Result<LogEntry, Error> {
+fn entry(wire: WireEntry<'_>) -> Result<LogEntry, Error> {
     let log_id = wire.log_id.key_id.0;
     Ok(LogEntry {
         log_index: unsigned(wire.log_index),
@@ -429,8 +459,8 @@ fn entry(wire: WireEntry) -> Result<LogEntry, Error> {
             expected: 32,
             found: log_id.len(),
         })?,
-        kind: wire.kind_version.kind,
-        version: wire.kind_version.version,
+        kind: wire.kind_version.kind.into_owned(),
+        version: wire.kind_version.version.into_owned(),
         integrated_time: wire.integrated_time.unwrap_or_default().0,
         promise: wire
             .inclusion_promise
@@ -441,9 +471,10 @@ fn entry(wire: WireEntry) -> Result<LogEntry, Error> {
     })
 }
 
-fn proof(wire: WireProof) -> Result<Proof, Error> {
+fn proof(wire: WireProof<'_>) -> Result<Proof, Error> {
     let hashes = all("inclusionProof.hashes", wire.hashes)?;
-    let checkpoint = wire.checkpoint.map(|checkpoint| checkpoint.envelope).unwrap_or_default();
+    let checkpoint = wire.checkpoint.map(|checkpoint| checkpoint.envelope.into_owned());
+    let checkpoint = checkpoint.unwrap_or_default();
     if checkpoint.len() > MAX_CHECKPOINT {
         return Err(Error::TooLong { limit: MAX_CHECKPOINT, found: checkpoint.len() });
     }
@@ -459,7 +490,7 @@ fn proof(wire: WireProof) -> Result<Proof, Error> {
     })
 }
 
-fn hash(member: &'static str, bytes: &Bytes) -> Result<Hash, Error> {
+fn hash(member: &'static str, bytes: &Bytes<'_>) -> Result<Hash, Error> {
     let found = bytes.0.len();
     Hash::try_from(&bytes.0[..]).map_err(|_| Error::Length { member, expected: 32, found })
 }
@@ -476,11 +507,11 @@ fn unsigned(number: Option<Int64>) -> u64 {
     u64::try_from(number.unwrap_or_default().0).expect("read as not negative")
 }
 
-fn raw(certificate: WireRaw) -> Result<Vec<u8>, Error> {
+fn raw(certificate: WireRaw<'_>) -> Result<Vec<u8>, Error> {
     sized("rawBytes", certificate.raw_bytes, MAX_CERTIFICATE)
 }
 
-fn sized(member: &'static str, bytes: Bytes, limit: usize) -> Result<Vec<u8>, Error> {
+fn sized(member: &'static str, bytes: Bytes<'_>, limit: usize) -> Result<Vec<u8>, Error> {
     let found = bytes.0.len();
     if found > limit {
         return Err(Error::MemberTooLong { member, limit, found });
@@ -488,8 +519,8 @@ fn sized(member: &'static str, bytes: Bytes, limit: usize) -> Result<Vec<u8>, Er
     filled(member, bytes)
 }
 
-fn filled(member: &'static str, bytes: Bytes) -> Result<Vec<u8>, Error> {
-    if bytes.0.is_empty() { Err(Error::Empty { member }) } else { Ok(bytes.0) }
+fn filled(member: &'static str, bytes: Bytes<'_>) -> Result<Vec<u8>, Error> {
+    if bytes.0.is_empty() { Err(Error::Empty { member }) } else { Ok(bytes.0.into_owned()) }
 }
 
 fn shortened(text: &str) -> String {
@@ -531,7 +562,7 @@ fn write_but_payload(bundle: &Bundle) -> String {
                 bundle
                     .timestamps
                     .iter()
-                    .map(|der| WireTimestamp { signed_timestamp: Bytes(der.clone()) })
+                    .map(|der| WireTimestamp { signed_timestamp: der.into() })
                     .collect(),
             ),
         }),
@@ -541,25 +572,25 @@ fn write_but_payload(bundle: &Bundle) -> String {
             material.public_key = Some(WireKeyHint { hint: Some(hint.clone()) });
         }
         Material::Certificate(der) => {
-            material.certificate = Some(WireRaw { raw_bytes: Bytes(der.clone()) });
+            material.certificate = Some(WireRaw { raw_bytes: der.into() });
         }
         Material::Chain(chain) => {
-            let certificates = chain.iter().map(|der| WireRaw { raw_bytes: Bytes(der.clone()) });
+            let certificates = chain.iter().map(|der| WireRaw { raw_bytes: der.into() });
             material.x509_certificate_chain =
                 Some(WireChain { certificates: Some(certificates.collect()) });
         }
     }
     let (message_signature, dsse_envelope) = match &bundle.content {
         Content::Message(message) => {
-            let digest = Bytes(message.digest.clone());
+            let digest = Bytes::from(&message.digest);
             let algorithm = HashName(message.hash);
-            let signature = Bytes(message.signature.clone());
+            let signature = Bytes::from(&message.signature);
             let message_digest = WireDigest { algorithm, digest };
             (Some(WireMessage { message_digest, signature }), None)
         }
         Content::Dsse(envelope) => {
             let keyid = (!envelope.key_id.is_empty()).then(|| envelope.key_id.clone());
-            let signature = WireSignature { sig: Bytes(envelope.signature.clone()), keyid };
+            let signature = WireSignature { sig: (&envelope.signature).into(), keyid };
             let signatures = [signature].into_iter().collect();
             let payload = Cow::Borrowed("");
             let payload_type = envelope.payload_type.clone();
@@ -572,32 +603,34 @@ fn write_but_payload(bundle: &Bundle) -> String {
         message_signature,
         dsse_envelope,
     };
-    serde_json::to_string(&wire).expect("strings and numbers only")
+    write(&wire, 0)
 }
 
 pub(super) fn write_entry(entry: &LogEntry) -> String {
-    serde_json::to_string(&wire_entry(entry)).expect("strings and numbers only")
+    let proof =
+        entry.proof.as_ref().map_or(0, |proof| proof.checkpoint.len() + 48 * proof.hashes.len());
+    write(&wire_entry(entry), 1024 + proof + 4 * entry.body.len() / 3)
 }
 
-fn wire_entry(entry: &LogEntry) -> WireEntry {
+fn wire_entry(entry: &LogEntry) -> WireEntry<'_> {
     let int = |number: u64| Some(Int64(i64::try_from(number).expect("a log's numbers fit")));
     WireEntry {
         log_index: int(entry.log_index),
-        log_id: WireLogId { key_id: Bytes(entry.log_id.to_vec()) },
-        kind_version: WireKind { kind: entry.kind.clone(), version: entry.version.clone() },
+        log_id: WireLogId { key_id: (&entry.log_id).into() },
+        kind_version: WireKind { kind: (&entry.kind).into(), version: (&entry.version).into() },
         integrated_time: Some(Int64(entry.integrated_time)),
         inclusion_promise: entry
             .promise
-            .clone()
-            .map(|promise| WirePromise { signed_entry_timestamp: Bytes(promise) }),
+            .as_ref()
+            .map(|promise| WirePromise { signed_entry_timestamp: promise.into() }),
         inclusion_proof: entry.proof.as_ref().map(|proof| WireProof {
             log_index: int(proof.log_index),
-            root_hash: proof.root.map(|root| Bytes(root.as_bytes().to_vec())),
+            root_hash: proof.root.as_ref().map(|root| root.as_bytes().into()),
             tree_size: int(proof.tree_size),
-            hashes: Some(proof.hashes.iter().map(|hash| Bytes(hash.as_bytes().to_vec())).collect()),
-            checkpoint: Some(WireCheckpoint { envelope: proof.checkpoint.clone() }),
+            hashes: Some(proof.hashes.iter().map(|hash| hash.as_bytes().into()).collect()),
+            checkpoint: Some(WireCheckpoint { envelope: (&proof.checkpoint).into() }),
         }),
-        canonicalized_body: Bytes(entry.body.clone()),
+        canonicalized_body: (&entry.body).into(),
     }
 }
 
