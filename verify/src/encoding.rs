@@ -46,6 +46,23 @@ pub fn from_hex(text: &str) -> Result<Vec<u8>, Error> {
     hex::decode(text).map_err(|_| Error::Hex)
 }
 
+/// Reads a text in base64 as its bytes; the text itself is not copied.
+pub(crate) fn read_base64<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<u8>, D::Error> {
+    struct Base64;
+    impl Visitor<'_> for Base64 {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<u8>, E> {
+            from_base64(text).map_err(E::custom)
+        }
+    }
+    source.deserialize_str(Base64)
+}
+
 /// Protobuf JSON's 64-bit numbers and enumerations: a number or a text. Serde's untagged enumerations would first
 /// keep whatever stands there, at many times its length.
 pub(crate) enum Spelling {

@@ -3,7 +3,7 @@
 use super::{Bundle, Content, LogEntry, Material, MessageSignature, Proof, Version};
 use crate::bounded::Bounded;
 use crate::dsse::Envelope;
-use crate::encoding::{Spelling, base64, from_base64};
+use crate::encoding::{Spelling, base64, from_base64, read_base64};
 use crate::json;
 use crate::key::HashAlgorithm;
 use crate::limits::{
@@ -26,8 +26,7 @@ struct Bytes<'a>(Cow<'a, [u8]>);
 
 impl<'de> Deserialize<'de> for Bytes<'_> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        from_base64(&text).map(|bytes| Self(bytes.into())).map_err(de::Error::custom)
+        read_base64(deserializer).map(|bytes| Self(bytes.into()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The members of `trusted_root.json`, for reading and for writing one.
 
-use crate::encoding::{Spelling, base64, from_base64};
+use crate::encoding::{Spelling, base64, read_base64};
 use crate::key::{HashAlgorithm, KeyDetails};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -60,7 +60,7 @@ pub struct Log {
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct PublicKey {
     /// SubjectPublicKeyInfo, DER; base64 in JSON.
-    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "raw_bytes")]
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_base64", alias = "raw_bytes")]
     pub raw_bytes: Vec<u8>,
     /// `PublicKeyDetails` by name.
     #[serde(alias = "key_details", deserialize_with = "read_details")]
@@ -75,7 +75,7 @@ pub struct PublicKey {
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct LogId {
     /// 32 bytes; base64 in JSON.
-    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "key_id")]
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_base64", alias = "key_id")]
     pub key_id: Vec<u8>,
 }
 
@@ -148,7 +148,7 @@ pub struct CertificateChain {
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 pub struct Certificate {
     /// DER; base64 in JSON.
-    #[serde(serialize_with = "write_bytes", deserialize_with = "read_bytes", alias = "raw_bytes")]
+    #[serde(serialize_with = "write_bytes", deserialize_with = "read_base64", alias = "raw_bytes")]
     pub raw_bytes: Vec<u8>,
 }
 
@@ -159,10 +159,6 @@ where
     D: Deserializer<'de>,
 {
     Option::deserialize(source).map(Option::unwrap_or_default)
-}
-
-fn read_bytes<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<u8>, D::Error> {
-    from_base64(&String::deserialize(source)?).map_err(de::Error::custom)
 }
 
 fn write_bytes<S: Serializer>(bytes: &[u8], target: S) -> Result<S::Ok, S::Error> {
