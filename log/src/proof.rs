@@ -67,23 +67,30 @@ impl Tiles {
 
     /// The root over the leaves `range`, which begins where a subtree at least as large begins.
     async fn root(&self, head: &Head, range: Range<u64>) -> Result<Hash, Error> {
-        let mut nodes = Vec::new();
-        let mut start = range.start;
+        let (first, mut start) = self.largest(head, &range).await?;
+        let mut smaller = Vec::new(); // most ranges are one subtree
         while start < range.end {
-            let level = (range.end - start).ilog2();
-            let place = start >> level;
-            let (row, width) = (level % 8, FULL.ilog2() - level % 8); // nodes of that row in a tile
-            let tile_level = u8::try_from(level / 8).expect("at most 7");
-            let tile = self.get(head, tile_level, place >> width).await?;
-            let node = tile.node(row as usize, place & ((1 << width) - 1));
-            nodes.push(node.ok_or_else(|| {
-                let (index, width) = (place >> width, FULL);
-                Error::Damaged { path: Tile { level: tile_level, index, width }.path() }
-            })?);
-            start += 1 << level;
+            let (node, end) = self.largest(head, &(start..range.end)).await?;
+            smaller.push(node);
+            start = end;
         }
-        let folded = nodes.into_iter().rev().reduce(|right, left| node_hash(&left, &right));
-        Ok(folded.expect("no range here is empty"))
+        let smaller = smaller.into_iter().rev().reduce(|right, left| node_hash(&left, &right));
+        Ok(smaller.map_or(first, |smaller| node_hash(&first, &smaller)))
+    }
+
+    /// The root of the largest subtree at the beginning of `range`, which is not empty, and where that ends.
+    async fn largest(&self, head: &Head, range: &Range<u64>) -> Result<(Hash, u64), Error> {
+        let level = (range.end - range.start).ilog2();
+        let place = range.start >> level;
+        let (row, width) = (level % 8, FULL.ilog2() - level % 8); // nodes of that row in a tile
+        let tile_level = u8::try_from(level / 8).expect("at most 7");
+        let tile = self.get(head, tile_level, place >> width).await?;
+        let node = tile.node(row as usize, place & ((1 << width) - 1));
+        let node = node.ok_or_else(|| {
+            let (index, width) = (place >> width, FULL);
+            Error::Damaged { path: Tile { level: tile_level, index, width }.path() }
+        })?;
+        Ok((node, range.start + (1 << level)))
     }
 
     async fn roots(&self, head: &Head, ranges: Vec<Range<u64>>) -> Result<Vec<Hash>, Error> {
