@@ -44,6 +44,9 @@ pub(crate) async fn recover(
         None => begin(signer, lock).await?,
     };
     let mut checkpoint = signer.key().open(&signed).map_err(OpenError::LockCheckpoint)?;
+    if options.table {
+        lock.find(&[]).await?; // a table that cannot be read is told of now, not with the first entry
+    }
     let journal = Journal::read(store).await?;
     // What was staged when a log was frozen was staged in vain.
     if !is_end(&checkpoint) {

@@ -76,7 +76,8 @@ impl Latest {
             let first = (found.get::<_, i64>(0)? - row(log, 0)).cast_unsigned();
             let (identities, rest) = found.get_ref(1)?.as_blob()?.as_chunks::<32>();
             if !rest.is_empty() {
-                return Err(rusqlite::Error::InvalidColumnType(1, "identities".into(), Type::Blob));
+                let told = "a row of the latest entries is damaged; `countersign log reindex` makes the table anew";
+                return Err(rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, told.into()));
             }
             let identities = identities.iter().map(|identity| Hash::new(*identity));
             latest.coming.extend(identities.zip(first..));
