@@ -126,7 +126,7 @@ async fn hammer(
         written.push(writer.await.map_err(|error| unclear(&error))??);
     }
     let seconds = start.elapsed().as_secs_f64();
-    let cpu = process_cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before));
+    let cpu = cpu_since(cpu);
     // A machine may be faster or slower by then.
     let floor = f64::midpoint(floor, target.signers.floor());
     for (found, answers) in written {
@@ -156,6 +156,11 @@ fn process_cpu() -> Option<Duration> {
     let fields = stat.rsplit_once(')')?.1.split_whitespace();
     let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
     Some(Duration::from_millis(10 * ticks.sum::<Option<u64>>()?))
+}
+
+/// What this process has taken since `before`.
+fn cpu_since(before: Option<Duration>) -> Option<Duration> {
+    process_cpu().zip(before).map(|(after, before)| after.saturating_sub(before))
 }
 
 fn urls(root: &TrustedRoot) -> Vec<Url> {

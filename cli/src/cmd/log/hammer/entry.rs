@@ -1,7 +1,7 @@
 //! Entries to write: signatures over digests that nobody has signed before, by a few keys that are made
 //! before the clock starts.
 
-use super::process_cpu;
+use super::{cpu_since, process_cpu};
 use crate::failure::Failure;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -197,8 +197,7 @@ fn on_all_cores(work: impl Fn(u64) + Sync) -> f64 {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(count)).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic in it")).sum()
     });
-    let cpu = process_cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before));
-    let seconds = match cpu.filter(|cpu| !cpu.is_zero()) {
+    let seconds = match cpu_since(cpu).filter(|cpu| !cpu.is_zero()) {
         Some(cpu) => cpu.as_secs_f64() / cores as f64,
         None => started.elapsed().as_secs_f64(),
     };
