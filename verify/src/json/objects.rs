@@ -7,12 +7,13 @@
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor,
 };
+use serde_path_to_error::Track;
 use std::fmt;
 
 /// Reads a value, and that nothing comes after it.
 ///
 /// # Errors
-/// As of [`serde_json::from_slice`], and for a list where an object must be.
+/// As of [`serde_json::from_slice`], and for a list where an object must be; with the member that it is about.
 ///
 /// ```
 /// #[derive(serde::Deserialize)]
@@ -23,11 +24,34 @@ use std::fmt;
 /// use countersign_verify::json;
 /// assert_eq!(json::from_slice::<Kind>(br#"{"name":"dsse"}"#).unwrap().name, "dsse");
 /// assert!(json::from_slice::<Kind>(br#"["dsse"]"#).is_err());
+///
+/// let error = json::from_slice::<Kind>(br#"{"name":7}"#).err().unwrap();
+/// assert_eq!(error.to_string(), "name: invalid type: integer `7`, expected a string at line 1 column 9");
 /// ```
 pub fn from_slice<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let value = T::deserialize(Objects(&mut reader))?;
+    let value = T::deserialize(Objects(&mut reader)).map_err(|error| placed::<T>(json, error))?;
     reader.end().map(|()| value)
+}
+
+/// The longest place that is told, in bytes: a stranger chose the names in it.
+const PLACE: usize = 200;
+
+/// The error with the member that it is about. Members are followed only here, for that takes time.
+fn placed<'de, T: Deserialize<'de>>(
+    json: &'de [u8],
+    error: serde_json::Error,
+) -> serde_json::Error {
+    let (mut reader, mut track) = (serde_json::Deserializer::from_slice(json), Track::new());
+    let followed = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
+    let failed = T::deserialize(Objects(followed)).is_err();
+    let path = track.path().to_string(); // `.` for the whole, and `.?` at its end where a name should stand
+    let path = path.trim_end_matches('?').trim_end_matches('.');
+    let told = !path.is_empty() && path.len() <= PLACE;
+    match failed && told && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Error::custom(format_args!("{path}: {error}")), // serde_json finds line and column at its end
+        false => error,
+    }
 }
 
 /// The same of a text.
@@ -78,7 +102,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(Objects(visitor))
+        self.0.deserialize_map(Members(visitor))
     }
 
     asked_for! {
@@ -93,6 +117,21 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         deserialize_tuple(length: usize)
         deserialize_tuple_struct(name: &'static str, length: usize)
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
+    }
+}
+
+/// What serde derives for a struct, asked for as a map.
+struct Members<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Members<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(Objects(members))
     }
 }
 
@@ -247,19 +286,56 @@ mod tests {
     #[test]
     fn a_list_is_no_object_wherever_it_stands() {
         let inner = r#"{"text": "a"}"#;
-        for json in [
-            r#"[["a", 7], null, [], [], null, null, null]"#.to_owned(),
-            r#"{"inner": ["a", 7]}"#.to_owned(),
-            format!(r#"{{"inner": {inner}, "perhaps": ["a", null]}}"#),
-            format!(r#"{{"inner": {inner}, "some": [{inner}, ["a", null]]}}"#),
-            format!(r#"{{"inner": {inner}, "few": [["c"]]}}"#),
+        for (place, json) in [
+            ("", r#"[["a", 7], null, [], [], null, null, null]"#.to_owned()),
+            ("inner: ", r#"{"inner": ["a", 7]}"#.to_owned()),
+            ("perhaps: ", format!(r#"{{"inner": {inner}, "perhaps": ["a", null]}}"#)),
+            ("some[1]: ", format!(r#"{{"inner": {inner}, "some": [{inner}, ["a", null]]}}"#)),
+            ("few[0]: ", format!(r#"{{"inner": {inner}, "few": [["c"]]}}"#)),
         ] {
             assert!(serde_json::from_str::<Outer<'_>>(&json).is_ok(), "serde takes {json}");
             let error = from_str::<Outer<'_>>(&json).err().expect(&json).to_string();
-            assert!(error.starts_with("invalid type: sequence, expected struct"), "{error}");
+            let expected =
+                format!("{place}invalid type: sequence, expected an object at line 1 column ");
+            assert!(error.starts_with(&expected), "{error}");
         }
         let several = [inner, inner, r#"["a", 7]"#].join("\n");
         let read: Vec<_> = values::<Inner<'_>>(several.as_bytes()).collect();
         assert!(matches!(read.as_slice(), [Ok(_), Ok(_), Err(_)]), "{read:?}");
+    }
+
+    #[test]
+    fn an_error_names_its_member_unless_that_is_long_or_unprintable() {
+        let inner = |name: &str, value: &str| format!(r#"{{"inner": {{"{name}": {value}}}}}"#);
+        let long = "a".repeat(500);
+        for (json, expected) in [
+            (
+                inner("text", "1"),
+                "inner.text: invalid type: integer `1`, expected a string at line 1 column 20",
+            ),
+            (
+                inner("number", "-1"),
+                "inner.number: invalid value: integer `-1`, expected u64 at line 1 column 23",
+            ),
+            (
+                r#"{"some": [{"text": "a"}, {}]}"#.into(),
+                "some[1]: missing field `text` at line 1 column 27",
+            ),
+            (
+                r#"{"inner": {"text": "a"}"#.into(),
+                "EOF while parsing an object at line 1 column 23",
+            ),
+            (
+                r#"{"some": [{"text": "a""#.into(),
+                "some[0]: EOF while parsing an object at line 1 column 22",
+            ),
+            (r#"{"x": {"y": nul}}"#.into(), "x: expected ident at line 1 column 16"),
+            (format!(r#"{{"{long}": nul}}"#), "expected ident at line 1 column 509"),
+            (r#"{"\u001b[2J": nul}"#.into(), "expected ident at line 1 column 18"),
+        ] {
+            let error = from_str::<Outer<'_>>(&json).err().expect(&json);
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(error.line(), 1, "{error}");
+        }
     }
 }
