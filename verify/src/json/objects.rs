@@ -34,7 +34,7 @@ pub fn from_slice<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Resu
     reader.end().map(|()| value)
 }
 
-/// The longest place that is told, in bytes: a stranger chose the names in it.
+/// The longest place that is told of, in bytes: a stranger may have chosen the names in it.
 const PLACE: usize = 200;
 
 /// The error with the member that it is about. Members are followed only here, for that takes time.
@@ -44,11 +44,11 @@ fn placed<'de, T: Deserialize<'de>>(
 ) -> serde_json::Error {
     let (mut reader, mut track) = (serde_json::Deserializer::from_slice(json), Track::new());
     let followed = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
-    let failed = T::deserialize(Objects(followed)).is_err();
+    let _ = T::deserialize(Objects(followed)); // fails where it failed before
     let path = track.path().to_string(); // `.` for the whole, and `.?` at its end where a name should stand
     let path = path.trim_end_matches('?').trim_end_matches('.');
     let told = !path.is_empty() && path.len() <= PLACE;
-    match failed && told && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+    match told && path.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Error::custom(format_args!("{path}: {error}")), // serde_json finds line and column at its end
         false => error,
     }
@@ -62,7 +62,7 @@ pub fn from_str<'de, T: Deserialize<'de>>(json: &'de str) -> serde_json::Result<
     from_slice(json.as_bytes())
 }
 
-/// Reads one value after the other; white space may stand between.
+/// Reads one value after the other; white space may stand between. Errors are as of [`from_slice`].
 pub fn values<'de, T: Deserialize<'de>>(
     json: &'de [u8],
 ) -> impl Iterator<Item = serde_json::Result<T>> {
@@ -74,8 +74,12 @@ pub fn values<'de, T: Deserialize<'de>>(
         }
     }
 
-    let values = serde_json::Deserializer::from_slice(json).into_iter();
-    values.map(|value| value.map(|Value(value)| value))
+    let mut values = serde_json::Deserializer::from_slice(json).into_iter();
+    std::iter::from_fn(move || {
+        let rest = &json[values.byte_offset()..];
+        let value = values.next()?;
+        Some(value.map(|Value(value)| value).map_err(|error| placed::<T>(rest, error)))
+    })
 }
 
 /// Each of serde's parts that has others in it, with those as well.
@@ -302,6 +306,11 @@ mod tests {
         let several = [inner, inner, r#"["a", 7]"#].join("\n");
         let read: Vec<_> = values::<Inner<'_>>(several.as_bytes()).collect();
         assert!(matches!(read.as_slice(), [Ok(_), Ok(_), Err(_)]), "{read:?}");
+        let outer = |inner: &str| format!(r#"{{"inner": {inner}}}"#);
+        let several = [outer(inner), outer("[]")].join("\n");
+        let second = values::<Outer<'_>>(several.as_bytes()).nth(1).unwrap();
+        let error = second.err().unwrap().to_string();
+        assert_eq!(error, "inner: invalid type: sequence, expected an object at line 2 column 10");
     }
 
     #[test]
