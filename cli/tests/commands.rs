@@ -158,7 +158,7 @@ fn forgeries_are_refused_each_for_its_reason() {
         ),
         (
             signed.write("cut.json", &fs::read(&signed.bundle).unwrap()[..1000]),
-            "rawBytes: EOF while parsing a string",
+            "not a Sigstore bundle: verificationMaterial.certificate.rawBytes: EOF while parsing a string",
         ),
         (signed.write("text.json", "hello"), "not a Sigstore bundle"),
         (
